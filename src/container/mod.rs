@@ -1,0 +1,1 @@
+//! Containers: the records of what runs and what ran.

@@ -1,0 +1,43 @@
+//! ddock: a daemonless Docker in one static binary.
+//!
+//! ```text
+//!  reference ─▶ registry ─┐                                   ┌─▶ cli (ps, images, inspect …)
+//!                         ├─▶ pull ─▶ image ─▶ spec ─▶ container ─▶ monitor ─▶ exit code
+//!  store ◀── unpack ◀─────┘        (config)  (config.json)  (bundle)   │
+//!                                                           runtime: clone3, mounts, exec
+//! ```
+//!
+//! | row | modules | meaning |
+//! |---|---|---|
+//! | 0 | `digest` `reference` `platform` `human` | words: pure, no I/O |
+//! | 1 | `sys` | Linux calls; the only place for `unsafe` |
+//! | 2 | `store` `registry` `unpack` `runtime` `network` | engines, strangers to each other |
+//! | 3 | `image` | what the store holds, typed |
+//! | 4 | `pull` `spec` | engines joined; what to run |
+//! | 5 | `container` | records of what runs |
+//! | 6 | `monitor` | container + runtime, while it runs |
+//! | 7 | `cli` | the user: parses, prints, maps errors to exit codes |
+//!
+//! A module imports only from rows above its own here, never sideways; `tests/it/architecture.rs` enforces it.
+
+mod cli;
+mod container;
+mod digest;
+mod human;
+mod image;
+mod monitor;
+mod platform;
+mod pull;
+mod reference;
+mod registry;
+mod runtime;
+mod spec;
+mod store;
+mod sys;
+mod unpack;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::run()
+}

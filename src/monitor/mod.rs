@@ -1,0 +1,1 @@
+//! The monitor: one container, while it runs.

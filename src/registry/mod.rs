@@ -1,0 +1,1 @@
+//! Registries: the distribution protocol over HTTP; the only place that speaks it.

@@ -1,0 +1,1 @@
+//! The store: layers, images and containers on disk.

@@ -1,0 +1,1 @@
+//! Unpacking: a layer's tar stream into a directory, exactly and safely.

@@ -1,0 +1,58 @@
+//! What the user asked a container to be: the flags of `run`, as typed and not yet interpreted.
+
+use std::path::PathBuf;
+
+/// The flags of `run` that shape the container. `spec::build` checks and interprets them.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Request {
+    /// The container's ID: 64 lower-case hex digits.
+    pub(crate) id: String,
+    /// The container's directory in the store: where `hostname`, `hosts` and `resolv.conf` will lie.
+    pub(crate) directory: PathBuf,
+    /// What follows the image on the command line.
+    pub(crate) command: Vec<String>,
+    /// `--entrypoint`: a program or a JSON array; an empty string resets the image's.
+    pub(crate) entrypoint: Option<String>,
+    /// `-e`, in order: `K=V`, or `K` for the caller's own value.
+    pub(crate) environment: Vec<String>,
+    /// `--env-file`, in order.
+    pub(crate) environment_files: Vec<PathBuf>,
+    /// `-w`
+    pub(crate) working_directory: Option<String>,
+    /// `-u`: `NAME|UID[:GROUP|GID]`
+    pub(crate) user: Option<String>,
+    /// `-h`; the ID's first 12 digits otherwise.
+    pub(crate) hostname: Option<String>,
+    /// `-t`
+    pub(crate) terminal: bool,
+    /// `--read-only`
+    pub(crate) read_only: bool,
+    /// `-v`, in order: `SOURCE:TARGET[:OPTIONS]`
+    pub(crate) volumes: Vec<String>,
+    /// `--tmpfs`, in order: `TARGET[:OPTIONS]`
+    pub(crate) tmpfs: Vec<String>,
+    /// `--network`
+    pub(crate) network: Network,
+    /// `--memory`, in bytes.
+    pub(crate) memory: Option<u64>,
+    /// `--cpus`, in billionths of a processor.
+    pub(crate) nano_cpus: Option<u64>,
+    /// `--pids-limit`; 0 and -1 are no limit.
+    pub(crate) pids_limit: Option<i64>,
+    /// `--privileged`
+    pub(crate) privileged: bool,
+    /// `--cap-add`, in order.
+    pub(crate) capabilities_added: Vec<String>,
+    /// `--cap-drop`, in order.
+    pub(crate) capabilities_dropped: Vec<String>,
+}
+
+/// `--network`
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Network {
+    /// A network namespace of its own with loopback up and no way out: the default until bridges come, and `none`.
+    #[default]
+    Private,
+    /// The host's.
+    Host,
+}

@@ -149,7 +149,7 @@ impl Manifest {
         let served = served.to_ascii_lowercase();
         if wire.schema_version == Some(1)
             || wire.fs_layers.is_some()
-            || served.contains("manifest.v1+")
+            || served.contains("docker.distribution.manifest.v1+")
         {
             bail!(
                 "Docker Image Format v1 and Docker Image manifest version 2, schema 1 support has been removed. \

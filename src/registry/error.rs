@@ -146,10 +146,12 @@ pub(crate) fn speaks_no_tls(error: &reqwest::Error) -> bool {
 /// Returns the innermost cause: the outer ones repeat the URL, and with it signatures in its query.
 fn cause(error: &reqwest::Error) -> String {
     if error.is_timeout() {
-        return match error.is_connect() {
-            true => "no connection within 10 s".to_owned(),
-            false => "nothing came for 30 s".to_owned(),
+        let limit = if error.is_connect() {
+            "no connection within 10 s"
+        } else {
+            "nothing came for 30 s"
         };
+        return limit.to_owned();
     }
     let mut innermost = error.source();
     while let Some(next) = innermost.and_then(std::error::Error::source) {

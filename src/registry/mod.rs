@@ -532,9 +532,12 @@ mod tests {
 
     #[test]
     fn denied_and_wrong_credentials_are_told_apart() {
-        let denied = Server::start(|asked, _| match asked.path.starts_with("/token") {
-            true => bearer(asked, 0),
-            false => bearer(&asked.without_authorization(), 0),
+        let denied = Server::start(|asked, _| {
+            if asked.path.starts_with("/token") {
+                bearer(asked, 0)
+            } else {
+                bearer(&asked.without_authorization(), 0)
+            }
         });
         let error = get(&denied).unwrap_err();
         assert!(

@@ -12,7 +12,7 @@ const TRIES: u32 = 6;
 const FIRST_WAIT: Duration = Duration::from_millis(250);
 
 /// Longest wait that a server may ask for; when it wants more, the user decides.
-const MAX_WAIT: Duration = Duration::from_secs(60);
+const MAX_WAIT: Duration = Duration::from_mins(1);
 
 /// How often to try again; whoever makes progress is given all tries anew.
 #[derive(Default)]
@@ -45,7 +45,7 @@ impl Patience {
 fn jittered(wait: Duration) -> Duration {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     let nanoseconds = now.unwrap_or_default().subsec_nanos();
-    wait - wait / 4 * (nanoseconds % 1000) / 1000
+    wait * 3 / 4 + wait / 4 * (nanoseconds % 1000) / 1000
 }
 
 /// Returns how long `Retry-After` asks to wait: a number of seconds or a date (RFC 9110, 10.2.3).

@@ -84,14 +84,21 @@ impl Answer {
     }
 
     fn write(&self, stream: &mut TcpStream, with_body: bool) -> std::io::Result<()> {
-        let mut head = format!("HTTP/1.1 {} X\r\nConnection: close\r\n", self.status);
-        for (name, value) in &self.headers {
-            head += &format!("{name}: {value}\r\n");
-        }
-        head += &match self.chunked {
-            true => "Transfer-Encoding: chunked\r\n\r\n".to_owned(),
-            false => format!("Content-Length: {}\r\n\r\n", self.body.len()),
+        let length = format!("Content-Length: {}", self.body.len());
+        let length = if self.chunked {
+            "Transfer-Encoding: chunked"
+        } else {
+            &length
         };
+        let headers = self
+            .headers
+            .iter()
+            .map(|(name, value)| format!("{name}: {value}\r\n"));
+        let headers: String = headers.collect();
+        let head = format!(
+            "HTTP/1.1 {} X\r\nConnection: close\r\n{headers}{length}\r\n\r\n",
+            self.status
+        );
         stream.write_all(head.as_bytes())?;
         if !with_body {
             return Ok(());

@@ -17,7 +17,7 @@ pub(crate) use manifest::{Compression, Descriptor, Image, Index, Manifest};
 
 use crate::digest::{Digest, Hasher};
 use crate::reference::Reference;
-use anyhow::{anyhow, ensure};
+use anyhow::{anyhow, bail, ensure};
 use challenge::Challenge;
 use credentials::Login;
 use error::{Detail, Identity};
@@ -41,6 +41,40 @@ pub(crate) struct Document {
     /// Computed from the bytes.
     pub(crate) digest: Digest,
     pub(crate) manifest: Manifest,
+}
+
+impl Document {
+    /// Reads the manifest or index `bytes` of a reference: those of a registry or a copy of them.
+    /// If the reference has a digest, it must be theirs.
+    pub(crate) fn read(
+        bytes: Vec<u8>,
+        content_type: &str,
+        reference: &Reference,
+    ) -> anyhow::Result<Self> {
+        let digest = match reference.digest() {
+            Some(expected) => verified(&bytes, expected)?,
+            None => Digest::of(&bytes),
+        };
+        let manifest = Manifest::parse(&bytes, content_type, &reference.familiar())?;
+        Ok(Self {
+            bytes,
+            digest,
+            manifest,
+        })
+    }
+
+    /// Returns the image that this document is, got for the entry `entry` of an index.
+    pub(crate) fn image(&self, entry: &Descriptor) -> anyhow::Result<&Image> {
+        let Manifest::Image(image) = &self.manifest else {
+            bail!("the index has an index inside, which is not followed");
+        };
+        let (size, expected) = (self.bytes.len(), entry.size);
+        ensure!(
+            size as u64 == expected,
+            "the manifest has {size} bytes, the index says {expected}"
+        );
+        Ok(image)
+    }
 }
 
 /// A client for one repository of one registry.
@@ -87,40 +121,13 @@ impl Client {
     pub(crate) async fn manifest(&self, reference: &Reference) -> Result<Document, RegistryError> {
         let request = self.manifest_request(Method::GET, reference);
         let (headers, bytes) = self.fetch(&request, reference).await?;
-        let digest = match reference.digest() {
-            Some(expected) => verified(&bytes, expected)?,
-            None => Digest::of(&bytes),
-        };
         let content_type = headers.get(CONTENT_TYPE);
-        let content_type = content_type
-            .and_then(|value| value.to_str().ok())
-            .unwrap_or_default();
-        let manifest = Manifest::parse(&bytes, content_type, &reference.familiar())?;
-        Ok(Document {
+        let content_type = content_type.and_then(|value| value.to_str().ok());
+        Ok(Document::read(
             bytes,
-            digest,
-            manifest,
-        })
-    }
-
-    /// Gets the image manifest that an index's entry names, and checks it against that.
-    pub(crate) async fn child(
-        &self,
-        reference: &Reference,
-        entry: &Descriptor,
-    ) -> Result<(Document, Image), RegistryError> {
-        let document = self
-            .manifest(&reference.with_digest(entry.digest.clone()))
-            .await?;
-        let Manifest::Image(image) = &document.manifest else {
-            return Err(anyhow!("the index has an index inside, which is not followed").into());
-        };
-        let (image, size) = (image.clone(), document.bytes.len() as u64);
-        if size != entry.size {
-            let expected = entry.size;
-            return Err(anyhow!("the manifest has {size} bytes, the index says {expected}").into());
-        }
-        Ok((document, image))
+            content_type.unwrap_or_default(),
+            reference,
+        )?)
     }
 
     /// Gets a config, verified.
@@ -417,23 +424,23 @@ mod tests {
         assert!(text(&error).contains("was asked for"), "{error}");
         let bytes = image(b"config", &[]).to_string();
         let mut entry = descriptor(bytes.as_bytes(), "x");
-        assert!(wait(client.child(&reference, &entry)).is_ok());
+        let document = wait(client.manifest(&reference.with_digest(entry.digest.clone()))).unwrap();
+        assert!(document.image(&entry).is_ok());
         entry.size += 1;
-        let error = wait(client.child(&reference, &entry)).unwrap_err();
-        assert!(text(&error).contains("the index says"), "{error}");
+        let error = document.image(&entry).unwrap_err();
+        assert!(error.to_string().contains("the index says"), "{error}");
     }
 
     #[test]
     fn an_index_in_an_index_is_refused_even_behind_a_manifests_name() {
         let server = Server::start(|_, _| Answer::json(&index(&[])));
-        let reference = reference(&server, "1");
-        let bytes = index(&[]).to_string();
+        let document = get(&server).unwrap();
         let entry = descriptor(
-            bytes.as_bytes(),
+            &document.bytes,
             "application/vnd.oci.image.manifest.v1+json",
         );
-        let error = wait(Client::new(&reference).unwrap().child(&reference, &entry)).unwrap_err();
-        assert!(text(&error).contains("an index inside"), "{error}");
+        let error = document.image(&entry).unwrap_err();
+        assert!(error.to_string().contains("an index inside"), "{error}");
     }
 
     #[test]

@@ -1,1 +1,154 @@
-//! The store: layers, images and containers on disk.
+//! The store: layers, images and containers on disk, as `cache/README.md` describes them.
+//!
+//! It knows digests, tags and directories, and no image types: what a record *means* is `image`'s matter.
+//! To the store, a record holds whatever digests occur in its text.
+
+mod containers;
+mod create;
+mod escape;
+mod layout;
+mod lock;
+mod objects;
+mod probe;
+mod publish;
+mod references;
+mod stage;
+mod sweep;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use lock::{Exclusive, Lease, Shared};
+pub(crate) use objects::LayerMeta;
+pub(crate) use probe::{Attributes, Facts};
+pub(crate) use publish::{Publication, StagedLayer};
+pub(crate) use stage::Stage;
+
+use anyhow::{Context, Result, ensure};
+use fs_err as fs;
+use layout::Layout;
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use thiserror::Error;
+
+/// Something in the store is not what it was when it was written. Pulling the image again puts it right.
+#[derive(Debug, Error)]
+#[error("{0}")]
+pub(crate) struct Damaged(pub(crate) String);
+
+/// What the user named is not there. The words are Docker's.
+#[derive(Debug, Error, PartialEq, Eq)]
+#[error("No such {kind}: {name}")]
+pub(crate) struct NotFound {
+    kind: &'static str,
+    name: String,
+}
+
+impl NotFound {
+    pub(crate) fn image(name: &str) -> Self {
+        let name = name.to_owned();
+        Self {
+            kind: "image",
+            name,
+        }
+    }
+
+    pub(crate) fn container(name: &str) -> Self {
+        let name = name.to_owned();
+        let kind = "container";
+        Self { kind, name }
+    }
+}
+
+/// Returns the one of `ids` that begins with `prefix`; `None` if none does. Several are an error, never a guess.
+pub(crate) fn unique<T: ToString>(ids: Vec<T>, prefix: &str) -> Result<Option<T>> {
+    let begins = |id: &T| id.to_string().starts_with(prefix);
+    let mut found = ids
+        .into_iter()
+        .filter(|id| !prefix.is_empty() && begins(id));
+    let first = found.next();
+    ensure!(
+        found.next().is_none(),
+        "multiple IDs found with provided prefix: {prefix}"
+    );
+    Ok(first)
+}
+
+/// A store, open.
+#[derive(Debug, Clone)]
+pub(crate) struct Store {
+    root: PathBuf,
+    layout: Layout,
+}
+
+impl Store {
+    /// Opens the store at `root`, and creates it at first use.
+    ///
+    /// `mapping` says who owns the files of containers here: `root`, `single:1000` or `ranges:…`. A store
+    /// made under another one is refused. Creating probes the file system and needs the rights that
+    /// running has: an ordinary user does it inside their user namespace (see [`Store::exists`]).
+    pub(crate) fn open(root: &Path, mapping: &str) -> Result<Self> {
+        let store = Self::named(root)?;
+        if !store.is_there(mapping)? {
+            create::create(&store.root, &store.layout, mapping)
+                .with_context(|| format!("creating the store `{}`", store.root.display()))?;
+            ensure!(store.is_there(mapping)?, "the store was removed at once");
+        }
+        Ok(store)
+    }
+
+    /// Tells whether there is a store at `root`, so that opening it needs no more rights than reading.
+    pub(crate) fn exists(root: &Path) -> Result<bool> {
+        Ok(Self::named(root)?.layout.mapping().exists())
+    }
+
+    /// Returns the directory that the user named, absolute.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Returns what was found of the file system when the store was created.
+    pub(crate) fn facts(&self) -> Result<Facts> {
+        let path = self.layout.facts();
+        serde_json::from_slice(&fs::read(&path)?)
+            .with_context(|| format!("reading `{}`", path.display()))
+    }
+
+    fn named(root: &Path) -> Result<Self> {
+        let root = std::path::absolute(root).context("finding the store")?;
+        let layout = Layout::at_root(&root);
+        Ok(Self { root, layout })
+    }
+
+    /// Checks that the store is ours to use; false if there is none.
+    fn is_there(&self, mapping: &str) -> Result<bool> {
+        let directory = self.layout.version();
+        let metadata = match fs::metadata(directory) {
+            Ok(metadata) => metadata,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(error.into()),
+        };
+        ensure!(
+            metadata.uid() == rustix::process::geteuid().as_raw(),
+            "the store `{}` belongs to another user (ID {})",
+            directory.display(),
+            metadata.uid()
+        );
+        // Programs with set-user-ID in it must not be reachable for others (CVE-2021-41091).
+        ensure!(
+            metadata.mode() & 0o077 == 0,
+            "the store `{}` is open to other users (mode {:04o}): it must be 0700",
+            directory.display(),
+            metadata.mode() & 0o7777
+        );
+        let found = fs::read_to_string(self.layout.mapping())
+            .with_context(|| format!("`{}` is no ddock store", directory.display()))?;
+        ensure!(
+            found.trim_end() == mapping,
+            "the store `{}` was made for the ID mapping `{}`, and this is `{mapping}`: use another --root",
+            directory.display(),
+            found.trim_end()
+        );
+        Ok(true)
+    }
+}

@@ -1,0 +1,179 @@
+//! Where everything lies in the store; `cache/README.md` describes the same for people.
+
+use crate::digest::{Algorithm, Digest};
+use crate::reference::Reference;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+/// The version of the format that this ddock reads and writes. A change that an older ddock would
+/// misread raises it, so that the two never meet in one directory.
+pub(super) const VERSION: u32 = 1;
+
+/// A repository's tags lie in a directory of this name. No component of a repository's name starts
+/// with `_`, so the tag `c` of `a/b` and the repository `a/b/c` never meet.
+pub(super) const TAGS: &str = "_tags";
+
+/// The paths of one store.
+#[derive(Debug, Clone)]
+pub(super) struct Layout {
+    version: PathBuf,
+}
+
+impl Layout {
+    /// Returns the paths of the store that is, or will be, at `root`.
+    pub(super) fn at_root(root: &Path) -> Self {
+        Self {
+            version: root.join(format!("v{VERSION}")),
+        }
+    }
+
+    /// Returns the paths of a store in the making, which is all in `directory` and gets its name when complete.
+    pub(super) fn in_directory(directory: &Path) -> Self {
+        Self {
+            version: directory.to_owned(),
+        }
+    }
+
+    /// The directory that holds all the others; its name is the format's version.
+    pub(super) fn version(&self) -> &Path {
+        &self.version
+    }
+
+    pub(super) fn mapping(&self) -> PathBuf {
+        self.version.join("mapping")
+    }
+
+    pub(super) fn facts(&self) -> PathBuf {
+        self.version.join("facts.json")
+    }
+
+    pub(super) fn lock(&self) -> PathBuf {
+        self.version.join("lock")
+    }
+
+    pub(super) fn leases(&self) -> PathBuf {
+        self.version.join("leases")
+    }
+
+    pub(super) fn references(&self) -> PathBuf {
+        self.version.join("refs")
+    }
+
+    /// The file of `reference`'s tag; `None` if it names none.
+    pub(super) fn tag(&self, reference: &Reference) -> Option<PathBuf> {
+        let mut path = self.references();
+        path.push(reference.registry());
+        path.push(reference.repository());
+        path.push(TAGS);
+        path.push(reference.tag()?);
+        Some(path)
+    }
+
+    pub(super) fn images(&self) -> PathBuf {
+        self.version.join("images")
+    }
+
+    pub(super) fn image(&self, id: &Digest) -> PathBuf {
+        self.images().join(format!("{}.json", id.hex()))
+    }
+
+    pub(super) fn blobs(&self, algorithm: Algorithm) -> PathBuf {
+        self.version.join("blobs").join(algorithm.name())
+    }
+
+    pub(super) fn blob(&self, digest: &Digest) -> PathBuf {
+        self.blobs(digest.algorithm()).join(digest.hex())
+    }
+
+    pub(super) fn layers(&self) -> PathBuf {
+        self.version.join("layers")
+    }
+
+    pub(super) fn layer(&self, diff_id: &Digest) -> PathBuf {
+        self.layers().join(diff_id.hex())
+    }
+
+    pub(super) fn containers(&self) -> PathBuf {
+        self.version.join("containers")
+    }
+
+    pub(super) fn container(&self, id: &str) -> PathBuf {
+        self.containers().join(id)
+    }
+
+    pub(super) fn temporary(&self) -> PathBuf {
+        self.version.join("tmp")
+    }
+
+    /// The directories that an empty store has.
+    pub(super) fn directories(&self) -> [PathBuf; 9] {
+        [
+            self.leases(),
+            self.references(),
+            self.images(),
+            self.version.join("blobs"),
+            self.blobs(Algorithm::Sha256),
+            self.blobs(Algorithm::Sha512),
+            self.layers(),
+            self.containers(),
+            self.temporary(),
+        ]
+    }
+}
+
+/// The files of a layer, in that layer's directory: an overlayfs lowerdir.
+pub(super) fn layer_fs(layer: &Path) -> PathBuf {
+    layer.join("fs")
+}
+
+/// What is known of a layer, in that layer's directory.
+pub(super) fn layer_meta(layer: &Path) -> PathBuf {
+    layer.join("meta.json")
+}
+
+/// What a container needs of the store, in that container's directory: one digest a line.
+pub(super) fn container_holds(container: &Path) -> PathBuf {
+    container.join("holds")
+}
+
+/// Returns the digest whose hex digits are `name`: their number tells the hash function.
+pub(super) fn digest_named(name: &OsStr) -> Option<Digest> {
+    let hex = name.to_str()?;
+    let algorithm = match hex.len() {
+        64 => Algorithm::Sha256,
+        128 => Algorithm::Sha512,
+        _ => return None,
+    };
+    format!("{}:{hex}", algorithm.name()).parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tag_and_a_repository_never_share_a_path() {
+        let layout = Layout::at_root(Path::new("/s"));
+        let path = |text: &str| layout.tag(&text.parse().unwrap()).unwrap();
+        assert_eq!(
+            path("ubuntu"),
+            Path::new("/s/v1/refs/docker.io/library/ubuntu/_tags/latest")
+        );
+        assert_eq!(
+            path("[::1]:5000/a/b:c"),
+            Path::new("/s/v1/refs/[::1]:5000/a/b/_tags/c")
+        );
+        assert_eq!(
+            path("localhost/a/b/c:d"),
+            Path::new("/s/v1/refs/localhost/a/b/c/_tags/d")
+        );
+    }
+
+    #[test]
+    fn names_of_files_are_digests_or_nothing_of_ours() {
+        let digest = Digest::of(b"x");
+        assert_eq!(digest_named(OsStr::new(digest.hex())), Some(digest));
+        assert_eq!(digest_named(OsStr::new("lost+found")), None);
+        assert_eq!(digest_named(OsStr::new(&"Z".repeat(64))), None);
+    }
+}

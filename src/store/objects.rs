@@ -1,0 +1,110 @@
+//! What the store holds under the name of its content: blobs, layers, image records.
+
+use crate::digest::{Digest, Hasher};
+use crate::store::lock::Shared;
+use crate::store::{Damaged, Store, layout};
+use anyhow::{Context, Result, ensure};
+use fs_err as fs;
+use serde::{Deserialize, Serialize};
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// What is known of an unpacked layer, settled when it was unpacked. The diff ID is the layer's name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct LayerMeta {
+    /// The digest of the compressed bytes that this layer was unpacked from; the diff ID if they were not compressed.
+    pub(crate) digest: Digest,
+    /// Bytes of the uncompressed tar.
+    pub(crate) tar_size: u64,
+    /// Bytes in regular files, hard links counted once.
+    pub(crate) size: u64,
+    /// Entries of the tar.
+    pub(crate) entries: u64,
+    /// Directories that the layer needs and does not list, as paths from the layer's root, which is the empty path.
+    #[serde(default, with = "crate::store::escape")]
+    pub(crate) implied: Vec<PathBuf>,
+    /// The root directory is opaque: nothing below this layer is seen.
+    #[serde(default)]
+    pub(crate) opaque_root: bool,
+    /// What of the tar could not be kept, one sentence each.
+    #[serde(default)]
+    pub(crate) skipped: Vec<String>,
+}
+
+impl LayerMeta {
+    /// Tells whether the layer lists its root directory, so that its owner and mode hold for the whole image.
+    pub(crate) fn lists_root(&self) -> bool {
+        !self.implied.iter().any(|path| path.as_os_str().is_empty())
+    }
+}
+
+impl Store {
+    /// Returns a manifest, index or config; `None` if it is not here. Its bytes are checked against the
+    /// digest each time: an error with [`Damaged`] says that they are others.
+    pub(crate) fn blob(&self, digest: &Digest) -> Result<Option<Vec<u8>>> {
+        let path = self.layout.blob(digest);
+        let Some(bytes) = read_if_there(&path)? else {
+            return Ok(None);
+        };
+        let mut hasher = Hasher::new(digest.algorithm());
+        hasher.update(&bytes);
+        ensure!(
+            hasher.finish() == *digest,
+            Damaged(format!(
+                "blob `{}` does not have its digest",
+                path.display()
+            ))
+        );
+        Ok(Some(bytes))
+    }
+
+    /// Returns what is known of a layer; `None` if it is not here, or not whole: then a pull puts it right.
+    pub(crate) fn layer(&self, diff_id: &Digest) -> Result<Option<LayerMeta>> {
+        let layer = self.layout.layer(diff_id);
+        let Some(meta) = read_if_there(&layout::layer_meta(&layer))? else {
+            return Ok(None);
+        };
+        let whole = layout::layer_fs(&layer).is_dir();
+        Ok(serde_json::from_slice(&meta).ok().filter(|_| whole))
+    }
+
+    /// Returns the directory that holds a layer's files, there or not.
+    pub(crate) fn layer_fs(&self, diff_id: &Digest) -> PathBuf {
+        layout::layer_fs(&self.layout.layer(diff_id))
+    }
+
+    /// Returns the IDs of all images, tagged or not.
+    pub(crate) fn image_ids(&self) -> Result<Vec<Digest>> {
+        let mut ids = Vec::new();
+        for entry in fs::read_dir(self.layout.images())? {
+            let path = entry?.path();
+            ids.extend(path.file_stem().and_then(layout::digest_named));
+        }
+        Ok(ids)
+    }
+
+    /// Returns an image's record; `None` if there is no such image.
+    pub(crate) fn image_record(&self, id: &Digest) -> Result<Option<Vec<u8>>> {
+        read_if_there(&self.layout.image(id))
+    }
+
+    /// Replaces the record of an image that stays.
+    pub(crate) fn write_image_record(
+        &self,
+        shared: &Shared,
+        id: &Digest,
+        record: &[u8],
+    ) -> Result<()> {
+        self.write_durably(shared, &self.layout.image(id), record)
+            .with_context(|| format!("writing the record of image `{}`", id.short()))
+    }
+}
+
+/// Returns the content of a file, `None` if it is not there.
+pub(super) fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}

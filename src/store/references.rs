@@ -1,0 +1,115 @@
+//! Tags: which image a name stands for.
+
+use crate::digest::Digest;
+use crate::reference::Reference;
+use crate::store::lock::{Exclusive, Shared, missing_is_fine};
+use crate::store::objects::read_if_there;
+use crate::store::stage::{create_directories, parent, sync_directory};
+use crate::store::{Damaged, Store, layout};
+use anyhow::{Context, Result, ensure};
+use fs_err as fs;
+use std::path::Path;
+
+impl Store {
+    /// Returns the ID of the image that `reference`'s tag stands for; `None` if it stands for none.
+    pub(crate) fn tag(&self, reference: &Reference) -> Result<Option<Digest>> {
+        let Some(path) = self.layout.tag(reference) else {
+            return Ok(None);
+        };
+        let Some(bytes) = read_if_there(&path)? else {
+            return Ok(None);
+        };
+        let text = str::from_utf8(&bytes).unwrap_or_default().trim_end();
+        let id = text
+            .parse()
+            .with_context(|| Damaged(format!("tag `{}` is no digest", path.display())))?;
+        Ok(Some(id))
+    }
+
+    /// Lets `reference`'s tag stand for an image that is here; what it stood for stays, without that tag.
+    pub(crate) fn set_tag(
+        &self,
+        shared: &Shared,
+        reference: &Reference,
+        id: &Digest,
+    ) -> Result<()> {
+        let path = self.layout.tag(reference);
+        let path = path.with_context(|| format!("`{reference}` names no tag"))?;
+        ensure!(
+            self.layout.image(id).exists(),
+            "there is no image `{}` to tag",
+            id.short()
+        );
+        create_directories(&self.layout.references(), parent(&path))?;
+        self.write_durably(shared, &path, format!("{id}\n").as_bytes())
+            .with_context(|| format!("setting the tag `{reference}`"))
+    }
+
+    /// Removes a tag, and directories that it leaves empty.
+    pub(crate) fn remove_tag(&self, _: &Exclusive, reference: &Reference) -> Result<()> {
+        let Some(path) = self.layout.tag(reference) else {
+            return Ok(());
+        };
+        fs::remove_file(&path).or_else(missing_is_fine)?;
+        sync_directory(parent(&path))?;
+        let top = self.layout.references();
+        let above = path.ancestors().skip(1);
+        for directory in above.take_while(|directory| **directory != top) {
+            // The first one that still holds something ends it; rmdir(2) itself is the question.
+            if fs::remove_dir(directory).is_err() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns all tags and the images that they stand for, sorted by name.
+    pub(crate) fn tags(&self) -> Result<Vec<(Reference, Digest)>> {
+        let mut references = Vec::new();
+        for registry in fs::read_dir(self.layout.references())? {
+            let registry = registry?;
+            let name = registry.file_name();
+            collect(&registry.path(), &name.to_string_lossy(), &mut references)?;
+        }
+        references.sort_by_cached_key(ToString::to_string);
+        let mut tags = Vec::with_capacity(references.len());
+        for reference in references {
+            // Gone since the directory was read is gone.
+            tags.extend(self.tag(&reference)?.map(|id| (reference, id)));
+        }
+        Ok(tags)
+    }
+}
+
+/// Adds the tags in and below `directory`, where the repository `name` has its own.
+fn collect(directory: &Path, name: &str, references: &mut Vec<Reference>) -> Result<()> {
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        // Another process may have removed the last tag.
+        Err(error) => return Ok(missing_is_fine(error)?),
+    };
+    for entry in entries {
+        let entry = entry?;
+        let file = entry.file_name();
+        let file = file.to_string_lossy();
+        if file == layout::TAGS {
+            collect_tags(&entry.path(), name, references)?;
+        } else if entry.file_type()?.is_dir() {
+            collect(&entry.path(), &format!("{name}/{file}"), references)?;
+        }
+    }
+    Ok(())
+}
+
+fn collect_tags(directory: &Path, name: &str, references: &mut Vec<Reference>) -> Result<()> {
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) => return Ok(missing_is_fine(error)?),
+    };
+    for entry in entries {
+        let tag = entry?.file_name();
+        // What is no reference was put there by somebody else.
+        references.extend(format!("{name}:{}", tag.to_string_lossy()).parse::<Reference>());
+    }
+    Ok(())
+}

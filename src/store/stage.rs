@@ -1,0 +1,159 @@
+//! `tmp/`: where everything is born before a rename makes it visible, and where what is removed goes to die.
+//!
+//! A directory in `tmp/` is flock'ed by the operation that owns it; one that is not has lost its owner.
+//! A plain file in `tmp/` lives only while its maker holds the store's lock.
+
+use crate::store::lock::{Exclusive, Shared, lock, missing_is_fine, random_name, try_lock};
+use crate::store::{Store, layout};
+use anyhow::{Context, Result};
+use fs_err as fs;
+use rustix::fs::FlockOperation;
+use std::io::{self, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+/// A directory in `tmp/` for one operation: locked while that lives, removed with all in it when dropped.
+#[must_use]
+pub(crate) struct Stage {
+    directory: PathBuf,
+    descriptor: fs::File,
+}
+
+impl Stage {
+    /// Makes a directory in `tmp/`. The caller holds the store's lock, shared or not, so that no sweep
+    /// can come between the directory and its lock.
+    pub(super) fn create(store: &Store) -> Result<Self> {
+        let directory = store.layout.temporary().join(random_name());
+        fs::create_dir(&directory)?;
+        let descriptor = fs::File::open(&directory)?;
+        lock(&descriptor, FlockOperation::LockExclusive)?;
+        Ok(Self {
+            directory,
+            descriptor,
+        })
+    }
+
+    /// Makes room for a layer and returns the empty directory for its files, mode 0755. `name` is the
+    /// caller's own, to be repeated in `StagedLayer`.
+    pub(crate) fn layer_directory(&self, name: &str) -> Result<PathBuf> {
+        let fs = layout::layer_fs(&self.path(name));
+        fs::create_dir_all(&fs)?;
+        // Whatever the umask is: this is what the layer's root is if the layer does not list it.
+        fs::set_permissions(&fs, std::fs::Permissions::from_mode(0o755))?;
+        Ok(fs)
+    }
+
+    pub(super) fn path(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
+    }
+
+    /// Writes everything to disk that was written to the stage, and with it to its whole file system.
+    pub(super) fn sync(&self) -> Result<()> {
+        rustix::fs::syncfs(&self.descriptor)
+            .with_context(|| format!("syncing the file system of `{}`", self.directory.display()))
+    }
+
+    /// Removes the directory, for callers to whom it matters that this worked.
+    pub(super) fn remove(self) -> Result<()> {
+        remove_tree(&self.directory)
+    }
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        // What cannot be removed now has no lock any more and is met again by every sweep, and `prune` tells.
+        remove_tree(&self.directory).ok();
+    }
+}
+
+impl Store {
+    /// Makes a directory in `tmp/` for this operation, after removing what operations that died left there.
+    pub(crate) fn stage(&self) -> Result<Stage> {
+        // Something that others left and that cannot be removed is no reason not to go on.
+        self.sweep_temporaries().ok();
+        let _shared = self.shared()?;
+        Stage::create(self)
+    }
+
+    /// Removes what dead operations left in `tmp/`.
+    pub(super) fn sweep_temporaries(&self) -> Result<()> {
+        for entry in fs::read_dir(self.layout.temporary())? {
+            let path = entry?.path();
+            let exclusive = self.exclusive()?;
+            // One at a time, so that a thousand of them need no thousand descriptors.
+            if let Some(_owned) = claim(&path, &exclusive)? {
+                drop(exclusive);
+                remove_tree(&path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes `bytes` to `target` by way of `tmp/`: after a power cut there is the old file or the new one.
+    pub(super) fn write_durably(&self, _: &Shared, target: &Path, bytes: &[u8]) -> Result<()> {
+        let born = self.layout.temporary().join(random_name());
+        let written = write_synced(&born, bytes)
+            .and_then(|()| fs::rename(&born, target))
+            .and_then(|()| sync_directory(parent(target)));
+        if written.is_err() {
+            // The first error is the one to tell.
+            fs::remove_file(&born).ok();
+        }
+        Ok(written?)
+    }
+}
+
+/// Takes over what lies at `path` in `tmp/` if its owner is dead: removes a file, returns a directory's lock.
+fn claim(path: &Path, _: &Exclusive) -> Result<Option<fs::File>> {
+    let kind = match fs::symlink_metadata(path) {
+        Ok(metadata) => metadata.file_type(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    if !kind.is_dir() {
+        // Its maker would hold the store's lock, and we do.
+        fs::remove_file(path).or_else(missing_is_fine)?;
+        return Ok(None);
+    }
+    let directory = match fs::File::open(path) {
+        Ok(directory) => directory,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    Ok(try_lock(&directory)?.then_some(directory))
+}
+
+/// Writes a new file and its data to disk, but not its name: see [`sync_directory`].
+pub(super) fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = fs::File::create_new(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+/// Writes the names in `directory` to disk.
+pub(super) fn sync_directory(directory: &Path) -> io::Result<()> {
+    fs::File::open(directory)?.sync_all()
+}
+
+/// Makes `directory`, which lies somewhere below `top`, and its parents; each is on disk before the next.
+pub(super) fn create_directories(top: &Path, directory: &Path) -> io::Result<()> {
+    match fs::create_dir(directory) {
+        Ok(()) => sync_directory(parent(directory)),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound && directory != top => {
+            create_directories(top, parent(directory))?;
+            create_directories(top, directory)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+pub(super) fn parent(path: &Path) -> &Path {
+    path.parent()
+        .expect("everything in a store lies in a directory")
+}
+
+/// Removes `path` and everything below it. Missing is fine.
+pub(super) fn remove_tree(path: &Path) -> Result<()> {
+    Ok(fs::remove_dir_all(path).or_else(missing_is_fine)?)
+}

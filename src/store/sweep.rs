@@ -1,0 +1,73 @@
+//! Removal: what no image record, container or living lease names leaves the store.
+
+use crate::digest::{Algorithm, Digest};
+use crate::store::lock::{Exclusive, digests_in, missing_is_fine, random_name};
+use crate::store::objects::read_if_there;
+use crate::store::stage::{Stage, sync_directory};
+use crate::store::{Store, layout};
+use anyhow::Result;
+use fs_err as fs;
+use std::collections::HashSet;
+use std::path::Path;
+
+impl Store {
+    /// Removes an image's record: from now on it is no image. Its layers and blobs go with the next sweep.
+    pub(crate) fn remove_image_record(&self, _: &Exclusive, id: &Digest) -> Result<()> {
+        Ok(fs::remove_file(self.layout.image(id)).or_else(missing_is_fine)?)
+    }
+
+    /// Removes every layer and blob that nothing names, tags without an image, and what dead operations
+    /// left. Returns the diff IDs of the layers that went.
+    ///
+    /// What is needed is found out anew each time, from the records, containers and living leases: there is
+    /// no count that could be wrong. Things are renamed away under the lock and removed after it is given up.
+    pub(crate) fn sweep(&self, lock: Exclusive) -> Result<Vec<Digest>> {
+        let images: HashSet<Digest> = self.image_ids()?.into_iter().collect();
+        for (reference, id) in self.tags()? {
+            if !images.contains(&id) {
+                self.remove_tag(&lock, &reference)?;
+            }
+        }
+        let needed = self.needed(&lock, images)?;
+        // A power cut must not bring a record back whose layers are gone.
+        sync_directory(&self.layout.images())?;
+        let trash = Stage::create(self)?;
+        let layers = move_unneeded(&self.layout.layers(), &needed, &trash)?;
+        for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
+            move_unneeded(&self.layout.blobs(algorithm), &needed, &trash)?;
+        }
+        drop(lock);
+        trash.remove()?;
+        self.sweep_temporaries()?;
+        Ok(layers)
+    }
+
+    /// Returns the digests of all that must stay.
+    fn needed(&self, lock: &Exclusive, images: HashSet<Digest>) -> Result<HashSet<Digest>> {
+        let mut needed = HashSet::new();
+        for id in images {
+            needed.extend(digests_in(&self.image_record(&id)?.unwrap_or_default()));
+            needed.insert(id);
+        }
+        for container in self.containers()? {
+            let holds = layout::container_holds(&self.layout.container(&container));
+            needed.extend(digests_in(&read_if_there(&holds)?.unwrap_or_default()));
+        }
+        self.collect_leases(lock, &mut needed)?;
+        Ok(needed)
+    }
+}
+
+/// Moves what is in `directory` under the name of a digest that is not `needed` into the trash.
+fn move_unneeded(directory: &Path, needed: &HashSet<Digest>, trash: &Stage) -> Result<Vec<Digest>> {
+    let mut moved = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        let digest = layout::digest_named(&entry.file_name());
+        if let Some(digest) = digest.filter(|digest| !needed.contains(digest)) {
+            fs::rename(entry.path(), trash.path(&random_name()))?;
+            moved.push(digest);
+        }
+    }
+    Ok(moved)
+}

@@ -1,8 +1,117 @@
-//! The command line.
+//! The command line: what each command is called, and how it ends.
 
+mod command_line;
+mod containers;
+mod failure;
+mod images;
+mod info;
+mod inspect;
+mod names;
+mod output;
+mod progress;
+mod pull;
+mod rmi;
+mod run;
+mod unimplemented;
+mod version;
+
+use anyhow::{Context, Result};
+use clap::{ArgAction, Parser, Subcommand};
+use command_line::Parsed;
+use failure::DDOCK_FAILED;
+use std::env;
+use std::path::PathBuf;
 use std::process::ExitCode;
+
+/// Pull images and run commands in containers, without a daemon
+#[derive(Debug, Parser)]
+#[command(
+    name = "ddock",
+    version,
+    override_usage = "ddock [OPTIONS] COMMAND",
+    disable_version_flag = true,
+    subcommand_value_name = "COMMAND"
+)]
+struct Arguments {
+    /// Directory of images and containers [default: /var/lib/ddock as root, else ~/.local/share/ddock]
+    #[arg(long, env = "DDOCK_ROOT", value_name = "DIR", hide_env_values = true)]
+    root: Option<PathBuf>,
+    /// Print the version
+    #[arg(short = 'v', long, action = ArgAction::Version)]
+    version: Option<bool>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a command in a new container
+    Run(Box<run::Arguments>),
+    /// Download an image from a registry
+    Pull(pull::Arguments),
+    /// List images
+    Images(images::Arguments),
+    /// Remove images
+    Rmi(rmi::Arguments),
+    /// List containers
+    Ps(containers::ListArguments),
+    /// Remove containers
+    Rm(containers::RemoveArguments),
+    /// Show everything known about containers and images, as JSON
+    Inspect(inspect::Arguments),
+    /// Show what this machine offers and where things are kept
+    Info(info::Arguments),
+    /// Show the version
+    Version,
+}
 
 /// Runs the command named by this process's arguments.
 pub(crate) fn run() -> ExitCode {
-    ExitCode::from(125)
+    let arguments = match command_line::parse(env::args_os().collect()) {
+        Ok(Parsed::Command(arguments)) => arguments,
+        Ok(Parsed::Text(text)) => return finish(output::print(&text)),
+        Err(refusal) => return failure::report(&refusal.into(), DDOCK_FAILED),
+    };
+    let root = match arguments.root.map_or_else(default_root, Ok) {
+        Ok(root) => root,
+        Err(error) => return failure::report(&error, DDOCK_FAILED),
+    };
+    match arguments.command {
+        Command::Run(arguments) => match run::run(*arguments, &root) {
+            Ok(code) => ExitCode::from(code),
+            Err(error) => failure::report(&error, DDOCK_FAILED),
+        },
+        Command::Pull(arguments) => finish(pull::run(&arguments, &root)),
+        Command::Images(arguments) => finish(images::run(&arguments, &root)),
+        Command::Rmi(arguments) => finish(rmi::run(&arguments, &root)),
+        Command::Ps(arguments) => finish(containers::list(&arguments, &root)),
+        Command::Rm(arguments) => finish(containers::remove(&arguments, &root)),
+        Command::Inspect(arguments) => finish(inspect::run(&arguments, &root)),
+        Command::Info(arguments) => finish(info::run(&arguments, &root)),
+        Command::Version => finish(version::run()),
+    }
+}
+
+fn finish(result: Result<()>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => failure::report(&error, 1),
+    }
+}
+
+/// Returns where the store is when nobody says: the system's as root, else the user's data directory
+/// (XDG Base Directory Specification: a path that is not absolute is ignored).
+fn default_root() -> Result<PathBuf> {
+    if rustix::process::geteuid().is_root() {
+        return Ok(PathBuf::from("/var/lib/ddock"));
+    }
+    let absolute = |name| {
+        env::var_os(name)
+            .map(PathBuf::from)
+            .filter(|path| path.is_absolute())
+    };
+    absolute("XDG_DATA_HOME")
+        .or_else(|| absolute("HOME").map(|home| home.join(".local/share")))
+        .map(|data| data.join("ddock"))
+        .context("no place for the store: neither --root, DDOCK_ROOT nor HOME is set")
 }

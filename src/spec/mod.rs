@@ -1,5 +1,222 @@
 //! What to run: an image's config and the user's flags, as an OCI runtime spec.
 
+mod binds;
+mod capabilities;
+mod command;
+mod devices;
+mod environment;
+mod files;
+mod hiding;
+mod host;
+mod limits;
+mod mounts;
 mod request;
+mod tmpfs;
+mod tree;
+mod user;
 
-pub(crate) use request::{Network, Request};
+pub(crate) use files::File;
+pub(crate) use host::{Host, Mapping};
+pub(crate) use request::{ImageDefaults, Network, Request};
+
+use anyhow::{Context, Result, bail, ensure};
+use devices::Device;
+use oci_spec::runtime::Spec;
+use serde_json::{Value, json};
+use std::os::fd::BorrowedFd;
+use std::path::{Path, PathBuf};
+use user::User;
+
+/// The version of the runtime spec whose words are used (`rro` came with 1.1).
+const VERSION: &str = "1.1.0";
+
+/// Set here so that no container depends on who starts it.
+const UMASK: u32 = 0o022;
+
+/// The longest hostname of the kernel (sethostname(2)), in bytes.
+const HOSTNAME_LIMIT: usize = 64;
+
+/// A container as it is to be run.
+#[derive(Debug)]
+pub(crate) struct Built {
+    /// Its root is `rootfs` in the container's directory; its cgroup `ddock/<id>`, from the root of the hierarchy if the path is absolute.
+    pub(crate) spec: Spec,
+    /// To be written into the container's directory before it starts.
+    pub(crate) files: Vec<File>,
+    /// What the user should know, for stderr.
+    pub(crate) notes: Vec<String>,
+}
+
+/// Builds the spec of a container.
+///
+/// `root` is the image's merged tree: users and groups are looked up in it.
+/// Makes the missing source directories of `-v`, last, when nothing else can be refused.
+pub(crate) fn build(
+    image: &ImageDefaults,
+    request: &Request,
+    host: &Host,
+    root: BorrowedFd<'_>,
+) -> Result<Built> {
+    let user = find_user(image, request, host, root)?;
+    let hostname = hostname(request, host)?;
+    let devices = if request.privileged {
+        devices::of_host()?
+    } else {
+        devices::default()
+    };
+    let mounts = mounts::plan(request, host, devices, root)?;
+    let nodes: Vec<Value> = mounts.nodes.iter().map(Device::to_json).collect();
+    let document = json!({
+        "ociVersion": VERSION,
+        "root": { "path": "rootfs", "readonly": request.read_only },
+        "hostname": hostname,
+        "process": process(image, request, host, &user, &hostname)?,
+        "mounts": mounts.list,
+        "linux": {
+            "namespaces": namespaces(request.network),
+            "cgroupsPath": cgroup_path(request, host),
+            "resources": resources(request, host)?,
+            "devices": nodes,
+            "rootfsPropagation": mounts.root_propagation,
+            "maskedPaths": if request.privileged { Vec::new() } else { hiding::masked()? },
+            "readonlyPaths": if request.privileged { &[][..] } else { &hiding::READ_ONLY },
+        },
+    });
+    // From JSON, not from the crate's builders: those fill what is left out with opinions of their own.
+    let spec = serde_json::from_value(document).context("building the OCI spec")?;
+    let files = files::build(request.network, &hostname, host.ipv6)?;
+    let notes = make_directories(&mounts.missing)?;
+    Ok(Built { spec, files, notes })
+}
+
+/// Returns the text of config.json. Its sets are sorted, so that the same spec is always the same text.
+pub(crate) fn to_json(spec: &Spec) -> Result<String> {
+    let mut document = serde_json::to_value(spec).context("writing the OCI spec")?;
+    if let Some(Value::Object(sets)) = document.pointer_mut("/process/capabilities") {
+        for set in sets.values_mut().filter_map(Value::as_array_mut) {
+            set.sort_by(|a, b| a.as_str().cmp(&b.as_str()));
+        }
+    }
+    Ok(serde_json::to_string_pretty(&document)?)
+}
+
+fn find_user(
+    image: &ImageDefaults,
+    request: &Request,
+    host: &Host,
+    root: BorrowedFd<'_>,
+) -> Result<User> {
+    let asked = request.user.as_deref().filter(|user| !user.is_empty());
+    let passwd = tree::read(root, Path::new("/etc/passwd"))?;
+    let group = tree::read(root, Path::new("/etc/group"))?;
+    let user = user::look_up(asked.unwrap_or(&image.user), &passwd, &group)?;
+    match host.mapping {
+        Some(mapping) => user.fit(mapping),
+        None => Ok(user),
+    }
+}
+
+fn hostname(request: &Request, host: &Host) -> Result<String> {
+    let asked = request.hostname.as_deref().filter(|name| !name.is_empty());
+    let name = match (asked, request.network) {
+        (Some(name), _) => name,
+        (None, Network::Host) => host.hostname.as_str(),
+        (None, Network::Private) => request
+            .id
+            .get(..12)
+            .context("the container's ID is too short")?,
+    };
+    ensure!(
+        name.len() <= HOSTNAME_LIMIT
+            && !name.contains(|c: char| c.is_whitespace() || c.is_control()),
+        "invalid hostname `{}`: at most {HOSTNAME_LIMIT} bytes without blanks",
+        crate::human::printable(name)
+    );
+    Ok(name.to_owned())
+}
+
+fn process(
+    image: &ImageDefaults,
+    request: &Request,
+    host: &Host,
+    user: &User,
+    hostname: &str,
+) -> Result<Value> {
+    let (added, dropped) = (&request.capabilities_added, &request.capabilities_dropped);
+    let capabilities = if request.privileged {
+        capabilities::all(host.capabilities)
+    } else {
+        capabilities::choose(added, dropped, host.capabilities)?
+    };
+    Ok(json!({
+        "terminal": request.terminal,
+        "user": { "uid": user.uid, "gid": user.gid, "umask": UMASK, "additionalGids": user.groups },
+        "args": command::merge(image, request)?,
+        "env": environment::build(image, request, hostname, &user.home, host)?,
+        "cwd": working_directory(image, request)?,
+        "capabilities": capabilities::sets(capabilities, user.uid),
+        // Docker's default: su, sudo and ping of an image work.
+        "noNewPrivileges": false,
+    }))
+}
+
+/// Returns the directory the command starts in.
+fn working_directory(image: &ImageDefaults, request: &Request) -> Result<PathBuf> {
+    let asked = request.working_directory.as_deref().unwrap_or_default();
+    let text = match (asked, image.working_directory.as_str()) {
+        ("", "") => "/",
+        ("", default) => default,
+        (asked, _) => asked,
+    };
+    ensure!(
+        text.starts_with('/'),
+        "the working directory '{text}' is invalid, it needs to be an absolute path"
+    );
+    Ok(tree::clean(Path::new(text)))
+}
+
+fn namespaces(network: Network) -> Vec<Value> {
+    let always = ["pid", "ipc", "uts", "mount", "cgroup"].into_iter();
+    let network = (network == Network::Private).then_some("network");
+    always
+        .chain(network)
+        .map(|kind| json!({ "type": kind }))
+        .collect()
+}
+
+/// Only root owns the root of the hierarchy; a relative path leaves it to the runtime where the container's cgroup can be.
+fn cgroup_path(request: &Request, host: &Host) -> String {
+    let start = if host.mapping.is_none() { "/" } else { "" };
+    format!("{start}ddock/{}", request.id)
+}
+
+fn resources(request: &Request, host: &Host) -> Result<Value> {
+    let mut resources = limits::build(request, host.cpus)?;
+    // Inside a user namespace the kernel itself keeps devices out: no node can be made there.
+    if host.mapping.is_none() {
+        let rules = devices::cgroup_rules(request.privileged);
+        resources.insert("devices".into(), Value::Array(rules));
+    }
+    Ok(Value::Object(resources))
+}
+
+/// Makes the sources that are missing, and returns a note about each.
+fn make_directories(missing: &[PathBuf]) -> Result<Vec<String>> {
+    let mut notes = Vec::new();
+    for path in missing {
+        if let Err(error) = fs_err::create_dir_all(path) {
+            bail!(
+                "bind source path does not exist: `{}`, and cannot be made: {error}",
+                path.display()
+            );
+        }
+        notes.push(format!(
+            "`{}` did not exist: an empty directory was made there",
+            path.display()
+        ));
+    }
+    Ok(notes)
+}
+
+#[cfg(test)]
+mod tests;

@@ -56,3 +56,15 @@ pub(crate) enum Network {
     /// The host's.
     Host,
 }
+
+/// What the image's config says about running it, as far as a spec takes it over; empty where the config is silent.
+///
+/// Labels and the rest of a config are data: nothing of them is ever interpreted.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct ImageDefaults {
+    pub(crate) user: String,
+    pub(crate) environment: Vec<String>,
+    pub(crate) entrypoint: Vec<String>,
+    pub(crate) command: Vec<String>,
+    pub(crate) working_directory: String,
+}

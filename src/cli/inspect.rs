@@ -1,0 +1,107 @@
+//! `ddock inspect`: Docker's JSON, for scripts.
+
+mod image;
+
+use crate::cli::failure::Told;
+use crate::cli::output;
+use anyhow::{Context, Result, bail};
+use clap::{Args, ValueEnum};
+use serde_json::Value;
+use std::path::Path;
+
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// Look only for images or only for containers
+    #[arg(long = "type", value_enum, value_name = "TYPE")]
+    kind: Option<Kind>,
+    /// Names, IDs or the beginnings of IDs
+    #[arg(value_name = "NAME|ID", required = true)]
+    names: Vec<String>,
+}
+
+/// `--type`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Kind {
+    Container,
+    Image,
+}
+
+/// Prints what was found as one JSON array, then says what was not; a container goes before an image of the same name.
+pub(crate) fn run(arguments: &Arguments, root: &Path) -> Result<()> {
+    let mut found = Vec::new();
+    let mut missing = Vec::new();
+    for name in &arguments.names {
+        match find(root, name, arguments.kind)
+            .with_context(|| format!("cannot inspect `{name}`"))?
+        {
+            Some(object) => found.push(object),
+            None => missing.push(missing_line(name, arguments.kind)),
+        }
+    }
+    output::print(&render(&found))?;
+    if missing.is_empty() {
+        return Ok(());
+    }
+    output::tell(&missing.concat());
+    Err(Told(1).into())
+}
+
+fn find(_root: &Path, _name: &str, _kind: Option<Kind>) -> Result<Option<Value>> {
+    bail!("inspecting is not joined to the command line")
+}
+
+/// Docker's words: scripts look for them.
+fn missing_line(name: &str, kind: Option<Kind>) -> String {
+    let kind = match kind {
+        None => "object",
+        Some(Kind::Container) => "container",
+        Some(Kind::Image) => "image",
+    };
+    format!("error: no such {kind}: {}\n", crate::human::printable(name))
+}
+
+/// Returns a JSON array with Docker's four spaces of indentation.
+fn render(objects: &[Value]) -> String {
+    use serde::Serialize as _;
+    if objects.is_empty() {
+        return "[]\n".to_owned();
+    }
+    let mut text = Vec::new();
+    let format = serde_json::ser::PrettyFormatter::with_indent(b"    ");
+    let mut serializer = serde_json::Serializer::with_formatter(&mut text, format);
+    objects
+        .serialize(&mut serializer)
+        .expect("a JSON value can be written to memory");
+    text.push(b'\n');
+    String::from_utf8(text).expect("JSON is UTF-8")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn the_answer_is_always_an_array() {
+        assert_eq!(render(&[]), "[]\n");
+        insta::assert_snapshot!(render(&[json!({"Id": "sha256:00", "RepoTags": []})]), @r#"
+        [
+            {
+                "Id": "sha256:00",
+                "RepoTags": []
+            }
+        ]
+        "#);
+    }
+
+    #[test]
+    fn what_is_missing_is_named_as_docker_names_it() {
+        for (kind, line) in [
+            (None, "error: no such object: x\n"),
+            (Some(Kind::Image), "error: no such image: x\n"),
+            (Some(Kind::Container), "error: no such container: x\n"),
+        ] {
+            assert_eq!(missing_line("x", kind), line);
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! `ddock pull`, and the pull that `ddock run` begins with when the image is not here.
+
+use crate::cli::failure::{DDOCK_FAILED, Told};
+use crate::cli::output::{self, Stream};
+use crate::cli::progress::Progress;
+use crate::platform::Platform;
+use crate::pull::{Event, Pulled};
+use crate::reference::Reference;
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+#[derive(Debug, Args, PartialEq, Eq)]
+pub(crate) struct Arguments {
+    /// Say nothing but the image's full name at the end
+    #[arg(short, long)]
+    quiet: bool,
+    /// Pull the image for this platform instead of the machine's own
+    #[arg(
+        long,
+        value_name = "OS/ARCH[/VARIANT]",
+        env = "DOCKER_DEFAULT_PLATFORM",
+        hide_env = true
+    )]
+    platform: Option<Platform>,
+    /// Report on stderr: the container's own output is to have stdout
+    #[arg(long, hide = true)]
+    for_run: bool,
+    /// What to pull
+    #[arg(value_name = "NAME[:TAG|@DIGEST]")]
+    name: String,
+}
+
+/// Pulls an image, telling on the way.
+pub(crate) fn run(arguments: &Arguments, root: &Path) -> Result<()> {
+    let context = || format!("cannot pull `{}`", arguments.name);
+    let reference: Reference = arguments.name.parse().with_context(context)?;
+    let stream = if arguments.for_run {
+        Stream::Stderr
+    } else {
+        Stream::Stdout
+    };
+    if stream == Stream::Stdout && !arguments.quiet && !names_version(&arguments.name) {
+        output::print("Using default tag: latest\n")?;
+    }
+    let progress = Progress::new(stream, arguments.quiet);
+    let platform = arguments.platform.as_ref();
+    let pulled =
+        fetch(root, &reference, platform, &|event| progress.event(event)).with_context(context)?;
+    progress.finish(&pulled)
+}
+
+fn fetch(
+    _root: &Path,
+    _reference: &Reference,
+    _platform: Option<&Platform>,
+    _tell: &dyn Fn(Event),
+) -> Result<Pulled> {
+    bail!("pulling is not joined to the command line")
+}
+
+/// Pulls `name` in a child process: what is to clone a container must have one thread, and a pull needs many.
+///
+/// The child tells the user everything, its failure too.
+pub(crate) fn in_child(
+    root: &Path,
+    name: &str,
+    platform: Option<&Platform>,
+    quiet: bool,
+) -> Result<()> {
+    let mut child = Command::new("/proc/self/exe");
+    child.arg0("ddock").arg("--root").arg(root);
+    child.args(["pull", "--for-run"]);
+    child.args(platform.map(|platform| format!("--platform={platform}")));
+    child.args(quiet.then_some("--quiet"));
+    let status = child
+        .args(["--", name])
+        .stdin(Stdio::null())
+        .status()
+        .with_context(|| format!("cannot start a pull of `{name}`"))?;
+    match status.signal() {
+        // 128 + n is at most 192.
+        Some(signal) => Err(Told(u8::try_from(128 + signal).unwrap_or(DDOCK_FAILED)).into()),
+        None if status.success() => Ok(()),
+        None => Err(Told(DDOCK_FAILED).into()),
+    }
+}
+
+/// Tells whether the user wrote a tag or a digest: then there is no default to announce.
+fn names_version(name: &str) -> bool {
+    let last = name.rsplit('/').next().unwrap_or(name);
+    last.contains([':', '@'])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_is_no_tag() {
+        for (name, expected) in [
+            ("ubuntu", false),
+            ("localhost:5000/x", false),
+            ("[::1]:5000/x", false),
+            ("ubuntu:24.04", true),
+            ("localhost:5000/x:1", true),
+            ("x@sha256:00", true),
+        ] {
+            assert_eq!(names_version(name), expected, "{name}");
+        }
+    }
+}

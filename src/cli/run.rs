@@ -1,0 +1,85 @@
+//! `ddock run`: its flags, and the way from them to a running container.
+
+mod arguments;
+
+use crate::cli::failure::Refusal;
+use crate::cli::{output, pull};
+use crate::platform::Platform;
+use crate::reference::Reference;
+use crate::spec::Request;
+use anyhow::{Result, bail};
+use clap::ValueEnum;
+use std::io::{self, IsTerminal as _};
+use std::path::Path;
+
+pub(crate) use arguments::Arguments;
+
+/// What `ddock run` was asked to do: the container's shape, and what is done around it.
+#[derive(Debug)]
+pub(crate) struct Run {
+    /// The image, as the user named it.
+    image: String,
+    /// The container's shape. Its ID and directory are empty until it is created.
+    request: Request,
+    /// `--name`, well formed.
+    name: Option<String>,
+    /// `-i`
+    interactive: bool,
+    /// `--rm`
+    remove: bool,
+    pull: PullPolicy,
+    platform: Option<Platform>,
+    /// `-q`
+    quiet: bool,
+}
+
+/// `--pull`
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PullPolicy {
+    Always,
+    Missing,
+    Never,
+}
+
+/// Runs a command in a new container and returns the exit code of ddock: the command's own, if it ran.
+pub(crate) fn run(arguments: Arguments, root: &Path) -> Result<u8> {
+    let run = Run::try_from(arguments)?;
+    if run.interactive && run.request.terminal && !io::stdin().is_terminal() {
+        return Err(no_terminal().into());
+    }
+    obtain(&run, root, false)?;
+    bail!("running is not joined to the command line")
+}
+
+/// Docker's words and exit code.
+fn no_terminal() -> Refusal {
+    Refusal::new("cannot attach stdin to a TTY-enabled container because stdin is not a terminal")
+        .hint("leave out `-t` where input comes from a pipe or a file")
+        .code(1)
+}
+
+/// Sees to it that the image is in the store, as `--pull` says.
+fn obtain(run: &Run, root: &Path, found: bool) -> Result<()> {
+    match run.pull {
+        PullPolicy::Missing | PullPolicy::Never if found => return Ok(()),
+        PullPolicy::Never => return Err(absent(&run.image).into()),
+        PullPolicy::Missing if !run.quiet => {
+            let shown = match run.image.parse::<Reference>() {
+                Ok(reference) => reference.familiar(),
+                Err(_) => run.image.clone(),
+            };
+            output::tell(&format!("Unable to find image '{shown}' locally\n"));
+        }
+        PullPolicy::Missing | PullPolicy::Always => {}
+    }
+    pull::in_child(root, &run.image, run.platform.as_ref(), run.quiet)
+}
+
+fn absent(image: &str) -> Refusal {
+    let shown = image
+        .parse::<Reference>()
+        .map_or_else(|_| image.to_owned(), |reference| reference.familiar());
+    Refusal::new(format!("No such image: {shown}")).hint(format!(
+        "`--pull never` forbids to get it; `ddock pull {image}` does"
+    ))
+}

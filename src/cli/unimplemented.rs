@@ -1,0 +1,162 @@
+//! Commands and flags that Docker or Podman has and ddock has not: recognised by name, looked up only after parsing failed.
+
+use crate::cli::failure::Refusal;
+
+/// What does not come, and what does the job: command, why, what to use.
+const COMMANDS_ELSEWHERE: &[(&[&str], &str, &str)] = &[
+    (
+        &["build", "buildx", "builder", "bake"],
+        "ddock runs images and does not build them",
+        "build with buildah or buildkit, and push the image where ddock can pull it",
+    ),
+    (
+        &["compose"],
+        "ddock runs one container at a time",
+        "a shell script of `ddock run` lines does for a few containers",
+    ),
+    (
+        &["swarm", "service", "stack", "node", "secret", "config"],
+        "ddock runs containers on this machine only",
+        "use an orchestrator such as Kubernetes or Nomad",
+    ),
+    (
+        &["pod", "kube", "play", "generate", "quadlet", "farm"],
+        "ddock has no pods",
+        "use podman or Kubernetes",
+    ),
+    (
+        &["machine", "context", "desktop"],
+        "ddock has no daemon and no virtual machine: it runs where it is called",
+        "call it on the Linux machine where the containers are to run",
+    ),
+    (
+        &["plugin", "extension", "trust", "auto-update"],
+        "ddock has no plugins, no signatures and no timers of its own",
+        "pull by digest (`NAME@sha256:…`) to be sure of an image",
+    ),
+];
+
+/// What is to come.
+#[rustfmt::skip]
+const COMMANDS_TO_COME: &[&str] = &[
+    "attach", "checkpoint", "commit", "completion", "cp", "create", "diff", "events", "exec",
+    "export", "healthcheck", "history", "import", "init", "kill", "load", "login", "logout", "logs",
+    "manifest", "mount", "network", "pause", "port", "push", "rename", "restart", "save", "search",
+    "start", "stats", "stop", "system", "tag", "top", "umount", "unmount", "unpause", "unshare",
+    "untag", "update", "volume", "wait",
+];
+
+/// What is to come under a word that groups commands.
+#[rustfmt::skip]
+const GROUPED_TO_COME: &[(&str, &[&str])] = &[
+    ("container", &[
+        "attach", "checkpoint", "cleanup", "clone", "commit", "cp", "create", "diff", "exec",
+        "exists", "export", "init", "kill", "logs", "mount", "pause", "port", "prune", "rename",
+        "restart", "restore", "start", "stats", "stop", "top", "unmount", "unpause", "update", "wait",
+    ]),
+    ("image", &[
+        "diff", "exists", "history", "import", "load", "mount", "prune", "push", "save", "scp",
+        "search", "sign", "tag", "tree", "trust", "unmount", "untag",
+    ]),
+    ("system", &[
+        "check", "connection", "dial-stdio", "df", "events", "migrate", "prune", "renumber", "reset",
+        "service",
+    ]),
+];
+
+const NETWORKING: &str = "networking comes later; until then a container's network is \
+    private with loopback up (`--network none`) or the host's (`--network host`)";
+
+/// Flags that are to come: command, why they are missing if there is more to say, flags.
+#[rustfmt::skip]
+const FLAGS: &[(&str, &str, &[&str])] = &[
+    ("run", NETWORKING, &[
+        "-p", "--publish", "-P", "--publish-all", "--expose", "--link", "--link-local-ip", "--ip",
+        "--ip6", "--mac-address", "--network-alias", "--net-alias", "--dns", "--dns-opt",
+        "--dns-option", "--dns-search", "--add-host", "--no-hosts",
+    ]),
+    ("run", "it is spelled `--platform OS/ARCH/VARIANT`", &["--arch", "--os", "--variant"]),
+    ("run", "", &[
+        "--annotation", "-a", "--attach", "--authfile", "--blkio-weight", "--blkio-weight-device",
+        "--cert-dir", "--cgroup-conf", "--cgroup-parent", "--cgroupns", "--cgroups", "--chrootdirs",
+        "--cidfile", "--conmon-pidfile", "--cpu-count", "--cpu-percent", "--cpu-period",
+        "--cpu-quota", "--cpu-rt-period", "--cpu-rt-runtime", "-c", "--cpu-shares", "--cpuset-cpus",
+        "--cpuset-mems", "--creds", "--decryption-key", "-d", "--detach", "--detach-keys",
+        "--device", "--device-cgroup-rule", "--device-read-bps", "--device-read-iops",
+        "--device-write-bps", "--device-write-iops", "--disable-content-trust", "--domainname",
+        "--env-host", "--env-merge", "--gidmap", "--gpus", "--group-add", "--group-entry",
+        "--health-cmd", "--health-interval", "--health-log-destination",
+        "--health-max-log-count", "--health-max-log-size", "--health-on-failure",
+        "--health-retries", "--health-start-interval", "--health-start-period",
+        "--health-startup-cmd", "--health-startup-interval", "--health-startup-retries",
+        "--health-startup-success", "--health-startup-timeout", "--health-timeout",
+        "--hosts-file", "--hostuser", "--http-proxy", "--image-volume", "--init",
+        "--init-ctr", "--init-path", "--ipc", "--isolation", "--kernel-memory", "-l", "--label",
+        "--label-file", "--log-driver", "--log-opt", "--memory-reservation", "--memory-swap",
+        "--memory-swappiness", "--mount", "--no-healthcheck", "--no-hostname", "--oom-kill-disable",
+        "--oom-score-adj", "--passwd", "--passwd-entry", "--personality", "--pid", "--pidfile",
+        "--pod", "--pod-id-file", "--preserve-fd", "--preserve-fds", "--rdt-class",
+        "--read-only-tmpfs", "--replace", "--requires", "--restart", "--retry", "--retry-delay",
+        "--rmi", "--rootfs", "--runtime", "--sdnotify", "--seccomp-policy", "--secret",
+        "--security-opt", "--shm-size", "--shm-size-systemd", "--sig-proxy", "--stop-signal",
+        "--stop-timeout", "--storage-opt", "--subgidname", "--subuidname", "--sysctl", "--systemd",
+        "--timeout", "--tls-verify", "--tz", "--uidmap", "--ulimit", "--umask", "--unsetenv",
+        "--unsetenv-all", "--use-api-socket", "--userns", "--uts", "--volume-driver",
+        "--volumes-from",
+    ]),
+    ("pull", "it is spelled `--platform OS/ARCH/VARIANT`", &["--arch", "--os", "--variant"]),
+    ("pull", "", &[
+        "-a", "--all-tags", "--all-platforms", "--authfile", "--cert-dir", "--creds",
+        "--decryption-key", "--disable-content-trust", "--policy", "--progress", "--retry",
+        "--retry-delay", "--tls-verify", "--unpack", "--verify",
+    ]),
+    ("images", "", &["--format", "--tree", "--history", "-n", "--noheading", "--sort"]),
+    ("rmi", "", &["--no-prune", "--platform", "-a", "--all", "-i", "--ignore"]),
+    ("inspect", "", &["-f", "--format", "-s", "--size", "-l", "--latest", "--platform", "--mode"]),
+    ("ps", "", &[
+        "-f", "--filter", "--format", "-n", "--last", "-l", "--latest", "-s", "--size", "--sort",
+        "--pod", "-p", "--ns", "--watch", "-w", "--external", "--sync", "--noheading",
+    ]),
+    ("rm", "", &[
+        "-l", "--link", "--latest", "-i", "--ignore", "-t", "--time", "--depend", "--cidfile",
+        "--filter",
+    ]),
+    ("info", "", &["-f"]),
+    ("version", "", &["-f"]),
+];
+
+/// Returns the refusal of a command if it is a known one: `words` are the first one or two of the command line.
+pub(crate) fn command(words: &[&str]) -> Option<Refusal> {
+    let (first, second) = (*words.first()?, words.get(1).copied());
+    if let Some((_, commands)) = GROUPED_TO_COME.iter().find(|(group, _)| *group == first) {
+        let second = second.filter(|second| commands.contains(second))?;
+        return Some(Refusal::new(format!("`{first} {second}` is not there yet")));
+    }
+    let elsewhere = COMMANDS_ELSEWHERE
+        .iter()
+        .find(|(commands, _, _)| commands.contains(&first));
+    if let Some((_, why, instead)) = elsewhere {
+        return Some(Refusal::new(format!("`{first}` is not there: {why}")).hint(*instead));
+    }
+    COMMANDS_TO_COME
+        .contains(&first)
+        .then(|| Refusal::new(format!("`{first}` is not there yet")))
+}
+
+/// Returns the refusal of a `flag` of `command` if it is a known one.
+pub(crate) fn flag(command: &str, flag: &str) -> Option<Refusal> {
+    let (_, why, _) = FLAGS
+        .iter()
+        .find(|(of, _, flags)| *of == command && flags.contains(&flag))?;
+    let message = format!("`{flag}` is not there yet");
+    Some(Refusal::new(if why.is_empty() {
+        message
+    } else {
+        format!("{message}: {why}")
+    }))
+}
+
+/// Returns the refusal of `--network NAME` and of every mode but `none` and `host`.
+pub(crate) fn network(name: &str) -> Refusal {
+    Refusal::new(format!("`--network {name}` is not there yet: {NETWORKING}"))
+}

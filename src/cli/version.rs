@@ -1,0 +1,14 @@
+//! `ddock version`.
+
+use crate::cli::output;
+use crate::platform::Platform;
+use anyhow::Result;
+
+/// Prints what this ddock is.
+pub(crate) fn run() -> Result<()> {
+    output::print(&format!(
+        "ddock\n Version:  {}\n OS/Arch:  {}\n",
+        env!("CARGO_PKG_VERSION"),
+        Platform::host(),
+    ))
+}

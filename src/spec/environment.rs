@@ -1,0 +1,295 @@
+//! The environment of the container's first process: ours, the image's, the files', the user's, in this order.
+
+use crate::spec::host::Host;
+use crate::spec::request::{ImageDefaults, Request};
+use anyhow::{Context, Result, bail, ensure};
+use std::path::Path;
+
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// Names and values in the order of their first definition.
+#[derive(Debug, Default)]
+struct Variables(Vec<(String, String)>);
+
+/// Returns the environment as `NAME=VALUE`.
+///
+/// Later definitions win in the place of the first one. Nothing of the caller's environment gets in unless it is named.
+pub(crate) fn build(
+    image: &ImageDefaults,
+    request: &Request,
+    hostname: &str,
+    home: &str,
+    host: &Host,
+) -> Result<Vec<String>> {
+    let mut variables = Variables::default();
+    variables.set("PATH", PATH);
+    variables.set("HOSTNAME", hostname);
+    if request.terminal {
+        variables.set("TERM", "xterm");
+    }
+    for (name, value) in image.environment.iter().filter_map(|it| it.split_once('=')) {
+        variables.set(name, value);
+    }
+    for path in &request.environment_files {
+        variables.add_file(path, host)?;
+    }
+    for entry in &request.environment {
+        variables.add_flag(entry, host)?;
+    }
+    if variables.get("HOME").is_none_or(str::is_empty) {
+        variables.set("HOME", home);
+    }
+    Ok(variables.into_strings())
+}
+
+impl Variables {
+    fn set(&mut self, name: &str, value: &str) {
+        match self.0.iter_mut().find(|(known, _)| known == name) {
+            Some((_, old)) => value.clone_into(old),
+            None => self.0.push((name.to_owned(), value.to_owned())),
+        }
+    }
+
+    fn get(&self, name: &str) -> Option<&str> {
+        let found = self.0.iter().find(|(known, _)| known == name);
+        found.map(|(_, value)| value.as_str())
+    }
+
+    /// Takes over an `--env-file`. A bare name that the caller does not have is passed over.
+    fn add_file(&mut self, path: &Path, host: &Host) -> Result<()> {
+        let content = fs_err::read(path)?;
+        let lines =
+            parse_file(&content).with_context(|| format!("reading `{}`", path.display()))?;
+        for (name, value) in lines {
+            match value {
+                Some(value) => self.set(name, value),
+                None => {
+                    if let Some(value) = callers(name, host)? {
+                        self.set(name, &value);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes over an `-e`. A bare name that the caller does not have removes the variable.
+    fn add_flag(&mut self, entry: &str, host: &Host) -> Result<()> {
+        match entry.split_once('=') {
+            Some(("", _)) => bail!("invalid environment variable: {entry}"),
+            Some((name, value)) => self.set(name, value),
+            None => {
+                ensure!(!entry.is_empty(), "invalid environment variable: empty");
+                match callers(entry, host)? {
+                    Some(value) => self.set(entry, &value),
+                    None => self.0.retain(|(name, _)| name != entry),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn into_strings(self) -> Vec<String> {
+        let strings = self.0.into_iter().map(|(name, value)| name + "=" + &value);
+        strings.collect()
+    }
+}
+
+/// Returns the caller's own value of a variable.
+fn callers(name: &str, host: &Host) -> Result<Option<String>> {
+    let Some(value) = (host.variable)(name) else {
+        return Ok(None);
+    };
+    match value.into_string() {
+        Ok(value) => Ok(Some(value)),
+        // config.json is JSON, which holds nothing but UTF-8.
+        Err(_) => bail!("the value of the environment variable `{name}` is not UTF-8"),
+    }
+}
+
+/// Returns the names and values of an environment file, as docker/cli's `kvfile` reads them: no quotes, no expansion.
+fn parse_file(content: &[u8]) -> Result<Vec<(&str, Option<&str>)>> {
+    let content = content.strip_prefix(b"\xef\xbb\xbf").unwrap_or(content);
+    let mut variables = Vec::new();
+    for (index, line) in content.split(|&byte| byte == b'\n').enumerate() {
+        let number = index + 1;
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        let line = std::str::from_utf8(line)
+            .with_context(|| format!("invalid utf8 bytes at line {number}"))?
+            .trim_start();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let (name, value) = match line.split_once('=') {
+            Some((name, value)) => (name, Some(value)),
+            None => (line, None),
+        };
+        ensure!(!name.is_empty(), "no variable name on line {number}");
+        ensure!(
+            !name.contains(char::is_whitespace),
+            "variable '{name}' contains whitespaces, on line {number}"
+        );
+        variables.push((name, value));
+    }
+    Ok(variables)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spec::tests::host;
+
+    fn strings(text: &[&str]) -> Vec<String> {
+        text.iter().map(|&it| it.to_owned()).collect()
+    }
+
+    /// The environment without our own PATH and HOSTNAME.
+    fn environment(image: &[&str], request: &Request) -> Result<Vec<String>> {
+        let image = ImageDefaults {
+            environment: strings(image),
+            ..ImageDefaults::default()
+        };
+        let all = build(&image, request, "box", "/root", &host())?;
+        assert!(all[0].starts_with("PATH="));
+        assert_eq!(all[1], "HOSTNAME=box");
+        Ok(all[2..].to_vec())
+    }
+
+    #[test]
+    fn nothing_asked_is_dockers_environment() {
+        let all = build(
+            &ImageDefaults::default(),
+            &Request::default(),
+            "box",
+            "/root",
+            &host(),
+        );
+        let path = format!("PATH={PATH}");
+        assert_eq!(all.unwrap(), [&path, "HOSTNAME=box", "HOME=/root"]);
+    }
+
+    #[test]
+    fn a_terminal_brings_term() {
+        let mut request = Request {
+            terminal: true,
+            ..Request::default()
+        };
+        assert_eq!(
+            environment(&[], &request).unwrap(),
+            ["TERM=xterm", "HOME=/root"]
+        );
+        request.environment = strings(&["TERM=vt100"]);
+        assert_eq!(
+            environment(&[], &request).unwrap(),
+            ["TERM=vt100", "HOME=/root"]
+        );
+    }
+
+    #[test]
+    fn flags_win_in_the_first_place() {
+        // The caller of these tests has CALLER=of the tests, EMPTY= and nothing else.
+        let cases: &[(&[&str], &[&str], &[&str])] = &[
+            (
+                &["A=1", "B=2"],
+                &["B=3", "A=4"],
+                &["A=4", "B=3", "HOME=/root"],
+            ),
+            (
+                &["A=1"],
+                &["B=2", "A=", "A=x=y"],
+                &["A=x=y", "B=2", "HOME=/root"],
+            ),
+            (
+                &["A=1"],
+                &["CALLER"],
+                &["A=1", "CALLER=of the tests", "HOME=/root"],
+            ),
+            (&["A=1", "B=2"], &["A"], &["B=2", "HOME=/root"]),
+            (&[], &["A", "EMPTY"], &["EMPTY=", "HOME=/root"]),
+            (&[], &["A=1", "A", "A=2"], &["A=2", "HOME=/root"]),
+            (&["HOME=/h"], &[], &["HOME=/h"]),
+            (&["HOME=", "A=1"], &[], &["HOME=/root", "A=1"]),
+            (&["HOME=/h", "A=1"], &["HOME="], &["HOME=/root", "A=1"]),
+            (
+                &["A=1\nB=2", "bare", "=x"],
+                &[],
+                &["A=1\nB=2", "=x", "HOME=/root"],
+            ),
+        ];
+        for (image, flags, expected) in cases {
+            let request = Request {
+                environment: strings(flags),
+                ..Request::default()
+            };
+            assert_eq!(
+                environment(image, &request).unwrap(),
+                *expected,
+                "{flags:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn variables_need_names() {
+        for flag in ["=x", "=", ""] {
+            let request = Request {
+                environment: strings(&[flag]),
+                ..Request::default()
+            };
+            assert!(environment(&[], &request).is_err(), "{flag}");
+        }
+    }
+
+    #[test]
+    fn files_stand_between_image_and_flags() {
+        let dir = tempfile::tempdir().unwrap();
+        let (first, second) = (dir.path().join("1"), dir.path().join("2"));
+        fs_err::write(&first, "A=file\nB=file\nIMAGE\nCALLER\n").unwrap();
+        fs_err::write(&second, "B=second\nC=second\n").unwrap();
+        let request = Request {
+            environment_files: vec![first, second],
+            environment: strings(&["C=flag"]),
+            ..Request::default()
+        };
+        let expected = [
+            "IMAGE=stays",
+            "A=file",
+            "B=second",
+            "CALLER=of the tests",
+            "C=flag",
+            "HOME=/root",
+        ];
+        assert_eq!(
+            environment(&["IMAGE=stays", "A=image"], &request).unwrap(),
+            expected
+        );
+    }
+
+    #[test]
+    fn file_lines_are_taken_as_they_are() {
+        let content = b"\xef\xbb\xbfA=1 \r\n\n  # no\n \t B='q' \"$A\"\nC\nD==\n#E=1\nF=a#b";
+        let expected = [
+            ("A", Some("1 ")),
+            ("B", Some("'q' \"$A\"")),
+            ("C", None),
+            ("D", Some("=")),
+            ("F", Some("a#b")),
+        ];
+        assert_eq!(parse_file(content).unwrap(), expected);
+    }
+
+    #[test]
+    fn broken_files_are_refused_by_line() {
+        for (content, error) in [
+            (&b"A=1\n=x"[..], "no variable name on line 2"),
+            (b"A B=1", "variable 'A B' contains whitespaces, on line 1"),
+            (
+                b"export A=1",
+                "variable 'export A' contains whitespaces, on line 1",
+            ),
+            (b"A=1\n\nB=\xff", "invalid utf8 bytes at line 3"),
+        ] {
+            assert_eq!(parse_file(content).unwrap_err().to_string(), error);
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! What the machine and the caller are: the facts a spec depends on besides image and flags.
+
+use anyhow::{Context, Result};
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+/// Facts about the machine and the caller.
+#[derive(Debug, Clone)]
+pub(crate) struct Host {
+    /// The IDs that containers of an ordinary user have; none for root, who has them all.
+    pub(crate) mapping: Option<Mapping>,
+    /// Processors this process may run on.
+    pub(crate) cpus: u32,
+    /// The capabilities that a container can be given, by their numbers' bits.
+    pub(crate) capabilities: u64,
+    /// The host's own name.
+    pub(crate) hostname: String,
+    /// Whether the kernel speaks IPv6.
+    pub(crate) ipv6: bool,
+    /// The caller's working directory; none if it was deleted.
+    pub(crate) current_directory: Option<PathBuf>,
+    /// Reads a variable of the caller's environment.
+    pub(crate) variable: fn(&str) -> Option<OsString>,
+}
+
+/// How many IDs a user namespace has, counted from 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Mapping {
+    pub(crate) users: u32,
+    pub(crate) groups: u32,
+}
+
+impl Host {
+    /// Returns the facts about this machine. `mapping` is none for root.
+    pub(crate) fn detect(mapping: Option<Mapping>) -> Result<Self> {
+        let cpus = rustix::thread::sched_getaffinity(None)
+            .context("counting processors")?
+            .count();
+        let name = rustix::system::uname();
+        Ok(Self {
+            mapping,
+            cpus,
+            capabilities: capabilities(mapping)?,
+            hostname: name.nodename().to_string_lossy().into_owned(),
+            ipv6: Path::new("/proc/net/if_inet6").exists(),
+            // A deleted directory matters only to whoever names a source relative to it.
+            current_directory: std::env::current_dir().ok(),
+            variable: |name| std::env::var_os(name),
+        })
+    }
+}
+
+/// Root can give what it has itself; a user namespace starts with all that the kernel knows (user_namespaces(7)).
+fn capabilities(mapping: Option<Mapping>) -> Result<u64> {
+    let path = "/proc/sys/kernel/cap_last_cap";
+    let last: u32 = fs_err::read_to_string(path)?
+        .trim()
+        .parse()
+        .with_context(|| format!("reading `{path}`"))?;
+    let known = u64::MAX >> 63_u32.saturating_sub(last);
+    if mapping.is_some() {
+        return Ok(known);
+    }
+    let own = rustix::thread::capabilities(None).context("reading our capabilities")?;
+    Ok(own.permitted.bits() & known)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_machine_is_known() {
+        let host = Host::detect(None).unwrap();
+        assert!(host.cpus >= 1);
+        assert_ne!(
+            host.capabilities & 1,
+            0,
+            "tests run as root, with CAP_CHOWN"
+        );
+        assert!((host.variable)("PATH").is_some());
+    }
+
+    #[test]
+    fn a_user_namespace_has_every_capability() {
+        let mapping = Mapping {
+            users: 1,
+            groups: 1,
+        };
+        let all = capabilities(Some(mapping)).unwrap();
+        assert!(all.count_ones() >= 38, "{all:x}");
+        assert_eq!(
+            all & capabilities(None).unwrap(),
+            capabilities(None).unwrap()
+        );
+    }
+}

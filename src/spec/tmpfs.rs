@@ -1,0 +1,108 @@
+//! `--tmpfs TARGET[:OPTIONS]`: which options there are, and which one wins.
+
+use anyhow::{Result, bail};
+
+/// What a tmpfs has unless the user says otherwise.
+const DEFAULT: [&str; 4] = ["rw", "noexec", "nosuid", "nodev"];
+
+/// Mount flags, and the key under which they exclude each other.
+const FLAGS: [(&str, &str); 14] = [
+    ("ro", "write"),
+    ("rw", "write"),
+    ("exec", "exec"),
+    ("noexec", "exec"),
+    ("suid", "suid"),
+    ("nosuid", "suid"),
+    ("dev", "dev"),
+    ("nodev", "dev"),
+    ("atime", "atime"),
+    ("noatime", "atime"),
+    ("relatime", "atime"),
+    ("strictatime", "atime"),
+    ("diratime", "diratime"),
+    ("nodiratime", "diratime"),
+];
+
+/// Options with a value (tmpfs(5)).
+const SETTINGS: [&str; 7] = [
+    "size",
+    "mode",
+    "uid",
+    "gid",
+    "nr_inodes",
+    "nr_blocks",
+    "mpol",
+];
+
+/// Returns the target and the mount options of a `--tmpfs`: the defaults, and the user's in their order, a later one replacing an earlier.
+pub(crate) fn parse(text: &str) -> Result<(&str, Vec<String>)> {
+    let (target, wanted) = text.split_once(':').unwrap_or((text, ""));
+    let mut options: Vec<(&str, &str)> = Vec::new();
+    let wanted = wanted.split(',').filter(|option| !option.is_empty());
+    for option in DEFAULT.into_iter().chain(wanted) {
+        let Some(key) = key(option) else {
+            bail!("invalid tmpfs option `{option}` in `--tmpfs {text}`");
+        };
+        options.retain(|(known, _)| *known != key);
+        options.push((key, option));
+    }
+    let options = options.into_iter().map(|(_, option)| option.to_owned());
+    Ok((target, options.collect()))
+}
+
+/// Returns what an option is about, or none if there is no such option.
+fn key(option: &str) -> Option<&str> {
+    if let Some((name, value)) = option.split_once('=') {
+        return (SETTINGS.contains(&name) && !value.is_empty()).then_some(name);
+    }
+    let flag = FLAGS.iter().find(|(flag, _)| *flag == option);
+    flag.map(|(_, key)| *key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_are_merged_with_the_defaults() {
+        for (text, target, options) in [
+            ("/t", "/t", "rw,noexec,nosuid,nodev"),
+            ("/t:", "/t", "rw,noexec,nosuid,nodev"),
+            ("/t:exec", "/t", "rw,nosuid,nodev,exec"),
+            (
+                "/t:ro,size=64m,mode=1777",
+                "/t",
+                "noexec,nosuid,nodev,ro,size=64m,mode=1777",
+            ),
+            ("/t:size=1m,size=2m", "/t", "rw,noexec,nosuid,nodev,size=2m"),
+            ("/t:exec,noexec", "/t", "rw,nosuid,nodev,noexec"),
+            (
+                "/t:mpol=bind:0-1",
+                "/t",
+                "rw,noexec,nosuid,nodev,mpol=bind:0-1",
+            ),
+        ] {
+            let options = options.split(',').map(str::to_owned).collect();
+            assert_eq!(parse(text).unwrap(), (target, options), "{text}");
+        }
+    }
+
+    #[test]
+    fn unknown_options_are_refused() {
+        for option in [
+            "bind",
+            "shared",
+            "size",
+            "size=",
+            "huge=always",
+            "RO",
+            "rw:x",
+        ] {
+            let text = format!("/t:{option}");
+            assert_eq!(
+                parse(&text).unwrap_err().to_string(),
+                format!("invalid tmpfs option `{option}` in `--tmpfs {text}`")
+            );
+        }
+    }
+}

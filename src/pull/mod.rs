@@ -1,5 +1,104 @@
 //! Pulling: from a registry into the store.
 
 mod event;
+mod layers;
+mod pieces;
+mod publication;
+mod resolve;
 
 pub(crate) use event::{Event, LayerId, LayerState, Pulled};
+
+use crate::digest::Digest;
+use crate::platform::Platform;
+use crate::reference::Reference;
+use crate::registry::Client;
+use crate::store::Store;
+use crate::unpack;
+use anyhow::{Context, Result};
+use resolve::Resolved;
+use std::thread;
+use thiserror::Error;
+use tokio::runtime::{self, Runtime};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// A signal ended the pull. Nothing of it is left.
+#[derive(Debug, Error)]
+#[error("stopped by signal {signal}")]
+pub(crate) struct Stopped {
+    pub(crate) signal: i32,
+}
+
+/// Pulls the image that `reference` names for `platform`, or for this machine, and tells `events` how it goes.
+///
+/// What was here already is not fetched again, and what arrives becomes visible all at once, verified.
+/// Runs inside the user namespace that owns the store's files, if there is one. From here on the
+/// process has several threads. An error with [`Stopped`] says that the user ended it.
+pub(crate) fn pull(
+    store: &Store,
+    reference: &Reference,
+    platform: Option<&Platform>,
+    unpacking: &unpack::Options,
+    events: &dyn Fn(Event),
+) -> Result<Pulled> {
+    // The only runtime in ddock. One thread is enough for the network; what computes has its own.
+    let runtime = runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("starting the runtime")?;
+    let client = Client::new(reference)?;
+    let resolving = resolve::resolve(store, &client, reference, platform);
+    let pulled = run(&runtime, resolving).and_then(|resolved| {
+        // First the lease, then the look at what is there: so nothing that was seen goes meanwhile.
+        let _lease = store.lease(&resolved.needed())?;
+        let plan = layers::plan(store, &resolved.layers)?;
+        let pulled = Pulled {
+            reference: reference.clone(),
+            digest: resolved.served.clone(),
+            image: resolved.image.clone(),
+            newer: !(plan.missing.is_empty() && publication::is_out(store, reference, &resolved)?),
+        };
+        if pulled.newer {
+            events(Event::Started {
+                reference: reference.clone(),
+                layers: plan.all.clone(),
+            });
+            let stage = store.stage()?;
+            let staged = thread::scope(|scope| {
+                let work = layers::Work {
+                    client: &client,
+                    stage: &stage,
+                    unpacking,
+                    events,
+                    scope,
+                };
+                run(&runtime, work.fetch(&plan))
+            })?;
+            let publication = publication::assemble(store, reference, resolved, staged)?;
+            store.publish(stage, &publication)?;
+        }
+        Ok(pulled)
+    });
+    // A look-up of a name cannot be stopped, and need not be waited for.
+    runtime.shutdown_background();
+    pulled
+}
+
+/// Runs `work` to its end, or until a signal asks us to stop.
+fn run<T>(runtime: &Runtime, work: impl Future<Output = Result<T>>) -> Result<T> {
+    runtime.block_on(async {
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut hang_up = signal(SignalKind::hangup())?;
+        let stopped = |kind: SignalKind| {
+            let signal = kind.as_raw_value();
+            Err(Stopped { signal }.into())
+        };
+        tokio::select! {
+            biased;
+            _ = interrupt.recv() => stopped(SignalKind::interrupt()),
+            _ = terminate.recv() => stopped(SignalKind::terminate()),
+            _ = hang_up.recv() => stopped(SignalKind::hangup()),
+            result = work => result,
+        }
+    })
+}

@@ -13,7 +13,7 @@ mod transport;
 
 pub(crate) use blob::{Blob, Piece};
 pub(crate) use error::RegistryError;
-pub(crate) use manifest::{Compression, Descriptor, Image, Index, Manifest};
+pub(crate) use manifest::{Descriptor, Image, Manifest};
 
 use crate::digest::{Digest, Hasher};
 use crate::reference::Reference;

@@ -1,1 +1,168 @@
 //! Unpacking: a layer's tar stream into a directory, exactly and safely.
+//!
+//! One thread inflates and hashes ([`stream`]), another reads the tar ([`archive`]) and writes files ([`write`]).
+//! The result is an overlayfs lower directory: whiteouts and opaque directories are overlayfs's own. What depends
+//! on the layers below is reported and left to whoever joins them.
+
+mod archive;
+mod attributes;
+mod header;
+mod name;
+mod pax;
+mod sparse;
+mod stream;
+#[cfg(test)]
+mod testing;
+mod tree;
+mod write;
+
+use crate::digest::Digest;
+use anyhow::{Context, Result};
+use archive::Archive;
+use rustix::fs::{Mode, OFlags};
+use std::collections::BTreeSet;
+use std::fmt::{self, Display};
+use std::io::Read;
+use std::path::Path;
+use std::thread;
+use stream::Outlet;
+use write::{Writer, Written};
+
+/// How to unpack: what depends on the store and on who runs this.
+#[derive(Debug, Clone)]
+pub(crate) struct Options {
+    pub(crate) owners: Owners,
+    pub(crate) overlay: OverlayAttributes,
+    pub(crate) limits: Limits,
+}
+
+/// Whose the files become.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Owners {
+    /// Whose the layer says.
+    Kept,
+    /// Everything is this process's own: its user namespace has no other ID.
+    Squashed,
+}
+
+/// The namespace of extended attributes that overlayfs is told by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OverlayAttributes {
+    /// `trusted.overlay.*`: needs root on the host.
+    Trusted,
+    /// `user.overlay.*`, for mounts with the option `userxattr`.
+    User,
+}
+
+/// What a layer may demand before it is taken for an attack.
+#[derive(Debug, Clone)]
+pub(crate) struct Limits {
+    /// Headers in the tar. The largest layers seen in practice have a tenth of the default.
+    pub(crate) entries: u64,
+    /// Bytes of memory for the names and metadata of directories and whiteouts.
+    pub(crate) directory_memory: usize,
+    /// Bytes of the uncompressed tar, if there is to be a limit other than the disk.
+    pub(crate) tar_size: Option<u64>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            entries: 10_000_000,
+            directory_memory: 128 << 20,
+            tar_size: None,
+        }
+    }
+}
+
+/// What a layer turned out to be.
+#[derive(Debug)]
+pub(crate) struct Unpacked {
+    /// The digest of the uncompressed tar, to the last byte of the stream.
+    pub(crate) diff_id: Digest,
+    pub(crate) tar_size: u64,
+    /// Bytes of file content, holes and repeated entries included; hard links count once.
+    pub(crate) size: u64,
+    pub(crate) entries: u64,
+    /// Directories that the layer needs and does not list, parents first; the empty path is the root. A lower
+    /// layer's owner, mode, times and attributes hold for them; here they are root's, 0755, of 1970.
+    pub(crate) implied: Vec<Vec<u8>>,
+    /// Nothing of the layers below is to be seen. overlayfs cannot be told so by the root itself.
+    pub(crate) opaque_root: bool,
+    pub(crate) skipped: BTreeSet<Skipped>,
+}
+
+/// A kind of thing that was left out, each worth one note to the user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Skipped {
+    Device,
+    OverlayAttribute,
+    HostAttribute,
+    UnsupportedAttribute,
+    Aufs,
+}
+
+impl Display for Skipped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Device => "device nodes, which only root can make",
+            Self::OverlayAttribute => "extended attributes that would speak to overlayfs",
+            Self::HostAttribute => "extended attributes that are the host's to set",
+            Self::UnsupportedAttribute => "extended attributes that cannot be set here",
+            Self::Aufs => "files that AUFS kept for itself",
+        })
+    }
+}
+
+/// Unpacks the layer that `stream` holds, gzip, zstd or neither, into `root`: an empty directory that nobody
+/// else uses. Nothing outside `root` is touched, whatever the layer says. After an error `root` holds a part
+/// of the layer, and is to be removed.
+///
+/// The cause of an error is in its chain: an [`std::io::Error`] from `stream`, a [`rustix::io::Errno`] from
+/// the file system.
+pub(crate) fn layer(stream: impl Read, root: &Path, options: &Options) -> Result<Unpacked> {
+    let (inlet, outlet) = stream::pipe();
+    let (pumped, written) = thread::scope(|scope| -> Result<_> {
+        let writer = thread::Builder::new()
+            .name("unpack".to_owned())
+            .spawn_scoped(scope, || write(outlet, root, options))?;
+        let pumped = inlet.pump(stream, options.limits.tar_size);
+        let written = writer.join();
+        Ok((
+            pumped,
+            written.unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+        ))
+    })?;
+    // A stream that breaks off looks like a short tar to the writer: its own error says why.
+    let summary = pumped?;
+    let written = written?;
+    let summary = summary.expect("a writer without an error read to the end");
+    Ok(Unpacked {
+        diff_id: summary.diff_id,
+        tar_size: summary.tar_size,
+        size: written.size,
+        entries: written.entries,
+        implied: written.implied,
+        opaque_root: written.opaque_root,
+        skipped: written.skipped,
+    })
+}
+
+fn write(outlet: Outlet, root: &Path, options: &Options) -> Result<Written> {
+    // Threads share one umask until they say otherwise (unshare(2)); with one of 0, files are made with the
+    // right mode and need no second call.
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_FS).context("leaving the process's umask")?;
+    rustix::process::umask(Mode::empty());
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let root = rustix::fs::open(root, flags, Mode::empty())
+        .with_context(|| format!("opening {}", root.display()))?;
+    let mut writer = Writer::new(root, options)?;
+    let mut archive = Archive::new(outlet, options.limits.entries);
+    while let Some(entry) = archive.next()? {
+        writer
+            .write(&mut archive, &entry)
+            .with_context(|| format!("layer entry `{}`", name::shown(&entry.name)))?;
+    }
+    archive.drain()?;
+    writer.finish()
+}

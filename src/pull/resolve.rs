@@ -1,0 +1,163 @@
+//! Resolving: from a reference to the one image that is meant, its manifest and config.
+
+use crate::digest::{Algorithm, Digest};
+use crate::image::{ImageConfig, Record};
+use crate::platform::Platform;
+use crate::reference::Reference;
+use crate::registry::{Client, Descriptor, Document, Manifest, RegistryError};
+use crate::store::Store;
+use anyhow::{Context, Result, ensure};
+
+/// What a reference stands for, verified from its manifest down to its config.
+pub(crate) struct Resolved {
+    /// The digest of the index or manifest as served: the repo digest.
+    pub(crate) served: Digest,
+    /// The digest of the image's own manifest.
+    pub(crate) manifest: Digest,
+    /// The image's ID: the digest of its config.
+    pub(crate) image: Digest,
+    pub(crate) config: ImageConfig,
+    /// Base first.
+    pub(crate) layers: Vec<Layer>,
+    /// The index if there is one, the manifest and the config.
+    pub(crate) blobs: Vec<(Digest, Vec<u8>)>,
+}
+
+impl Resolved {
+    /// Returns what of the store this image needs, there or not.
+    pub(crate) fn needed(&self) -> Vec<Digest> {
+        let layers = self.layers.iter().map(|layer| &layer.diff_id);
+        let blobs = self.blobs.iter().map(|(digest, _)| digest);
+        layers.chain(blobs).cloned().collect()
+    }
+}
+
+/// A layer by both its names. That they belong together is the config's claim.
+#[derive(Debug, Clone)]
+pub(crate) struct Layer {
+    pub(crate) descriptor: Descriptor,
+    pub(crate) diff_id: Digest,
+}
+
+/// Finds the image that `reference` names for `platform`, or for this machine.
+///
+/// If the registry's answer to "what does this tag name now" is what was pulled last, nothing else is asked.
+pub(crate) async fn resolve(
+    store: &Store,
+    client: &Client,
+    reference: &Reference,
+    platform: Option<&Platform>,
+) -> Result<Resolved> {
+    let served = match unchanged(store, client, reference).await? {
+        Some(document) => document,
+        None => client.manifest(reference).await?,
+    };
+    let served_digest = served.digest.clone();
+    let mut blobs = Vec::new();
+    let (document, image) = match &served.manifest {
+        Manifest::Image(image) => {
+            let image = image.clone();
+            (served, image)
+        }
+        Manifest::Index(index) => {
+            let host = Platform::host();
+            let entry = index.choose(platform.unwrap_or(&host))?;
+            let name = reference.with_digest(entry.digest.clone());
+            let document = match copy(store, &entry.digest) {
+                Some(bytes) => Document::read(bytes, "", &name)?,
+                None => client.manifest(&name).await?,
+            };
+            let image = document.image(entry)?.clone();
+            blobs.push((served.digest, served.bytes));
+            (document, image)
+        }
+    };
+    let config = match copy(store, &image.config.digest) {
+        Some(bytes) => bytes,
+        None => client.config(&image.config).await?,
+    };
+    let parsed = ImageConfig::parse(&config).context("the image's config")?;
+    if let Some(platform) = platform {
+        check_platform(reference, platform, &parsed)?;
+    }
+    let layers = layers(image.layers, &parsed)?;
+    blobs.push((document.digest.clone(), document.bytes));
+    blobs.push((image.config.digest.clone(), config));
+    Ok(Resolved {
+        served: served_digest,
+        manifest: document.digest,
+        image: image.config.digest,
+        config: parsed,
+        layers,
+        blobs,
+    })
+}
+
+/// Returns our copy of what a tag names, if we have one and the registry says that it is still the same.
+async fn unchanged(
+    store: &Store,
+    client: &Client,
+    reference: &Reference,
+) -> Result<Option<Document>> {
+    if reference.digest().is_some() {
+        return Ok(None);
+    }
+    let record = match store.tag(reference)? {
+        Some(id) => Record::load(store, &id)?,
+        None => None,
+    };
+    let Some(record) = record else {
+        return Ok(None);
+    };
+    let served = match client.head(reference).await {
+        Ok(digest) => digest,
+        // Some registries know no HEAD, and none can explain itself in its answer: GET asks again.
+        Err(RegistryError::NotFound { .. } | RegistryError::Status { .. }) => None,
+        Err(error) => return Err(error.into()),
+    };
+    let Some(name) = served.map(|digest| reference.with_digest(digest)) else {
+        return Ok(None);
+    };
+    if !record.repo_digests.contains(&name) {
+        return Ok(None);
+    }
+    let bytes = name.digest().and_then(|digest| copy(store, digest));
+    bytes.map(|bytes| Document::read(bytes, "", &name)).transpose()
+}
+
+/// Returns a blob that the store has. One that is damaged counts as missing: it is fetched again.
+pub(crate) fn copy(store: &Store, digest: &Digest) -> Option<Vec<u8>> {
+    store.blob(digest).ok().flatten()
+}
+
+/// An image that comes without an index is for whatever platform it is for; only one who asked is told.
+fn check_platform(reference: &Reference, wanted: &Platform, config: &ImageConfig) -> Result<()> {
+    let found = config.platform();
+    ensure!(
+        wanted.rank(&found).is_some(),
+        "image with reference {reference} was found but its platform ({found}) \
+         does not match the specified platform ({wanted})"
+    );
+    Ok(())
+}
+
+fn layers(descriptors: Vec<Descriptor>, config: &ImageConfig) -> Result<Vec<Layer>> {
+    let diff_ids = config.diff_ids();
+    ensure!(
+        descriptors.len() == diff_ids.len(),
+        "the manifest has {} layers, the config {}",
+        descriptors.len(),
+        diff_ids.len()
+    );
+    let pairs = descriptors.into_iter().zip(diff_ids);
+    let pair = |(descriptor, diff_id): (Descriptor, &Digest)| {
+        ensure!(
+            diff_id.algorithm() == Algorithm::Sha256,
+            "the config names a layer by {}, and layers are known by sha256",
+            diff_id.algorithm().name()
+        );
+        let diff_id = diff_id.clone();
+        Ok(Layer { descriptor, diff_id })
+    };
+    pairs.map(pair).collect()
+}

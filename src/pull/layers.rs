@@ -59,7 +59,11 @@ pub(crate) fn plan(store: &Store, layers: &[Layer]) -> Result<Plan> {
             missing.push(layer.clone());
         }
     }
-    Ok(Plan { all, present, missing })
+    Ok(Plan {
+        all,
+        present,
+        missing,
+    })
 }
 
 /// What fetching layers needs.
@@ -84,7 +88,10 @@ impl Work<'_, '_> {
         }
         let layers = plan.missing.iter().enumerate();
         let layers = layers.map(|(number, layer)| self.layer(number, layer));
-        stream::iter(layers).buffer_unordered(AT_ONCE).try_collect().await
+        stream::iter(layers)
+            .buffer_unordered(AT_ONCE)
+            .try_collect()
+            .await
     }
 
     async fn layer(&self, number: usize, layer: &Layer) -> Result<StagedLayer> {
@@ -101,7 +108,10 @@ impl Work<'_, '_> {
 
     /// Downloads a layer and unpacks it meanwhile, into the stage's directory `name`.
     async fn attempt(&self, name: &str, layer: &Layer) -> Result<StagedLayer> {
-        let Layer { descriptor, diff_id } = layer;
+        let Layer {
+            descriptor,
+            diff_id,
+        } = layer;
         let directory = self.stage.layer_directory(name)?;
         let (sender, pieces) = pieces::channel();
         let unpacked = self.unpack(pieces, directory)?;
@@ -185,13 +195,18 @@ impl Work<'_, '_> {
 /// Tells whether it was the system that refused (a full disk, say) and not the archive that was bad.
 fn is_of_system(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
-        let code = cause.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error);
+        let code = cause
+            .downcast_ref::<io::Error>()
+            .and_then(io::Error::raw_os_error);
         code.is_some() || cause.is::<rustix::io::Errno>()
     })
 }
 
 fn meta(unpacked: Unpacked, digest: &Digest) -> LayerMeta {
-    let implied = unpacked.implied.into_iter().map(|path| OsString::from_vec(path).into());
+    let implied = unpacked
+        .implied
+        .into_iter()
+        .map(|path| OsString::from_vec(path).into());
     LayerMeta {
         digest: digest.clone(),
         tar_size: unpacked.tar_size,

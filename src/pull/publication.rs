@@ -9,12 +9,16 @@ use chrono::Utc;
 
 /// Tells whether all but the layers is in the store already, under this name.
 pub(crate) fn is_out(store: &Store, reference: &Reference, resolved: &Resolved) -> Result<bool> {
-    let is_tagged = reference.digest().is_some() || store.tag(reference)?.as_ref() == Some(&resolved.image);
+    let is_tagged =
+        reference.digest().is_some() || store.tag(reference)?.as_ref() == Some(&resolved.image);
     let name = reference.with_digest(resolved.served.clone());
     let record = Record::load(store, &resolved.image)?;
     Ok(is_tagged
         && record.is_some_and(|record| record.repo_digests.contains(&name))
-        && resolved.blobs.iter().all(|(digest, _)| copy(store, digest).is_some()))
+        && resolved
+            .blobs
+            .iter()
+            .all(|(digest, _)| copy(store, digest).is_some()))
 }
 
 /// Returns what to publish: `staged`, the layers that were missing, and the records that name them.
@@ -29,7 +33,12 @@ pub(crate) fn assemble(
         let fresh = staged.iter().find(|staged| staged.diff_id == layer.diff_id);
         size += match fresh {
             Some(staged) => staged.meta.size,
-            None => store.layer(&layer.diff_id)?.context("a layer went while it was leased")?.size,
+            None => {
+                store
+                    .layer(&layer.diff_id)?
+                    .context("a layer went while it was leased")?
+                    .size
+            }
         };
     }
     let known = Record::load(store, &resolved.image)?;
@@ -55,7 +64,11 @@ pub(crate) fn assemble(
     };
     Ok(Publication {
         staged,
-        diff_ids: resolved.layers.into_iter().map(|layer| layer.diff_id).collect(),
+        diff_ids: resolved
+            .layers
+            .into_iter()
+            .map(|layer| layer.diff_id)
+            .collect(),
         blobs: resolved.blobs,
         image: resolved.image,
         record: record.to_bytes(),

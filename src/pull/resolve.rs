@@ -122,7 +122,9 @@ async fn unchanged(
         return Ok(None);
     }
     let bytes = name.digest().and_then(|digest| copy(store, digest));
-    bytes.map(|bytes| Document::read(bytes, "", &name)).transpose()
+    bytes
+        .map(|bytes| Document::read(bytes, "", &name))
+        .transpose()
 }
 
 /// Returns a blob that the store has. One that is damaged counts as missing: it is fetched again.
@@ -157,7 +159,10 @@ fn layers(descriptors: Vec<Descriptor>, config: &ImageConfig) -> Result<Vec<Laye
             diff_id.algorithm().name()
         );
         let diff_id = diff_id.clone();
-        Ok(Layer { descriptor, diff_id })
+        Ok(Layer {
+            descriptor,
+            diff_id,
+        })
     };
     pairs.map(pair).collect()
 }

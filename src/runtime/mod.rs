@@ -1,1 +1,3 @@
 //! Starts a container from its OCI bundle.
+
+pub(crate) mod cgroup;

@@ -41,7 +41,9 @@ impl Store {
 
     /// Returns the ID of the one container whose ID begins with `prefix`: [`NotFound`] if there is none.
     pub(crate) fn container(&self, prefix: &str) -> Result<String> {
-        unique(self.containers()?, prefix)?.ok_or_else(|| NotFound::container(prefix).into())
+        let begins = |id: &String| !prefix.is_empty() && id.starts_with(prefix);
+        unique(self.containers()?, prefix, begins)?
+            .ok_or_else(|| NotFound::container(prefix).into())
     }
 
     /// Removes a container's directory: first out of sight, so that none is ever seen half removed.

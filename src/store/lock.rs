@@ -167,6 +167,9 @@ mod tests {
         );
         assert_eq!(digests_in(text.as_bytes()), [short.clone(), long]);
         assert_eq!(digests_in(b"sha256:\xff\xff::"), []);
-        assert_eq!(digests_in(lines(&[short.clone()]).as_bytes()), [short]);
+        assert_eq!(
+            digests_in(lines(std::slice::from_ref(&short)).as_bytes()),
+            [short]
+        );
     }
 }

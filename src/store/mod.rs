@@ -60,16 +60,18 @@ impl NotFound {
     }
 }
 
-/// Returns the one of `ids` that begins with `prefix`; `None` if none does. Several are an error, never a guess.
-pub(crate) fn unique<T: ToString>(ids: Vec<T>, prefix: &str) -> Result<Option<T>> {
-    let begins = |id: &T| id.to_string().starts_with(prefix);
-    let mut found = ids
-        .into_iter()
-        .filter(|id| !prefix.is_empty() && begins(id));
+/// Returns the one of `ids` that `begins` with what the user typed; `None` if none does. Several are an error,
+/// never a guess.
+pub(crate) fn unique<T>(
+    ids: Vec<T>,
+    typed: &str,
+    begins: impl Fn(&T) -> bool,
+) -> Result<Option<T>> {
+    let mut found = ids.into_iter().filter(begins);
     let first = found.next();
     ensure!(
         found.next().is_none(),
-        "multiple IDs found with provided prefix: {prefix}"
+        "multiple IDs found with provided prefix: {typed}"
     );
     Ok(first)
 }
@@ -136,7 +138,7 @@ impl Store {
         );
         // Programs with set-user-ID in it must not be reachable for others (CVE-2021-41091).
         ensure!(
-            metadata.mode() & 0o077 == 0,
+            metadata.mode().trailing_zeros() >= 6,
             "the store `{}` is open to other users (mode {:04o}): it must be 0700",
             directory.display(),
             metadata.mode() & 0o7777

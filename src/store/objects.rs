@@ -1,7 +1,7 @@
 //! What the store holds under the name of its content: blobs, layers, image records.
 
 use crate::digest::{Digest, Hasher};
-use crate::store::lock::Shared;
+use crate::store::lock::{Exclusive, digests_in};
 use crate::store::{Damaged, Store, layout};
 use anyhow::{Context, Result, ensure};
 use fs_err as fs;
@@ -58,6 +58,12 @@ impl Store {
         Ok(Some(bytes))
     }
 
+    /// Returns the digests that occur in a blob: of an index those of its manifests, of a manifest those of
+    /// its config and layers. There are none in a blob that is not here.
+    pub(crate) fn named_in_blob(&self, digest: &Digest) -> Result<Vec<Digest>> {
+        Ok(digests_in(&self.blob(digest)?.unwrap_or_default()))
+    }
+
     /// Returns what is known of a layer; `None` if it is not here, or not whole: then a pull puts it right.
     pub(crate) fn layer(&self, diff_id: &Digest) -> Result<Option<LayerMeta>> {
         let layer = self.layout.layer(diff_id);
@@ -89,14 +95,28 @@ impl Store {
     }
 
     /// Replaces the record of an image that stays.
-    pub(crate) fn write_image_record(
+    pub(crate) fn rewrite_image_record(
         &self,
-        shared: &Shared,
+        _: &Exclusive,
         id: &Digest,
         record: &[u8],
     ) -> Result<()> {
-        self.write_durably(shared, &self.layout.image(id), record)
-            .with_context(|| format!("writing the record of image `{}`", id.short()))
+        self.write_durably(&self.layout.image(id), record)
+    }
+
+    /// Marks an image as used now: a record's time of change is that of the image's last use.
+    pub(crate) fn touch_image(&self, id: &Digest) -> Result<()> {
+        let now = rustix::fs::Timespec {
+            tv_sec: 0,
+            tv_nsec: rustix::fs::UTIME_NOW,
+        };
+        let times = rustix::fs::Timestamps {
+            last_access: now,
+            last_modification: now,
+        };
+        let path = self.layout.image(id);
+        rustix::fs::utimensat(rustix::fs::CWD, &path, &times, rustix::fs::AtFlags::empty())
+            .with_context(|| format!("setting the time of `{}`", path.display()))
     }
 }
 

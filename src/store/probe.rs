@@ -182,7 +182,7 @@ fn file_system(path: &Path) -> Result<String> {
     )
 }
 
-/// Returns the file system type of the mount with this ID: the word after the lone dash, proc_pid_mountinfo(5).
+/// Returns the file system type of the mount with this ID: the word after the lone dash, `proc_pid_mountinfo(5)`.
 fn type_of_mount(table: &str, id: u64) -> Option<&str> {
     let line = table
         .lines()

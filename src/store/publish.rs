@@ -65,7 +65,7 @@ impl Store {
                 diff_id.short()
             );
         }
-        self.write_image_record(&shared, &publication.image, &publication.record)?;
+        self.write_durably(&self.layout.image(&publication.image), &publication.record)?;
         if let Some(tag) = &publication.tag {
             self.set_tag(&shared, tag, &publication.image)?;
         }

@@ -27,12 +27,7 @@ impl Store {
     }
 
     /// Lets `reference`'s tag stand for an image that is here; what it stood for stays, without that tag.
-    pub(crate) fn set_tag(
-        &self,
-        shared: &Shared,
-        reference: &Reference,
-        id: &Digest,
-    ) -> Result<()> {
+    pub(crate) fn set_tag(&self, _: &Shared, reference: &Reference, id: &Digest) -> Result<()> {
         let path = self.layout.tag(reference);
         let path = path.with_context(|| format!("`{reference}` names no tag"))?;
         ensure!(
@@ -41,7 +36,7 @@ impl Store {
             id.short()
         );
         create_directories(&self.layout.references(), parent(&path))?;
-        self.write_durably(shared, &path, format!("{id}\n").as_bytes())
+        self.write_durably(&path, format!("{id}\n").as_bytes())
             .with_context(|| format!("setting the tag `{reference}`"))
     }
 

@@ -3,7 +3,7 @@
 //! A directory in `tmp/` is flock'ed by the operation that owns it; one that is not has lost its owner.
 //! A plain file in `tmp/` lives only while its maker holds the store's lock.
 
-use crate::store::lock::{Exclusive, Shared, lock, missing_is_fine, random_name, try_lock};
+use crate::store::lock::{Exclusive, lock, missing_is_fine, random_name, try_lock};
 use crate::store::{Store, layout};
 use anyhow::{Context, Result};
 use fs_err as fs;
@@ -90,7 +90,8 @@ impl Store {
     }
 
     /// Writes `bytes` to `target` by way of `tmp/`: after a power cut there is the old file or the new one.
-    pub(super) fn write_durably(&self, _: &Shared, target: &Path, bytes: &[u8]) -> Result<()> {
+    /// The caller holds the store's lock, shared or not.
+    pub(super) fn write_durably(&self, target: &Path, bytes: &[u8]) -> Result<()> {
         let born = self.layout.temporary().join(random_name());
         let written = write_synced(&born, bytes)
             .and_then(|()| fs::rename(&born, target))

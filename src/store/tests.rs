@@ -163,7 +163,7 @@ fn what_is_published_is_there_and_nothing_else() {
     assert_eq!(store.layer(&one).unwrap(), Some(meta("one")));
     let file = store.layer_fs(&one).join("file");
     assert_eq!(fs::read_to_string(file).unwrap(), "one");
-    assert_eq!(store.image_ids().unwrap(), [image.clone()]);
+    assert_eq!(store.image_ids().unwrap(), vec![image.clone()]);
     assert!(store.image_record(&image).unwrap().is_some());
     assert!(store.blob(&image).unwrap().is_some());
     assert_eq!(store.layer(&image).unwrap(), None);
@@ -255,10 +255,10 @@ fn containers_and_leases_keep_what_they_name() {
     let id = "c".repeat(64);
     let shared = store.shared().unwrap();
     store
-        .create_container(&shared, &id, &[one.clone()])
+        .create_container(&shared, &id, std::slice::from_ref(&one))
         .unwrap();
     drop(shared);
-    let lease = store.lease(&[two.clone()]).unwrap();
+    let lease = store.lease(std::slice::from_ref(&two)).unwrap();
 
     assert_eq!(remove(&store, &image).unwrap(), []);
     drop(lease);

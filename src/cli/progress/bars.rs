@@ -8,11 +8,16 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, P
 use std::collections::HashMap;
 use std::fmt::Write;
 
+/// The widest bar, in columns.
+const MAX_BAR: usize = 32;
+
 /// The bars of one pull. They stay as they are when this is dropped, but for the total, which goes.
 pub(crate) struct Bars {
     screen: MultiProgress,
     /// More layers than the screen has lines: only those that move are shown.
     crowded: bool,
+    /// In columns; 0 where there is no room.
+    bar_width: usize,
     layers: HashMap<LayerId, Layer>,
     total: ProgressBar,
 }
@@ -34,12 +39,16 @@ impl Bars {
             Stream::Stderr => ProgressDrawTarget::stderr(),
         };
         let screen = MultiProgress::with_draw_target(target);
+        let (rows, columns) = size_of_terminal(stream);
+        // The longest total: `Total:  100%  1.27GB/s     [] 4.168GB/4.631GB  17m30s left`
+        let bar_width = columns.saturating_sub(63).min(MAX_BAR);
         // The total and the line that the cursor is on need room too.
-        let crowded = layers.len() + 2 > rows();
-        let total = screen.add(ProgressBar::new(0).with_style(total_style()));
+        let crowded = layers.len() + 2 > rows;
+        let total = screen.add(ProgressBar::new(0).with_style(total_style(bar_width)));
         let mut bars = Self {
             screen,
             crowded,
+            bar_width,
             layers: HashMap::new(),
             total,
         };
@@ -83,7 +92,7 @@ impl Bars {
                     if self.crowded {
                         self.screen.insert_before(&self.total, layer.bar.clone());
                     }
-                    layer.bar.set_style(bytes_style());
+                    layer.bar.set_style(bytes_style(self.bar_width));
                     layer.moving = true;
                 }
                 layer.bar.set_message("Downloading");
@@ -92,7 +101,11 @@ impl Bars {
             LayerState::DownloadComplete => {
                 layer.advance(layer.size, &self.total);
                 layer.bar.set_style(word_style());
-                layer.bar.set_message("Extracting");
+                if self.crowded {
+                    layer.bar.finish_and_clear();
+                } else {
+                    layer.bar.set_message("Extracting");
+                }
             }
             LayerState::Retrying { .. } => {
                 layer.bar.set_message(word(state).unwrap_or_default());
@@ -136,61 +149,86 @@ impl Layer {
 
 impl Drop for Bars {
     fn drop(&mut self) {
-        for layer in self.layers.values() {
+        // What was cleared would come back if it were abandoned.
+        for layer in self
+            .layers
+            .values()
+            .filter(|layer| !layer.bar.is_finished())
+        {
             layer.bar.abandon();
         }
         self.total.finish_and_clear();
     }
 }
 
-/// Returns how many rows the terminal has; 24 if it does not say.
-fn rows() -> usize {
-    [rustix::stdio::stdout(), rustix::stdio::stderr()]
-        .into_iter()
-        .find_map(|terminal| rustix::termios::tcgetwinsize(terminal).ok())
-        .map(|size| usize::from(size.ws_row))
-        .filter(|rows| *rows > 0)
-        .unwrap_or(24)
+/// Returns the rows and columns of the terminal; 24 and 80 if it does not say.
+fn size_of_terminal(stream: Stream) -> (usize, usize) {
+    let terminal = match stream {
+        Stream::Stdout => rustix::stdio::stdout(),
+        Stream::Stderr => rustix::stdio::stderr(),
+    };
+    match rustix::termios::tcgetwinsize(terminal) {
+        Ok(size) if size.ws_row > 0 && size.ws_col > 0 => {
+            (usize::from(size.ws_row), usize::from(size.ws_col))
+        }
+        _ => (24, 80),
+    }
 }
 
 fn word_style() -> ProgressStyle {
     ProgressStyle::with_template("{prefix}: {msg}").expect("the template is a constant")
 }
 
-fn bytes_style() -> ProgressStyle {
-    ProgressStyle::with_template("{prefix}: {msg:<12} [{bar:32}] {received}/{size}")
-        .expect("the template is a constant")
-        .progress_chars("=> ")
-        .with_key("received", received)
-        .with_key("size", size)
-}
-
-fn total_style() -> ProgressStyle {
-    ProgressStyle::with_template(
-        "Total:        {percent:>3}%         [{bar:32}] {received}/{size}  {rate}  {left}",
-    )
-    .expect("the template is a constant")
+fn bytes_style(bar_width: usize) -> ProgressStyle {
+    let bar = bar(bar_width);
+    ProgressStyle::with_template(&format!(
+        "{{prefix}}: {{msg:<12}} {bar}{{received}}/{{size}}"
+    ))
+    .expect("only a width varies in the template")
     .progress_chars("=> ")
     .with_key("received", received)
     .with_key("size", size)
-    .with_key("rate", |state: &ProgressState, out: &mut dyn Write| {
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "three digits are shown"
-        )]
-        let bytes = state.per_sec().max(0.0) as u64;
-        // Writing to a line of text cannot fail.
-        write!(out, "{}/s", human::size(bytes, 3)).ok();
-    })
-    .with_key("left", |state: &ProgressState, out: &mut dyn Write| {
-        let seconds = state.eta().as_secs();
-        let (minutes, seconds) = (seconds / 60, seconds % 60);
-        match minutes {
-            0 => write!(out, "{seconds}s left").ok(),
-            _ => write!(out, "{minutes}m{seconds:02}s left").ok(),
-        };
-    })
+}
+
+fn total_style(bar_width: usize) -> ProgressStyle {
+    let bar = bar(bar_width);
+    ProgressStyle::with_template(&format!(
+        "Total:  {{percent:>3}}%  {{rate:<12}} {bar}{{received}}/{{size}}  {{left}}"
+    ))
+    .expect("only a width varies in the template")
+    .progress_chars("=> ")
+    .with_key("received", received)
+    .with_key("size", size)
+    .with_key("rate", rate)
+    .with_key("left", left)
+}
+
+fn bar(width: usize) -> String {
+    if width < 4 {
+        return String::new();
+    }
+    format!("[{{bar:{width}}}] ")
+}
+
+// The writers below write to a line of text, which cannot fail.
+
+fn rate(state: &ProgressState, out: &mut dyn Write) {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "three digits are shown"
+    )]
+    let bytes = state.per_sec().max(0.0) as u64;
+    write!(out, "{}/s", human::size(bytes, 3)).ok();
+}
+
+fn left(state: &ProgressState, out: &mut dyn Write) {
+    let seconds = state.eta().as_secs();
+    match (seconds / 60, seconds % 60) {
+        (0, seconds) => write!(out, "{seconds}s left").ok(),
+        (minutes @ ..60, seconds) => write!(out, "{minutes}m{seconds:02}s left").ok(),
+        (minutes, _) => write!(out, "{}h{:02}m left", minutes / 60, minutes % 60).ok(),
+    };
 }
 
 fn received(state: &ProgressState, out: &mut dyn Write) {

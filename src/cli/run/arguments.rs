@@ -256,60 +256,8 @@ mod tests {
                 Some("linux/arm64".to_owned())
             )
         );
-        insta::assert_debug_snapshot!(run.request, @r#"
-        Request {
-            id: "",
-            directory: "",
-            command: [
-                "cmd",
-            ],
-            entrypoint: Some(
-                "/e",
-            ),
-            environment: [
-                "A=1",
-                "B",
-                "C=-3",
-            ],
-            environment_files: [
-                "f",
-            ],
-            working_directory: Some(
-                "/w",
-            ),
-            user: Some(
-                "1:2",
-            ),
-            hostname: Some(
-                "inside",
-            ),
-            terminal: false,
-            read_only: true,
-            volumes: [
-                "/a:/b:ro",
-                "/c:/d",
-            ],
-            tmpfs: [
-                "/t:size=1m",
-            ],
-            network: Host,
-            memory: Some(
-                67108864,
-            ),
-            nano_cpus: Some(
-                1500000000,
-            ),
-            pids_limit: Some(
-                -1,
-            ),
-            privileged: true,
-            capabilities_added: [
-                "ALL",
-            ],
-            capabilities_dropped: [
-                "kill",
-            ],
-        }
+        insta::assert_compact_debug_snapshot!(run.request, @r#"
+        Request { id: "", directory: "", command: ["cmd"], entrypoint: Some("/e"), environment: ["A=1", "B", "C=-3"], environment_files: ["f"], working_directory: Some("/w"), user: Some("1:2"), hostname: Some("inside"), terminal: false, read_only: true, volumes: ["/a:/b:ro", "/c:/d"], tmpfs: ["/t:size=1m"], network: Host, memory: Some(67108864), nano_cpus: Some(1500000000), pids_limit: Some(-1), privileged: true, capabilities_added: ["ALL"], capabilities_dropped: ["kill"] }
         "#);
     }
 

@@ -1,0 +1,205 @@
+//! Removing images: what goes, what stays and what stands in the way, by Docker's rules.
+
+use crate::digest::Digest;
+use crate::image::Image;
+use crate::image::find::{Named, id, look_up};
+use crate::reference::Reference;
+use crate::store::{Damaged, Exclusive, Store};
+use anyhow::{Context, Result, bail};
+use std::fmt::{self, Display};
+
+/// One line of what a removal did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Removed {
+    /// A tag or repository digest, as Docker shows it.
+    Untagged(String),
+    /// An image or a layer.
+    Deleted(Digest),
+}
+
+impl Display for Removed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Untagged(name) => write!(f, "Untagged: {name}"),
+            Self::Deleted(digest) => write!(f, "Deleted: {digest}"),
+        }
+    }
+}
+
+/// A container that was made from an image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Use {
+    /// The container's ID.
+    pub(crate) container: String,
+    pub(crate) running: bool,
+}
+
+/// The names of an image and what is to become of them.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Plan {
+    tags: Vec<Reference>,
+    /// `Record::repo_digests`
+    origins: Vec<String>,
+    delete: bool,
+}
+
+/// Removes a name of an image, or the image: by a name, that name, and the image with its last one; by ID, the image.
+///
+/// `uses` tells which containers were made from an image. It is called with the store locked and must not lock it.
+pub(crate) fn remove(
+    store: &Store,
+    text: &str,
+    force: bool,
+    uses: &dyn Fn(&Digest) -> Result<Vec<Use>>,
+) -> Result<Vec<Removed>> {
+    let lock = store.exclusive()?;
+    let (image, named) = match look_up(store, text) {
+        Err(error) if force && error.is::<Damaged>() => {
+            let id = id(store, text)?.ok_or(error)?;
+            store.remove_image_record(&lock, &id)?;
+            store.sweep(lock)?;
+            return Ok(vec![Removed::Deleted(id)]);
+        }
+        found => found?,
+    };
+    let tags = image.tags(store)?;
+    let uses = uses(&image.id)?;
+    let plan = match &named {
+        Named::ByReference(reference) => by_name(text, reference, &image, tags, force, &uses)?,
+        Named::ById => by_id(&image, tags, force, &uses)?,
+    };
+    carry_out(store, lock, image, &plan)
+}
+
+/// Decides what becomes of an image when one of its names is removed.
+fn by_name(
+    text: &str,
+    reference: &Reference,
+    image: &Image,
+    tags: Vec<Reference>,
+    force: bool,
+    uses: &[Use],
+) -> Result<Plan> {
+    let origins = &image.record.repo_digests;
+    if let Some(used) = uses.first()
+        && !force
+        && is_single(&tags, origins)
+    {
+        bail!(
+            "conflict: unable to remove repository reference \"{text}\" (must force) - \
+             container {} is using its referenced image {}",
+            short(&used.container),
+            image.id.short()
+        );
+    }
+    let in_repository = |origin: &str| repository(origin) == full_name(reference);
+    let goes = |origin: &String| match reference.digest() {
+        Some(digest) => in_repository(origin) && origin.ends_with(&digest.to_string()),
+        // With a repository's last tag go its digests: they would keep the image without a name.
+        None => {
+            in_repository(origin)
+                && !tags
+                    .iter()
+                    .any(|tag| tag != reference && full_name(tag) == full_name(reference))
+        }
+    };
+    let (origins, other_origins): (Vec<String>, Vec<_>) = origins.iter().cloned().partition(goes);
+    let is_it = |tag: &Reference| reference.digest().is_none() && tag == reference;
+    let (tags, other_tags): (Vec<_>, Vec<_>) = tags.into_iter().partition(is_it);
+    let last = other_tags.is_empty() && other_origins.is_empty();
+    // By force the name goes even then, the image only when nothing runs from it.
+    let delete = last && !uses.iter().any(|used| used.running);
+    Ok(Plan {
+        tags,
+        origins,
+        delete,
+    })
+}
+
+/// Decides whether an image may be removed as a whole.
+fn by_id(image: &Image, tags: Vec<Reference>, force: bool, uses: &[Use]) -> Result<Plan> {
+    let id = image.id.short();
+    let origins = image.record.repo_digests.clone();
+    if let Some(used) = uses.iter().find(|used| used.running) {
+        bail!(
+            "conflict: unable to delete {id} (cannot be forced) - image is being used by running container {}",
+            short(&used.container)
+        );
+    }
+    let is_named = !tags.is_empty() || !origins.is_empty();
+    if !force && is_named && !is_single(&tags, &origins) {
+        bail!(
+            "conflict: unable to delete {id} (must be forced) - image is referenced in multiple repositories"
+        );
+    }
+    if let Some(used) = uses.first().filter(|_| !force) {
+        bail!(
+            "conflict: unable to delete {id} (must be forced) - image is being used by stopped container {}",
+            short(&used.container)
+        );
+    }
+    Ok(Plan {
+        tags,
+        origins,
+        delete: true,
+    })
+}
+
+/// Tells whether an image has at most one tag and all its names are of one repository.
+fn is_single(tags: &[Reference], origins: &[String]) -> bool {
+    let mut repositories: Vec<String> = tags.iter().map(full_name).collect();
+    repositories.extend(origins.iter().map(|origin| repository(origin).to_owned()));
+    repositories.dedup();
+    tags.len() <= 1 && repositories.len() == 1
+}
+
+/// Does what was decided. The names go first, so that what dies in between leaves an image without a name.
+fn carry_out(store: &Store, lock: Exclusive, image: Image, plan: &Plan) -> Result<Vec<Removed>> {
+    let mut removed = Vec::new();
+    for tag in &plan.tags {
+        store.remove_tag(&lock, tag)?;
+        removed.push(Removed::Untagged(tag.familiar()));
+    }
+    for origin in &plan.origins {
+        let familiar = origin.parse::<Reference>().map(|origin| origin.familiar());
+        removed.push(Removed::Untagged(
+            familiar.unwrap_or_else(|_| origin.clone()),
+        ));
+    }
+    if !plan.delete {
+        if !plan.origins.is_empty() {
+            let mut record = image.record;
+            record
+                .repo_digests
+                .retain(|origin| !plan.origins.contains(origin));
+            let bytes = serde_json::to_vec_pretty(&record).context("writing down the image")?;
+            store.rewrite_image_record(&lock, &image.id, &bytes)?;
+        }
+        return Ok(removed);
+    }
+    store.remove_image_record(&lock, &image.id)?;
+    let gone = store.sweep(lock)?;
+    removed.push(Removed::Deleted(image.id));
+    let layers = image.record.layers.iter().rev().map(|layer| &layer.diff_id);
+    for diff_id in layers.filter(|diff_id| gone.contains(diff_id)) {
+        let line = Removed::Deleted(diff_id.clone());
+        if !removed.contains(&line) {
+            removed.push(line);
+        }
+    }
+    Ok(removed)
+}
+
+fn full_name(reference: &Reference) -> String {
+    format!("{}/{}", reference.registry(), reference.repository())
+}
+
+/// Returns the repository of `docker.io/library/ubuntu@sha256:…`.
+fn repository(origin: &str) -> &str {
+    origin.split('@').next().unwrap_or_default()
+}
+
+/// Returns the first 12 digits of a container's ID.
+fn short(id: &str) -> &str {
+    id.get(..12).unwrap_or(id)
+}

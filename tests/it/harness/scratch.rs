@@ -70,7 +70,9 @@ impl Drop for Scratch {
         let mounts = fs_err::read_to_string("/proc/self/mounts").unwrap_or_default();
         let prefix = format!("{}/", self.path.display());
         let ours = mounts.lines().filter_map(|line| line.split(' ').nth(1));
-        for target in ours.filter(|target| target.starts_with(&prefix)) {
+        let ours = ours.filter(|target| target.starts_with(&prefix));
+        // The last one mounted first, as mounts may lie on each other.
+        for target in ours.collect::<Vec<_>>().into_iter().rev() {
             drop(Command::new("umount").args(["-l", target]).status());
         }
         // rm, not remove_dir_all: some images are made to be hard to remove.

@@ -364,11 +364,15 @@ fn claims_of_the_config_that_are_not_true_are_refused() {
     let layer = content.add(&gzip(&mine), LAYER);
     content.tag_image(
         "1",
-        &content.image_of(&[layer.clone()], &json!([Digest::of(&victim)]), HOST),
+        &content.image_of(
+            std::slice::from_ref(&layer),
+            &json!([Digest::of(&victim)]),
+            HOST,
+        ),
     );
     content.tag_image(
         "2",
-        &content.image_of(&[layer.clone()], &json!([]), HOST),
+        &content.image_of(std::slice::from_ref(&layer), &json!([]), HOST),
     );
     let long = format!("sha512:{}", "0".repeat(128));
     content.tag_image("3", &content.image_of(&[layer], &json!([long]), HOST));

@@ -112,4 +112,6 @@ fn run<T>(runtime: &Runtime, work: impl Future<Output = Result<T>>) -> Result<T>
 }
 
 #[cfg(test)]
+mod testing;
+#[cfg(test)]
 mod tests;

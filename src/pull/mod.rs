@@ -14,7 +14,6 @@ use crate::registry::Client;
 use crate::store::Store;
 use crate::unpack;
 use anyhow::{Context, Result};
-use resolve::Resolved;
 use std::thread;
 use thiserror::Error;
 use tokio::runtime::{self, Runtime};

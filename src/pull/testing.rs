@@ -4,14 +4,15 @@ use crate::digest::Digest;
 use crate::pull::{Event, LayerId, LayerState, Pulled, pull};
 use crate::registry::testing::{Answer, Asked, Server};
 use crate::store::Store;
-use crate::unpack::{Limits, OverlayAttributes, Owners};
+use crate::unpack::{self, Limits, OverlayAttributes, Owners};
+use anyhow::Result;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde_json::{Value, json};
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 /// What a registry holds: its answers by the last part of the path.

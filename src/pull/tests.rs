@@ -1,8 +1,8 @@
 //! Pulls from a registry that the test fills into a real store.
 
-use super::testing::{Content, HOST, Host, LAYER, gzip, layer_id, tar};
 use super::*;
 use crate::digest::Digest;
+use crate::pull::testing::{Content, HOST, Host, LAYER, gzip, layer_id, tar};
 use crate::registry::testing::Server;
 use serde_json::json;
 
@@ -198,7 +198,7 @@ fn a_layer_that_would_leave_its_directory_fails_the_pull_and_is_named() {
     let (server, host) = (content.serve(), Host::new());
     let refusal = host.refusal(&server, ":1");
     assert!(refusal.contains("../../outside"), "{refusal}");
-    assert!(!Path::new(host.directory.path()).join("outside").exists());
+    assert!(!host.directory.path().join("outside").exists());
 }
 
 #[test]

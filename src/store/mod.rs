@@ -8,6 +8,7 @@ mod create;
 mod escape;
 mod layout;
 mod lock;
+mod names;
 mod objects;
 mod probe;
 mod publish;
@@ -18,6 +19,7 @@ mod sweep;
 mod tests;
 
 pub(crate) use lock::{Exclusive, Lease, Shared};
+pub(crate) use names::NameInUse;
 pub(crate) use objects::LayerMeta;
 pub(crate) use probe::{Attributes, Facts};
 pub(crate) use publish::{Publication, StagedLayer};

@@ -16,7 +16,10 @@ mod limit;
 mod v1;
 mod v2;
 
-pub(crate) use devices::{Access, DEFAULT as DEFAULT_DEVICES, DeviceRule, Kind as DeviceKind};
+pub(crate) use devices::{
+    Access, DEFAULT as DEFAULT_DEVICES, DeviceRule, Kind as DeviceKind,
+    restrict as restricts_devices,
+};
 pub(crate) use limit::{Cpu, Limits, Pids, Unenforceable};
 
 use anyhow::{Context as _, Result, ensure};

@@ -13,6 +13,8 @@ mod sparse;
 mod stream;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 mod tree;
 mod write;
 

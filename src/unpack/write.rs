@@ -175,7 +175,9 @@ impl<'a> Writer<'a> {
             return Ok(());
         }
         let fd = place.open_directory()?;
-        attributes::clear(&fd)?;
+        if is_repeated {
+            attributes::clear(&fd)?;
+        }
         attributes::set(&fd, &entry.attributes, &mut self.written.skipped)
     }
 

@@ -9,6 +9,7 @@ mod attributes;
 mod header;
 mod name;
 mod pax;
+mod place;
 mod sparse;
 mod stream;
 #[cfg(test)]

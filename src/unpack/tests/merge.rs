@@ -66,6 +66,26 @@ fn whiteouts_hide_what_is_below_and_nothing_else() {
             "./d ./d/a ./d/b ./d/e ./d/e/c",
         ),
         (
+            "whiteout through a link",
+            Tar::new().symlink("l", "d").file("l/.wh.a", ""),
+            "./a ./d ./d/b ./d/e ./d/e/c ./l",
+        ),
+        (
+            "smuggled attributes",
+            Tar::new()
+                .pax(&[("SCHILY.xattr.trusted.overlay.opaque", b"y")])
+                .directory("d"),
+            everything,
+        ),
+    ] {
+        assert_eq!(merged(case, layer), visible, "{case}");
+    }
+}
+
+#[test]
+fn a_whiteout_and_an_entry_of_one_name_hide_what_is_below_and_show_the_entry() {
+    for (case, layer, visible) in [
+        (
             "whiteout before a file",
             Tar::new().file(".wh.d", "").file("d", ""),
             "./a ./d",
@@ -99,18 +119,6 @@ fn whiteouts_hide_what_is_below_and_nothing_else() {
             "a directory that becomes a file",
             Tar::new().directory("d").file("d", ""),
             "./a ./d",
-        ),
-        (
-            "whiteout through a link",
-            Tar::new().symlink("l", "d").file("l/.wh.a", ""),
-            "./a ./d ./d/b ./d/e ./d/e/c ./l",
-        ),
-        (
-            "smuggled attributes",
-            Tar::new()
-                .pax(&[("SCHILY.xattr.trusted.overlay.opaque", b"y")])
-                .directory("d"),
-            everything,
         ),
     ] {
         assert_eq!(merged(case, layer), visible, "{case}");

@@ -9,7 +9,8 @@
 //!
 //! | row | modules | meaning |
 //! |---|---|---|
-//! | 0 | `digest` `reference` `platform` `human` | words: pure, no I/O |
+//! | 0 | `digest` | the word that other words are made of |
+//! | 0 | `reference` `platform` `human` | words: pure, no I/O |
 //! | 1 | `sys` | Linux calls; the only place for `unsafe` |
 //! | 2 | `store` `registry` `unpack` `runtime` `network` | engines, strangers to each other |
 //! | 3 | `image` | what the store holds, typed |

@@ -219,10 +219,7 @@ fn is_registry(text: &str) -> bool {
         Some((address, "")) => return address.parse::<std::net::Ipv6Addr>().is_ok(),
         Some((address, port)) => {
             let is_address = address.parse::<std::net::Ipv6Addr>().is_ok();
-            (
-                is_address.then_some("v6").unwrap_or_default(),
-                port.strip_prefix(':'),
-            )
+            (if is_address { "v6" } else { "" }, port.strip_prefix(':'))
         }
         None => match text.split_once(':') {
             Some((host, port)) => (host, Some(port)),

@@ -46,7 +46,11 @@ pub(crate) fn parse(mut words: Vec<OsString>) -> Result<Parsed, Refusal> {
     let command = words.get(at).and_then(|word| word.to_str()).unwrap_or("");
     let mut clap = Arguments::command();
     if clap.find_subcommand(command).is_some() {
-        clap = clap.mut_subcommand(command, |command| command.mut_args(accept_value));
+        clap = clap.mut_subcommand(command, |mut command| {
+            // Its flags exist from here on; those of the other commands never come to be.
+            command.build();
+            command.mut_args(accept_value)
+        });
     }
     let parsed = clap
         .try_get_matches_from_mut(&words)

@@ -44,6 +44,8 @@ struct Arguments {
 }
 
 #[derive(Debug, Subcommand)]
+// Deferred: clap makes the flags of the one command that is called, which is most of what parsing costs.
+#[command(defer = true)]
 enum Command {
     /// Run a command in a new container
     Run(Box<run::Arguments>),

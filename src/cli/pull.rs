@@ -4,9 +4,12 @@ use crate::cli::failure::{DDOCK_FAILED, Told};
 use crate::cli::output::{self, Stream};
 use crate::cli::progress::Progress;
 use crate::platform::Platform;
-use crate::pull::{Event, Pulled};
+use crate::pull::{self, Event, Pulled};
 use crate::reference::Reference;
-use anyhow::{Context, Result, bail};
+use crate::store::Store;
+use crate::sys::userns::Mapping;
+use crate::unpack::{self, OverlayAttributes, Owners};
+use anyhow::{Context, Result};
 use clap::Args;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::Path;
@@ -52,13 +55,31 @@ pub(crate) fn run(arguments: &Arguments, root: &Path) -> Result<()> {
     progress.finish(&pulled)
 }
 
+/// Pulls into the store, as root of the user's own namespace if need be: there the store's files are made.
+/// Its network is the caller's all the same.
 fn fetch(
-    _root: &Path,
-    _reference: &Reference,
-    _platform: Option<&Platform>,
-    _tell: &dyn Fn(Event),
+    root: &Path,
+    reference: &Reference,
+    platform: Option<&Platform>,
+    tell: &dyn Fn(Event),
 ) -> Result<Pulled> {
-    bail!("pulling is not joined to the command line")
+    let mapping = Mapping::of_caller();
+    mapping.enter()?;
+    let store = Store::open(root, &mapping.to_string())?;
+    let unpacking = unpack::Options {
+        owners: if mapping.is_single() {
+            Owners::Squashed
+        } else {
+            Owners::Kept
+        },
+        overlay: if mapping.is_root() {
+            OverlayAttributes::Trusted
+        } else {
+            OverlayAttributes::User
+        },
+        limits: unpack::Limits::default(),
+    };
+    pull::pull(&store, reference, platform, &unpacking, tell)
 }
 
 /// Pulls `name` in a child process: what is to clone a container must have one thread, and a pull needs many.

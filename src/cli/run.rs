@@ -1,13 +1,17 @@
 //! `ddock run`: its flags, and the way from them to a running container.
 
 mod arguments;
+mod start;
 
 use crate::cli::failure::Refusal;
 use crate::cli::{output, pull};
+use crate::image;
 use crate::platform::Platform;
 use crate::reference::Reference;
 use crate::spec::Request;
-use anyhow::{Result, bail};
+use crate::store::{NotFound, Store};
+use crate::sys::userns::Mapping;
+use anyhow::{Context, Result};
 use clap::ValueEnum;
 use std::io::{self, IsTerminal as _};
 use std::path::Path;
@@ -47,8 +51,19 @@ pub(crate) fn run(arguments: Arguments, root: &Path) -> Result<u8> {
     if run.interactive && run.request.terminal && !io::stdin().is_terminal() {
         return Err(no_terminal().into());
     }
-    obtain(&run, root, false)?;
-    bail!("running is not joined to the command line")
+    let mapping = Mapping::of_caller();
+    let is_here = Store::exists(root)? && {
+        let store = Store::open(root, &mapping.to_string())?;
+        match image::find(&store, &run.image) {
+            Err(error) if error.is::<NotFound>() => false,
+            found => found.map(|_| true)?,
+        }
+    };
+    obtain(&run, root, is_here)?;
+    mapping
+        .enter()
+        .with_context(|| format!("cannot run `{}`", run.image))?;
+    start::start(&run, &Store::open(root, &mapping.to_string())?, &mapping)
 }
 
 /// Docker's words and exit code.

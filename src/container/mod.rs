@@ -1,1 +1,296 @@
 //! Containers: the records of what runs and what ran.
+
+mod record;
+
+pub(crate) use record::{Record, Status};
+
+use crate::digest::to_hex;
+use crate::image::Image;
+use crate::runtime;
+use crate::spec;
+use crate::store::{NotFound, Shared, Store};
+use anyhow::{Context, Result, bail};
+use chrono::Utc;
+use fs_err as fs;
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Exit code of a container whose monitor died, and which the kernel killed for that.
+const KILLED: u8 = 137;
+
+/// How many containers a command looks at for ones that nobody looks after any more.
+const SWEEP: usize = 64;
+
+/// A container in the store.
+pub(crate) struct Container {
+    store: Store,
+    pub(crate) directory: PathBuf,
+    pub(crate) record: Record,
+    /// Locked as long as a process of ours looks after the container; a fork shares the lock.
+    _alive: Option<fs::File>,
+}
+
+/// Returns a new container ID: 64 lower-case hex digits.
+///
+/// The first 12 are the hostname, which must not be all digits (moby issue 3869).
+pub(crate) fn new_id() -> String {
+    loop {
+        let mut bytes = [0; 32];
+        rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
+            .expect("the kernel has random numbers");
+        let id = to_hex(&bytes);
+        if id[..12].bytes().any(|digit| digit.is_ascii_alphabetic()) {
+            return id;
+        }
+    }
+}
+
+impl Container {
+    /// Makes a container that is to run `image`, which was found under the lock `shared`.
+    ///
+    /// The name is claimed as well: `store::NameInUse` if another container has it.
+    pub(crate) fn create(
+        store: &Store,
+        shared: &Shared,
+        image: &Image,
+        record: Record,
+    ) -> Result<Self> {
+        let holds = image.holds();
+        let directory = store.create_container(shared, &record.id, &holds)?;
+        // Locked before it has its name, so that no sweep finds it without an owner.
+        let unnamed = directory.join("alive.new");
+        let alive = fs::File::create_new(&unnamed)?;
+        flock(&alive, FlockOperation::NonBlockingLockExclusive)?;
+        fs::rename(unnamed, alive_file(&directory))?;
+        let container = Self {
+            store: store.clone(),
+            directory,
+            record,
+            _alive: Some(alive),
+        };
+        if let Err(error) = container.fill() {
+            // The first error is the one to tell.
+            store.remove_container(&container.record.id).ok();
+            return Err(error);
+        }
+        Ok(container)
+    }
+
+    fn fill(&self) -> Result<()> {
+        self.store.claim_name(&self.record.name, &self.record.id)?;
+        fs::create_dir(self.upper())?;
+        fs::create_dir(self.work())?;
+        self.save()
+    }
+
+    /// Returns where the container's changes go.
+    pub(crate) fn upper(&self) -> PathBuf {
+        self.directory.join("upper")
+    }
+
+    /// Returns overlayfs's own directory.
+    pub(crate) fn work(&self) -> PathBuf {
+        self.directory.join("work")
+    }
+
+    /// Writes the bundle: `config.json`, and the files that its mounts show in the container.
+    pub(crate) fn write_bundle(&self, config: &str, files: &[spec::File]) -> Result<()> {
+        for file in files {
+            fs::write(self.directory.join(file.name), &file.content)?;
+        }
+        Ok(fs::write(self.directory.join("config.json"), config)?)
+    }
+
+    /// Keeps the record on disk, whole at any time.
+    fn save(&self) -> Result<()> {
+        let state =
+            serde_json::to_vec(&self.record).context("writing down the container's state")?;
+        let (new, path) = (
+            self.directory.join("state.json.new"),
+            state_file(&self.directory),
+        );
+        fs::write(&new, state)?;
+        Ok(fs::rename(new, path)?)
+    }
+
+    /// Records that the command runs.
+    pub(crate) fn started(&mut self, pid: u32, start_time: u64) -> Result<()> {
+        let started = Utc::now();
+        self.record.status = Status::Running {
+            pid,
+            start_time,
+            started,
+        };
+        self.save()
+    }
+
+    /// Records how the command ended, or removes the container if it was to go then, or never ran.
+    pub(crate) fn ended(&mut self, end: Option<(u8, bool)>) -> Result<()> {
+        let Some((code, out_of_memory)) = end.filter(|_| !self.record.auto_remove) else {
+            return remove_all(&self.store, &self.record);
+        };
+        self.record.status = Status::Exited {
+            code,
+            out_of_memory,
+            finished: Utc::now(),
+        };
+        self.save()?;
+        Ok(fs::remove_file(alive_file(&self.directory))?)
+    }
+}
+
+/// Returns all containers, newest first; those that nobody looks after any more are ended or removed first.
+pub(crate) fn list(store: &Store) -> Result<Vec<Record>> {
+    sweep_all(store, usize::MAX)?;
+    let mut records = Vec::new();
+    for id in store.containers()? {
+        records.extend(read(&store.container_directory(&id))?);
+    }
+    records.sort_by_key(|record: &Record| std::cmp::Reverse(record.created));
+    Ok(records)
+}
+
+/// Finds a container by its name, its ID, or a prefix of that which no other has.
+pub(crate) fn find(store: &Store, text: &str) -> Result<Record> {
+    let id = match store.named_container(text)? {
+        Some(id) => id,
+        None => store.container(text)?,
+    };
+    read(&store.container_directory(&id))?.ok_or_else(|| NotFound::container(text).into())
+}
+
+/// Removes a container; one that runs is killed first if `force` says so, and refused otherwise.
+pub(crate) fn remove(store: &Store, record: &Record, force: bool) -> Result<()> {
+    if is_looked_after(&store.container_directory(&record.id))? {
+        if !force {
+            bail!(
+                "cannot remove container \"{}\": container is running: \
+                 stop the container before removing or force remove",
+                record.name
+            );
+        }
+        kill(store, record)?;
+    }
+    remove_all(store, record)
+}
+
+/// Kills a container's first process, and waits until its monitor has recorded that.
+fn kill(store: &Store, record: &Record) -> Result<()> {
+    if let Status::Running {
+        pid, start_time, ..
+    } = record.status
+    {
+        runtime::kill(pid, start_time)
+            .with_context(|| format!("killing container `{}`", record.name))?;
+    }
+    let directory = store.container_directory(&record.id);
+    match fs::File::open(alive_file(&directory)) {
+        // Its monitor gives the lock up when it has cleaned up.
+        Ok(alive) => Ok(rustix::io::retry_on_intr(|| {
+            flock(&alive, FlockOperation::LockExclusive)
+        })?),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Ends or removes containers whose monitor died, looking at a bounded number of them.
+pub(crate) fn sweep(store: &Store) -> Result<()> {
+    sweep_all(store, SWEEP)
+}
+
+fn sweep_all(store: &Store, at_most: usize) -> Result<()> {
+    for id in store.containers()?.into_iter().take(at_most) {
+        let directory = store.container_directory(&id);
+        let alive = match fs::File::open(alive_file(&directory)) {
+            Ok(alive) => alive,
+            // It has ended, or is being made just now.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(error.into()),
+        };
+        if flock(&alive, FlockOperation::NonBlockingLockExclusive).is_ok() {
+            bury(store, &id, &directory)
+                .with_context(|| format!("cleaning up container `{}`", &id[..12]))?;
+        }
+    }
+    Ok(())
+}
+
+/// Cleans up after a container whose monitor died. Whoever does so holds the container's lock.
+fn bury(store: &Store, id: &str, directory: &Path) -> Result<()> {
+    runtime::remove_cgroup(id)?;
+    let Some(mut record) = read(directory)? else {
+        // It died before there was a record, so nothing ran.
+        return forget(store.remove_container(id));
+    };
+    if record.auto_remove || record.status == Status::Created {
+        return remove_all(store, &record);
+    }
+    record.status = Status::Exited {
+        code: KILLED,
+        out_of_memory: false,
+        finished: Utc::now(),
+    };
+    let container = Container {
+        store: store.clone(),
+        directory: directory.to_owned(),
+        record,
+        _alive: None,
+    };
+    container.save()?;
+    Ok(fs::remove_file(alive_file(directory))?)
+}
+
+/// Tells whether a process of ours holds the container.
+fn is_looked_after(directory: &Path) -> Result<bool> {
+    let alive = match fs::File::open(alive_file(directory)) {
+        Ok(alive) => alive,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error.into()),
+    };
+    match flock(&alive, FlockOperation::NonBlockingLockShared) {
+        Ok(()) => Ok(false),
+        Err(Errno::WOULDBLOCK) => Ok(true),
+        Err(error) => Err(error).context("looking whether the container runs"),
+    }
+}
+
+/// Removes what the store has of a container; that another process does so too is no error.
+fn remove_all(store: &Store, record: &Record) -> Result<()> {
+    let shared = store.shared()?;
+    store.release_name(&shared, &record.name, &record.id)?;
+    drop(shared);
+    forget(store.remove_container(&record.id))
+}
+
+fn forget(removed: Result<()>) -> Result<()> {
+    match removed {
+        Err(error) if error.is::<NotFound>() => Ok(()),
+        other => other,
+    }
+}
+
+/// Reads a container's record; `None` if there is none yet, or none any more.
+fn read(directory: &Path) -> Result<Option<Record>> {
+    let path = state_file(directory);
+    match fs::read(&path) {
+        Ok(bytes) => {
+            let record = serde_json::from_slice(&bytes);
+            record
+                .map(Some)
+                .with_context(|| format!("reading `{}`", path.display()))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn state_file(directory: &Path) -> PathBuf {
+    directory.join("state.json")
+}
+
+fn alive_file(directory: &Path) -> PathBuf {
+    directory.join("alive")
+}

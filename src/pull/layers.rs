@@ -1,10 +1,10 @@
 //! Layers: downloaded and unpacked side by side, each verified before it counts.
 
 use crate::digest::{Digest, Hasher};
+use crate::image::Layer;
 use crate::pull::pieces::{self, Pieces};
-use crate::pull::resolve::Layer;
 use crate::pull::{Event, LayerId, LayerState};
-use crate::registry::{Client, Descriptor, Piece};
+use crate::registry::{Client, Piece};
 use crate::store::{LayerMeta, Stage, StagedLayer, Store};
 use crate::unpack::{self, Unpacked};
 use anyhow::{Context, Result, bail, ensure};
@@ -45,7 +45,7 @@ pub(crate) fn plan(store: &Store, layers: &[Layer]) -> Result<Plan> {
     let (mut all, mut present, mut missing) = (Vec::new(), Vec::new(), Vec::new());
     let (mut seen, mut counted) = (BTreeSet::new(), BTreeSet::new());
     for layer in layers {
-        let id = &layer.descriptor.digest;
+        let id = &layer.digest;
         let is_first = counted.insert(id);
         if is_first {
             all.push(id.clone());
@@ -59,7 +59,11 @@ pub(crate) fn plan(store: &Store, layers: &[Layer]) -> Result<Plan> {
             missing.push(layer.clone());
         }
     }
-    Ok(Plan { all, present, missing })
+    Ok(Plan {
+        all,
+        present,
+        missing,
+    })
 }
 
 /// What fetching layers needs.
@@ -78,17 +82,19 @@ impl Work<'_, '_> {
         for id in &plan.present {
             self.tell(id, LayerState::AlreadyExists);
         }
-        for Layer { descriptor, .. } in &plan.missing {
-            let size = descriptor.size;
-            self.tell(&descriptor.digest, LayerState::Waiting { size });
+        for Layer { digest, size, .. } in &plan.missing {
+            self.tell(digest, LayerState::Waiting { size: *size });
         }
         let layers = plan.missing.iter().enumerate();
         let layers = layers.map(|(number, layer)| self.layer(number, layer));
-        stream::iter(layers).buffer_unordered(AT_ONCE).try_collect().await
+        stream::iter(layers)
+            .buffer_unordered(AT_ONCE)
+            .try_collect()
+            .await
     }
 
     async fn layer(&self, number: usize, layer: &Layer) -> Result<StagedLayer> {
-        let digest = &layer.descriptor.digest;
+        let digest = &layer.digest;
         let fetched = match self.attempt(&number.to_string(), layer).await {
             // A fault on the way may be gone; a registry that holds other bytes sends them again.
             Err(error) if error.is::<WrongDigest>() => {
@@ -101,26 +107,28 @@ impl Work<'_, '_> {
 
     /// Downloads a layer and unpacks it meanwhile, into the stage's directory `name`.
     async fn attempt(&self, name: &str, layer: &Layer) -> Result<StagedLayer> {
-        let Layer { descriptor, diff_id } = layer;
+        let Layer {
+            digest, diff_id, ..
+        } = layer;
         let directory = self.stage.layer_directory(name)?;
         let (sender, pieces) = pieces::channel();
         let unpacked = self.unpack(pieces, directory)?;
-        self.download(descriptor, sender).await?;
+        self.download(layer, sender).await?;
         let unpacked = unpacked.await.context("the thread that unpacks died")??;
         ensure!(
             unpacked.diff_id == *diff_id,
             "its content is {}, the image's config says {diff_id}",
             unpacked.diff_id
         );
-        self.tell(&descriptor.digest, LayerState::PullComplete);
+        self.tell(digest, LayerState::PullComplete);
         for note in &unpacked.skipped {
-            let id = descriptor.digest.short();
+            let id = digest.short();
             (self.events)(Event::Note(format!("layer {id}: left out: {note}")));
         }
         Ok(StagedLayer {
             name: name.to_owned(),
             diff_id: diff_id.clone(),
-            meta: meta(unpacked, &descriptor.digest),
+            meta: meta(unpacked, digest),
         })
     }
 
@@ -149,9 +157,9 @@ impl Work<'_, '_> {
     }
 
     /// Hands a blob over piece by piece, and verifies it; stops quietly if nobody takes it any more.
-    async fn download(&self, descriptor: &Descriptor, to: mpsc::Sender<Bytes>) -> Result<()> {
-        let (id, size) = (&descriptor.digest, descriptor.size);
-        let mut blob = self.client.blob(descriptor);
+    async fn download(&self, layer: &Layer, to: mpsc::Sender<Bytes>) -> Result<()> {
+        let (id, size) = (&layer.digest, layer.size);
+        let mut blob = self.client.blob(id, size);
         let mut hasher = Hasher::new(id.algorithm());
         let mut received = 0;
         while let Some(piece) = blob.next().await? {
@@ -185,13 +193,18 @@ impl Work<'_, '_> {
 /// Tells whether it was the system that refused (a full disk, say) and not the archive that was bad.
 fn is_of_system(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
-        let code = cause.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error);
+        let code = cause
+            .downcast_ref::<io::Error>()
+            .and_then(io::Error::raw_os_error);
         code.is_some() || cause.is::<rustix::io::Errno>()
     })
 }
 
 fn meta(unpacked: Unpacked, digest: &Digest) -> LayerMeta {
-    let implied = unpacked.implied.into_iter().map(|path| OsString::from_vec(path).into());
+    let implied = unpacked
+        .implied
+        .into_iter()
+        .map(|path| OsString::from_vec(path).into());
     LayerMeta {
         digest: digest.clone(),
         tar_size: unpacked.tar_size,

@@ -3,19 +3,17 @@
 mod event;
 mod layers;
 mod pieces;
-mod publication;
 mod resolve;
 
 pub(crate) use event::{Event, LayerId, LayerState, Pulled};
 
-use crate::digest::Digest;
+use crate::image;
 use crate::platform::Platform;
 use crate::reference::Reference;
 use crate::registry::Client;
 use crate::store::Store;
 use crate::unpack;
 use anyhow::{Context, Result};
-use resolve::Resolved;
 use std::thread;
 use thiserror::Error;
 use tokio::runtime::{self, Runtime};
@@ -53,9 +51,9 @@ pub(crate) fn pull(
         let plan = layers::plan(store, &resolved.layers)?;
         let pulled = Pulled {
             reference: reference.clone(),
-            digest: resolved.served.clone(),
+            digest: resolved.repo_digest.clone(),
             image: resolved.image.clone(),
-            newer: !(plan.missing.is_empty() && publication::is_out(store, reference, &resolved)?),
+            newer: !(plan.missing.is_empty() && resolved.is_out(store, reference)?),
         };
         if pulled.newer {
             events(Event::Started {
@@ -73,8 +71,17 @@ pub(crate) fn pull(
                 };
                 run(&runtime, work.fetch(&plan))
             })?;
-            let publication = publication::assemble(store, reference, resolved, staged)?;
-            store.publish(stage, &publication)?;
+            let fetched = image::Fetched {
+                reference: reference.clone(),
+                repo_digest: resolved.repo_digest,
+                manifest: resolved.manifest,
+                image: resolved.image,
+                config: resolved.config,
+                layers: resolved.layers,
+                staged,
+                blobs: resolved.blobs,
+            };
+            image::publish(store, stage, fetched)?;
         }
         Ok(pulled)
     });
@@ -102,3 +109,8 @@ fn run<T>(runtime: &Runtime, work: impl Future<Output = Result<T>>) -> Result<T>
         }
     })
 }
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;

@@ -1,42 +1,48 @@
 //! Resolving: from a reference to the one image that is meant, its manifest and config.
 
 use crate::digest::{Algorithm, Digest};
-use crate::image::{ImageConfig, Record};
+use crate::image::{Image, ImageConfig, Layer};
 use crate::platform::Platform;
 use crate::reference::Reference;
 use crate::registry::{Client, Descriptor, Document, Manifest, RegistryError};
 use crate::store::Store;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 
 /// What a reference stands for, verified from its manifest down to its config.
 pub(crate) struct Resolved {
-    /// The digest of the index or manifest as served: the repo digest.
-    pub(crate) served: Digest,
+    /// The digest of the index or manifest as served.
+    pub(crate) repo_digest: Digest,
     /// The digest of the image's own manifest.
     pub(crate) manifest: Digest,
     /// The image's ID: the digest of its config.
     pub(crate) image: Digest,
     pub(crate) config: ImageConfig,
-    /// Base first.
+    /// Base first. That a layer's two names belong together is the config's claim.
     pub(crate) layers: Vec<Layer>,
     /// The index if there is one, the manifest and the config.
     pub(crate) blobs: Vec<(Digest, Vec<u8>)>,
 }
 
 impl Resolved {
+    /// Tells whether all but the layers is in the store already, under this name.
+    pub(crate) fn is_out(&self, store: &Store, reference: &Reference) -> Result<bool> {
+        let is_tagged =
+            reference.digest().is_some() || store.tag(reference)?.as_ref() == Some(&self.image);
+        let name = reference.with_digest(self.repo_digest.clone());
+        Ok(is_tagged
+            && is_from(store, &self.image, &name)
+            && self
+                .blobs
+                .iter()
+                .all(|(digest, _)| copy(store, digest).is_some()))
+    }
+
     /// Returns what of the store this image needs, there or not.
     pub(crate) fn needed(&self) -> Vec<Digest> {
         let layers = self.layers.iter().map(|layer| &layer.diff_id);
         let blobs = self.blobs.iter().map(|(digest, _)| digest);
         layers.chain(blobs).cloned().collect()
     }
-}
-
-/// A layer by both its names. That they belong together is the config's claim.
-#[derive(Debug, Clone)]
-pub(crate) struct Layer {
-    pub(crate) descriptor: Descriptor,
-    pub(crate) diff_id: Digest,
 }
 
 /// Finds the image that `reference` names for `platform`, or for this machine.
@@ -52,7 +58,7 @@ pub(crate) async fn resolve(
         Some(document) => document,
         None => client.manifest(reference).await?,
     };
-    let served_digest = served.digest.clone();
+    let repo_digest = served.digest.clone();
     let mut blobs = Vec::new();
     let (document, image) = match &served.manifest {
         Manifest::Image(image) => {
@@ -76,7 +82,7 @@ pub(crate) async fn resolve(
         Some(bytes) => bytes,
         None => client.config(&image.config).await?,
     };
-    let parsed = ImageConfig::parse(&config).context("the image's config")?;
+    let parsed = ImageConfig::parse(&config)?;
     if let Some(platform) = platform {
         check_platform(reference, platform, &parsed)?;
     }
@@ -84,7 +90,7 @@ pub(crate) async fn resolve(
     blobs.push((document.digest.clone(), document.bytes));
     blobs.push((image.config.digest.clone(), config));
     Ok(Resolved {
-        served: served_digest,
+        repo_digest,
         manifest: document.digest,
         image: image.config.digest,
         config: parsed,
@@ -102,11 +108,7 @@ async fn unchanged(
     if reference.digest().is_some() {
         return Ok(None);
     }
-    let record = match store.tag(reference)? {
-        Some(id) => Record::load(store, &id)?,
-        None => None,
-    };
-    let Some(record) = record else {
+    let Some(id) = store.tag(reference)? else {
         return Ok(None);
     };
     let served = match client.head(reference).await {
@@ -118,15 +120,24 @@ async fn unchanged(
     let Some(name) = served.map(|digest| reference.with_digest(digest)) else {
         return Ok(None);
     };
-    if !record.repo_digests.contains(&name) {
+    if !is_from(store, &id, &name) {
         return Ok(None);
     }
     let bytes = name.digest().and_then(|digest| copy(store, digest));
-    bytes.map(|bytes| Document::read(bytes, "", &name)).transpose()
+    bytes
+        .map(|bytes| Document::read(bytes, "", &name))
+        .transpose()
+}
+
+/// Tells whether the image `id` is here and was served under `name`, which has a digest.
+fn is_from(store: &Store, id: &Digest, name: &Reference) -> bool {
+    // A record that cannot be read counts as missing: pulling again puts it right.
+    let image = Image::open(store, id.clone()).ok().flatten();
+    image.is_some_and(|image| image.record.repo_digests.contains(&name.to_string()))
 }
 
 /// Returns a blob that the store has. One that is damaged counts as missing: it is fetched again.
-pub(crate) fn copy(store: &Store, digest: &Digest) -> Option<Vec<u8>> {
+fn copy(store: &Store, digest: &Digest) -> Option<Vec<u8>> {
     store.blob(digest).ok().flatten()
 }
 
@@ -142,7 +153,7 @@ fn check_platform(reference: &Reference, wanted: &Platform, config: &ImageConfig
 }
 
 fn layers(descriptors: Vec<Descriptor>, config: &ImageConfig) -> Result<Vec<Layer>> {
-    let diff_ids = config.diff_ids();
+    let diff_ids = &config.rootfs.diff_ids;
     ensure!(
         descriptors.len() == diff_ids.len(),
         "the manifest has {} layers, the config {}",
@@ -151,13 +162,18 @@ fn layers(descriptors: Vec<Descriptor>, config: &ImageConfig) -> Result<Vec<Laye
     );
     let pairs = descriptors.into_iter().zip(diff_ids);
     let pair = |(descriptor, diff_id): (Descriptor, &Digest)| {
+        let algorithm = diff_id.algorithm();
         ensure!(
-            diff_id.algorithm() == Algorithm::Sha256,
+            algorithm == Algorithm::Sha256,
             "the config names a layer by {}, and layers are known by sha256",
-            diff_id.algorithm().name()
+            algorithm.name()
         );
-        let diff_id = diff_id.clone();
-        Ok(Layer { descriptor, diff_id })
+        Ok(Layer {
+            diff_id: diff_id.clone(),
+            digest: descriptor.digest,
+            size: descriptor.size,
+            media_type: descriptor.media_type,
+        })
     };
     pairs.map(pair).collect()
 }

@@ -3,7 +3,6 @@
 use crate::digest::Digest;
 use crate::registry::Client;
 use crate::registry::error::RegistryError;
-use crate::registry::manifest::Descriptor;
 use crate::registry::retry::Patience;
 use crate::registry::transport::Request;
 use anyhow::anyhow;
@@ -41,11 +40,11 @@ pub(crate) enum Piece {
 }
 
 impl<'c> Blob<'c> {
-    pub(crate) fn new(client: &'c Client, descriptor: &Descriptor) -> Self {
+    pub(crate) fn new(client: &'c Client, digest: Digest, size: u64) -> Self {
         Self {
             client,
-            digest: descriptor.digest.clone(),
-            size: descriptor.size,
+            digest,
+            size,
             offset: 0,
             body: None,
             skip: 0,
@@ -233,7 +232,7 @@ mod tests {
         let layer = descriptor(&content(), "x");
         let (mut bytes, mut retries) = (Vec::new(), 0);
         wait(async {
-            let mut blob = client.blob(&layer);
+            let mut blob = client.blob(&layer.digest, layer.size);
             while let Some(piece) = blob.next().await? {
                 match piece {
                     Piece::Bytes(piece) => bytes.extend_from_slice(&piece),

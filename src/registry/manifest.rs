@@ -51,7 +51,9 @@ fn check_layer(layer: &Descriptor) -> Result<()> {
         "application/vnd.docker.image.rootfs.diff.tar",
         "application/vnd.docker.image.rootfs.foreign.diff.tar",
     ];
-    let suffix = TARS.iter().find_map(|tar| layer.media_type.strip_prefix(tar));
+    let suffix = TARS
+        .iter()
+        .find_map(|tar| layer.media_type.strip_prefix(tar));
     ensure!(
         matches!(suffix, Some("" | "+gzip" | ".gzip" | "+zstd" | ".zstd")),
         "layer `{}` has the unknown media type `{}`",

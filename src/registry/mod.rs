@@ -7,7 +7,7 @@ mod error;
 mod manifest;
 mod retry;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 mod token;
 mod transport;
 
@@ -137,7 +137,7 @@ impl Client {
                 anyhow!("the config has {} bytes, more than 8 MiB", descriptor.size).into(),
             );
         }
-        let mut blob = self.blob(descriptor);
+        let mut blob = self.blob(&descriptor.digest, descriptor.size);
         let mut bytes = Vec::new();
         while let Some(piece) = blob.next().await? {
             if let Piece::Bytes(piece) = piece {
@@ -148,10 +148,10 @@ impl Client {
         Ok(bytes)
     }
 
-    /// Returns the blob that `descriptor` names; its first piece asks for it. A descriptor's `urls`
+    /// Returns the blob of this digest and size; its first piece asks for it. A descriptor's `urls`
     /// are never followed (CVE-2020-15157).
-    pub(crate) fn blob(&self, descriptor: &Descriptor) -> Blob<'_> {
-        Blob::new(self, descriptor)
+    pub(crate) fn blob(&self, digest: &Digest, size: u64) -> Blob<'_> {
+        Blob::new(self, digest.clone(), size)
     }
 
     fn manifest_request(&self, method: Method, reference: &Reference) -> Request {
@@ -603,7 +603,7 @@ mod tests {
         let reference = reference(&server, "1");
         let client = Client::new(&reference).unwrap();
         let layer = descriptor(b"layer", "x");
-        let first = wait(async { client.blob(&layer).next().await }).unwrap();
+        let first = wait(async { client.blob(&layer.digest, layer.size).next().await }).unwrap();
         assert_eq!(first, Some(Piece::Bytes("layer".into())));
         let asked = storage.asked();
         assert_eq!(asked[0].path, "/blob?signature=s");

@@ -1,3 +1,21 @@
 //! Starts a container from its OCI bundle.
 
 pub(crate) mod cgroup;
+mod cgroup_view;
+mod exec;
+mod failure;
+mod identity;
+mod init;
+mod mounts;
+mod options;
+mod plan;
+mod resources;
+mod rootfs;
+mod start;
+mod target;
+mod terminal;
+
+pub(crate) use failure::StartError;
+pub(crate) use plan::Plan;
+pub(crate) use rootfs::Rootfs;
+pub(crate) use start::{ExitStatus, Privilege, Running, Streams, kill, remove_cgroup, start};

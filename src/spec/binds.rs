@@ -16,7 +16,7 @@ pub(crate) struct Bind {
 }
 
 /// Words after the second colon and what they are about: of each kind there can be one.
-/// SELinux labels (`z`, `Z`), copying and consistency mean nothing to a bind mount here; Docker's users write them all the same.
+/// Labels (`z`, `Z`), copying and consistency mean nothing to a bind mount here; Docker's users write them all the same.
 const OPTIONS: [(&str, &str); 14] = [
     ("ro", "write"),
     ("rw", "write"),

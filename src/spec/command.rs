@@ -38,10 +38,18 @@ mod tests {
         text.iter().map(|&word| word.to_owned()).collect()
     }
 
+    /// Image entrypoint, image command, `--entrypoint`, arguments, result.
+    type Case<'a> = (
+        &'a [&'a str],
+        &'a [&'a str],
+        Option<&'a str>,
+        &'a [&'a str],
+        &'a [&'a str],
+    );
+
     #[test]
     fn entrypoint_and_command_merge_as_dockers_do() {
-        let cases: &[(&[&str], &[&str], Option<&str>, &[&str], &[&str])] = &[
-            // image entrypoint, image command, --entrypoint, arguments, result
+        let cases: &[Case<'_>] = &[
             (&[], &["sh"], None, &[], &["sh"]),
             (&[], &["sh"], None, &["ls", "-l a"], &["ls", "-l a"]),
             (&["e"], &["c"], None, &[], &["e", "c"]),

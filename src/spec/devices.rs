@@ -94,6 +94,10 @@ fn collect(directory: &Path, depth: usize, devices: &mut Vec<Device>) -> Result<
     );
     for entry in fs_err::read_dir(directory)? {
         let path = entry?.path();
+        // config.json cannot name it.
+        if path.to_str().is_none() {
+            continue;
+        }
         if depth == 0 && OWN.iter().any(|name| path.ends_with(name)) {
             continue;
         }

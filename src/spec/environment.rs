@@ -3,13 +3,18 @@
 use crate::spec::host::Host;
 use crate::spec::request::{ImageDefaults, Request};
 use anyhow::{Context, Result, bail, ensure};
+use std::collections::HashMap;
 use std::path::Path;
 
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Names and values in the order of their first definition.
 #[derive(Debug, Default)]
-struct Variables(Vec<(String, String)>);
+struct Variables {
+    list: Vec<Option<(String, String)>>,
+    /// Where each name is in the list: an image may have a million variables.
+    places: HashMap<String, usize>,
+}
 
 /// Returns the environment as `NAME=VALUE`.
 ///
@@ -44,15 +49,24 @@ pub(crate) fn build(
 
 impl Variables {
     fn set(&mut self, name: &str, value: &str) {
-        match self.0.iter_mut().find(|(known, _)| known == name) {
-            Some((_, old)) => value.clone_into(old),
-            None => self.0.push((name.to_owned(), value.to_owned())),
+        let variable = Some((name.to_owned(), value.to_owned()));
+        if let Some(&place) = self.places.get(name) {
+            self.list[place] = variable;
+        } else {
+            self.places.insert(name.to_owned(), self.list.len());
+            self.list.push(variable);
+        }
+    }
+
+    fn remove(&mut self, name: &str) {
+        if let Some(place) = self.places.remove(name) {
+            self.list[place] = None;
         }
     }
 
     fn get(&self, name: &str) -> Option<&str> {
-        let found = self.0.iter().find(|(known, _)| known == name);
-        found.map(|(_, value)| value.as_str())
+        let place = *self.places.get(name)?;
+        self.list[place].as_ref().map(|(_, value)| value.as_str())
     }
 
     /// Takes over an `--env-file`. A bare name that the caller does not have is passed over.
@@ -82,7 +96,7 @@ impl Variables {
                 ensure!(!entry.is_empty(), "invalid environment variable: empty");
                 match callers(entry, host)? {
                     Some(value) => self.set(entry, &value),
-                    None => self.0.retain(|(name, _)| name != entry),
+                    None => self.remove(entry),
                 }
             }
         }
@@ -90,8 +104,8 @@ impl Variables {
     }
 
     fn into_strings(self) -> Vec<String> {
-        let strings = self.0.into_iter().map(|(name, value)| name + "=" + &value);
-        strings.collect()
+        let variables = self.list.into_iter().flatten();
+        variables.map(|(name, value)| name + "=" + &value).collect()
     }
 }
 

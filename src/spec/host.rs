@@ -50,7 +50,7 @@ impl Host {
     }
 }
 
-/// Root can give what it has itself; a user namespace starts with all that the kernel knows (user_namespaces(7)).
+/// Root can give what it has itself; a user namespace starts with all that the kernel knows (`user_namespaces(7)`).
 fn capabilities(mapping: Option<Mapping>) -> Result<u64> {
     let path = "/proc/sys/kernel/cap_last_cap";
     let last: u32 = fs_err::read_to_string(path)?

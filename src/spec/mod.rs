@@ -85,8 +85,11 @@ pub(crate) fn build(
     // From JSON, not from the crate's builders: those fill what is left out with opinions of their own.
     let spec = serde_json::from_value(document).context("building the OCI spec")?;
     let files = files::build(request.network, &hostname, host.ipv6)?;
-    let notes = make_directories(&mounts.missing)?;
-    Ok(Built { spec, files, notes })
+    Ok(Built {
+        spec,
+        files,
+        notes: make_directories(&mounts.missing)?,
+    })
 }
 
 /// Returns the text of config.json. Its sets are sorted, so that the same spec is always the same text.

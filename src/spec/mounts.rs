@@ -28,7 +28,7 @@ pub(crate) struct Mounts {
     pub(crate) list: Vec<Mount>,
     /// Devices to be made in the container's `/dev`; in a user namespace, which cannot make any, they are in `list`.
     pub(crate) nodes: Vec<Device>,
-    /// How mounts of the host spread into the container (mount_namespaces(7)): as far as the bind that asks for most.
+    /// How mounts of the host spread into the container (`mount_namespaces(7)`): as far as the bind that asks for most.
     pub(crate) root_propagation: &'static str,
     /// Host directories to be made, because a `-v` names them and they are not there.
     pub(crate) missing: Vec<PathBuf>,
@@ -102,6 +102,7 @@ pub(crate) fn plan(
         list.extend(devices.drain(..).map(device));
     }
     list.extend(wanted);
+    refuse_other_than_utf8(&list)?;
     // A stable sort: what is equally deep cannot hide one another, and stays in our order.
     list.sort_by_key(|mount| mount.destination.components().count());
     Ok(Mounts {
@@ -258,6 +259,18 @@ fn missing(binds: &[Bind], root: BorrowedFd<'_>) -> Result<Vec<PathBuf>> {
     Ok(missing)
 }
 
+/// Only the caller's directory and the store's can be at fault: the flags are UTF-8.
+fn refuse_other_than_utf8(mounts: &[Mount]) -> Result<()> {
+    for Mount { source, .. } in mounts {
+        ensure!(
+            source.to_str().is_some(),
+            "`{}` cannot be mounted: its name is not UTF-8, and config.json holds nothing else",
+            source.display()
+        );
+    }
+    Ok(())
+}
+
 fn refuse_duplicates(mounts: &[Mount]) -> Result<()> {
     for (index, mount) in mounts.iter().enumerate() {
         let path = &mount.destination;
@@ -278,7 +291,9 @@ mod tests {
     use crate::spec::devices;
     use crate::spec::host::Mapping;
     use crate::spec::tests::{host, tree};
+    use std::ffi::OsStr;
     use std::os::fd::AsFd;
+    use std::os::unix::ffi::OsStrExt;
 
     const RANGES: Mapping = Mapping {
         users: 65536,
@@ -461,6 +476,15 @@ mod tests {
             error.to_string(),
             "invalid mount path: 't' mount path must be absolute"
         );
+    }
+
+    #[test]
+    fn a_directory_that_is_not_utf8_is_refused_not_panicked_over() {
+        let mut host = host();
+        let directory = OsStr::from_bytes(b"/tmp/\xff");
+        host.current_directory = Some(directory.into());
+        let error = planned(&request(&["./a:/t"], &[]), &host).unwrap_err();
+        assert!(error.to_string().contains("not UTF-8"), "{error}");
     }
 
     #[test]

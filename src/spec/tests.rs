@@ -276,3 +276,92 @@ fn a_missing_source_is_made_last_and_noted() {
     );
     assert_eq!(built.notes, [note]);
 }
+
+/// Runs the bundle of a container made of busybox under runc, and returns what it printed.
+fn under_runc(number: u8, request: Request) -> String {
+    let dir = tempfile::tempdir().unwrap();
+    let rootfs = dir.path().join("rootfs");
+    for name in ["bin", "etc", "proc", "sys", "dev"] {
+        fs_err::create_dir_all(rootfs.join(name)).unwrap();
+    }
+    fs_err::copy("/usr/bin/busybox", rootfs.join("bin/busybox")).unwrap();
+    symlink("busybox", rootfs.join("bin/sh")).unwrap();
+    fs_err::write(
+        rootfs.join("etc/passwd"),
+        "alice:x:1000:100::/home/alice:\n",
+    )
+    .unwrap();
+    let root = open(&rootfs, OFlags::PATH | OFlags::DIRECTORY, Mode::empty()).unwrap();
+
+    let id = format!("{number}{:063x}", std::process::id());
+    let request = Request {
+        id: id.clone(),
+        directory: dir.path().to_owned(),
+        ..request
+    };
+    let host = Host::detect(None).unwrap();
+    let built = build(&ImageDefaults::default(), &request, &host, root.as_fd()).unwrap();
+    fs_err::write(
+        dir.path().join("config.json"),
+        to_json(&built.spec).unwrap(),
+    )
+    .unwrap();
+    for file in built.files {
+        fs_err::write(dir.path().join(file.name), file.content).unwrap();
+    }
+    let mut runc = std::process::Command::new("runc");
+    runc.arg("run").arg("--bundle").arg(dir.path()).arg(&id);
+    let output = runc
+        .output()
+        .expect("runc and busybox-static are installed");
+    let text = [output.stdout, output.stderr].concat();
+    format!("{}{}", String::from_utf8(text).unwrap(), output.status)
+}
+
+#[test]
+fn runc_runs_our_bundle() {
+    let dir = tempfile::tempdir().unwrap();
+    fs_err::write(dir.path().join("file"), "from the host\n").unwrap();
+    let script = "busybox hostname; busybox cat /etc/hostname /data/file; busybox id; pwd; echo $HOME $A; umask
+busybox grep Cap /proc/self/status
+(echo x > /data/file) 2>&1; (echo x > /root-is-read-only) 2>&1; echo x > /scratch/file; busybox cat /dev/null; busybox ls /dev; exit 3";
+    let request = Request {
+        command: ["sh", "-c", script].map(str::to_owned).into(),
+        environment: vec!["A=b c".to_owned()],
+        hostname: Some("box".to_owned()),
+        working_directory: Some("/new/directory".to_owned()),
+        read_only: true,
+        volumes: vec![format!("{}:/data:ro", dir.path().display())],
+        tmpfs: vec!["/scratch:size=1m".to_owned()],
+        memory: Some(64 << 20),
+        nano_cpus: Some(500_000_000),
+        pids_limit: Some(50),
+        ..Request::default()
+    };
+    insta::assert_snapshot!(under_runc(1, request));
+}
+
+#[test]
+fn runc_runs_a_privileged_bundle_of_another_user() {
+    let devices = devices::of_host().unwrap();
+    let device = devices
+        .iter()
+        .find(|device| !devices::default().contains(device));
+    let device = device
+        .expect("there are other devices on any host")
+        .path
+        .display();
+    let script = format!(
+        "busybox id; pwd; echo $HOME; busybox grep -E 'Cap(Prm|Eff)' /proc/self/status
+busybox mount | busybox grep ' /proc/'; busybox test -e {device} && echo the host has it"
+    );
+    let request = Request {
+        command: ["sh".to_owned(), "-c".to_owned(), script].into(),
+        user: Some("alice".to_owned()),
+        privileged: true,
+        network: Network::Host,
+        hostname: Some("box".to_owned()),
+        ..Request::default()
+    };
+    insta::assert_snapshot!(under_runc(2, request));
+}

@@ -92,7 +92,7 @@ impl User {
                  give yourself a range in /etc/subuid and /etc/subgid (`man 5 subuid`), or run as another user with `-u`"
             );
         }
-        // Without a range, setgroups(2) is denied (user_namespaces(7)); more groups could only give access, so none is safe.
+        // Without a range, setgroups(2) is denied (`user_namespaces(7)`); more groups could only give access, so none is safe.
         if mapping.groups == 1 {
             self.groups.clear();
         }

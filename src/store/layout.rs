@@ -101,12 +101,21 @@ impl Layout {
         self.containers().join(id)
     }
 
+    /// Links named as containers are, each to its container's ID.
+    pub(super) fn container_name(&self, name: &str) -> PathBuf {
+        self.names().join(name)
+    }
+
+    fn names(&self) -> PathBuf {
+        self.version.join("names")
+    }
+
     pub(super) fn temporary(&self) -> PathBuf {
         self.version.join("tmp")
     }
 
     /// The directories that an empty store has.
-    pub(super) fn directories(&self) -> [PathBuf; 9] {
+    pub(super) fn directories(&self) -> [PathBuf; 10] {
         [
             self.leases(),
             self.references(),
@@ -116,6 +125,7 @@ impl Layout {
             self.blobs(Algorithm::Sha512),
             self.layers(),
             self.containers(),
+            self.names(),
             self.temporary(),
         ]
     }

@@ -10,6 +10,7 @@ mod create;
 mod escape;
 mod layout;
 mod lock;
+mod names;
 mod objects;
 mod probe;
 mod publish;
@@ -20,6 +21,7 @@ mod sweep;
 mod tests;
 
 pub(crate) use lock::{Exclusive, Lease, Shared};
+pub(crate) use names::NameInUse;
 pub(crate) use objects::LayerMeta;
 pub(crate) use probe::{Attributes, Facts};
 pub(crate) use publish::{Publication, StagedLayer};
@@ -109,6 +111,11 @@ impl Store {
     /// Returns the directory that the user named, absolute.
     pub(crate) fn root(&self) -> &Path {
         &self.root
+    }
+
+    /// Returns the directory that everything lies in.
+    pub(crate) fn directory(&self) -> &Path {
+        self.layout.version()
     }
 
     /// Returns what was found of the file system when the store was created.

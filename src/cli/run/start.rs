@@ -1,0 +1,178 @@
+//! From the flags of `run` to a container that has ended.
+
+use crate::cli::run::Run;
+use crate::cli::{names, output};
+use crate::container::{self, Container, Record, Status};
+use crate::image::{self, Image, ImageConfig};
+use crate::monitor::{self, Job, Outcome};
+use crate::platform::Platform;
+use crate::runtime::{Plan, Privilege, Rootfs};
+use crate::spec::{self, Host, ImageDefaults, Request};
+use crate::store::{NameInUse, Store};
+use crate::sys::userns::Mapping;
+use anyhow::{Context, Result};
+use chrono::Utc;
+use std::os::fd::{AsFd, OwnedFd};
+
+/// How many random names are tried before the store is taken to be full of them.
+const NAME_ATTEMPTS: usize = 16;
+
+/// Runs the container in the foreground, from an image that is in the store; returns its exit code.
+///
+/// This process is inside the user namespace that `mapping` describes, if it describes one.
+pub(super) fn start(run: &Run, store: &Store, mapping: &Mapping) -> Result<u8> {
+    let wish = || format!("cannot run `{}`", run.image);
+    container::sweep(store).with_context(wish)?;
+    let (mut container, image) = create(run, store).with_context(wish)?;
+    let job = prepare(run, store, mapping, &container, &image);
+    let (plan, root) = match job {
+        Ok(job) => job,
+        Err(error) => {
+            // The first error is the one to tell.
+            container.ended(None).ok();
+            return Err(error).with_context(wish);
+        }
+    };
+    let job = Job {
+        container,
+        plan: &plan,
+        root,
+        privilege: privilege(mapping),
+        interactive: run.interactive,
+        notify: &|notice| output::tell(&format!("ddock: {notice}\n")),
+    };
+    let outcome = monitor::run(job).with_context(wish)?;
+    explain(outcome);
+    Ok(outcome.status.code())
+}
+
+/// Finds the image and makes the container under one lock, so that the image cannot go in between.
+fn create(run: &Run, store: &Store) -> Result<(Container, Image)> {
+    let shared = store.shared()?;
+    let image = image::find(store, &run.image)?;
+    check_platform(run, &image)?;
+    for _ in 0..NAME_ATTEMPTS {
+        let record = Record {
+            id: container::new_id(),
+            name: run.name.clone().map_or_else(names::random, Ok)?,
+            image: image.id.clone(),
+            image_name: run.image.clone(),
+            command: Vec::new(),
+            created: Utc::now(),
+            auto_remove: run.remove,
+            status: Status::Created,
+        };
+        match Container::create(store, &shared, &image, record) {
+            Err(error) if run.name.is_none() && error.is::<NameInUse>() => {}
+            created => return Ok((created?, image)),
+        }
+    }
+    anyhow::bail!("found no free name for the container; give it one with `--name`")
+}
+
+/// An image for another platform is refused if this one was asked for, and may run by emulation if not.
+fn check_platform(run: &Run, image: &Image) -> Result<()> {
+    let found = &image.record.platform;
+    if let Some(wanted) = &run.platform {
+        anyhow::ensure!(
+            wanted.rank(found).is_some(),
+            "image with reference {} was found but its platform ({found}) does not match the specified platform ({wanted})",
+            run.image
+        );
+    } else if Platform::host().rank(found).is_none() {
+        output::tell(&format!(
+            "WARNING: The requested image's platform ({found}) does not match the detected host platform ({}) \
+             and no specific platform was requested\n",
+            Platform::host()
+        ));
+    }
+    Ok(())
+}
+
+/// Puts the container's root together and decides everything else.
+fn prepare(
+    run: &Run,
+    store: &Store,
+    mapping: &Mapping,
+    container: &Container,
+    image: &Image,
+) -> Result<(Plan, OwnedFd)> {
+    let root = assemble(store, mapping, container, image)?;
+    let config = image.config(store)?;
+    let request = Request {
+        id: container.record.id.clone(),
+        directory: container.directory.clone(),
+        ..run.request.clone()
+    };
+    let host = Host::detect(spec_mapping(mapping))?;
+    let built = spec::build(&defaults(config), &request, &host, root.as_fd())?;
+    for note in &built.notes {
+        output::tell(&format!("ddock: {note}\n"));
+    }
+    container.write_bundle(&spec::to_json(&built.spec)?, &built.files)?;
+    let mut plan = Plan::from_spec(&built.spec)?;
+    if let (Some(terminal), Some(size)) = (&mut plan.process.terminal, monitor::terminal_size()) {
+        *terminal = (size.ws_row, size.ws_col);
+    }
+    Ok((plan, root))
+}
+
+fn assemble(
+    store: &Store,
+    mapping: &Mapping,
+    container: &Container,
+    image: &Image,
+) -> Result<OwnedFd> {
+    let rootfs = Rootfs {
+        lower: image.lower_directories(store)?,
+        upper: container.upper(),
+        work: container.work(),
+        discarded: container.record.auto_remove,
+        user_attributes: !mapping.is_root(),
+    };
+    // The upper directory is what the container sees as its root.
+    if let Some(directory) = image.root_directory(store) {
+        rootfs.adopt_root(&directory)?;
+    }
+    rootfs.assemble(store.directory())
+}
+
+fn defaults(config: ImageConfig) -> ImageDefaults {
+    let config = config.config;
+    ImageDefaults {
+        user: config.user,
+        environment: config.env,
+        entrypoint: config.entrypoint.unwrap_or_default(),
+        command: config.cmd.unwrap_or_default(),
+        working_directory: config.working_dir,
+    }
+}
+
+fn spec_mapping(mapping: &Mapping) -> Option<spec::Mapping> {
+    match mapping {
+        Mapping::Root => None,
+        Mapping::Single { .. } => Some(spec::Mapping {
+            users: 1,
+            groups: 1,
+        }),
+        Mapping::Ranges { uids, gids, .. } => Some(spec::Mapping {
+            users: uids.count.saturating_add(1),
+            groups: gids.count.saturating_add(1),
+        }),
+    }
+}
+
+fn privilege(mapping: &Mapping) -> Privilege {
+    Privilege {
+        in_user_namespace: !mapping.is_root(),
+        can_set_groups: !mapping.is_single(),
+    }
+}
+
+fn explain(outcome: Outcome) {
+    if outcome.out_of_memory {
+        output::tell(
+            "ddock: a process of the container was killed because its memory limit was reached (see `--memory`)\n",
+        );
+    }
+}

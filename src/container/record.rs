@@ -1,0 +1,41 @@
+//! What is known of a container, as its `state.json` keeps it.
+
+use crate::digest::Digest;
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+/// A container, running or not.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Record {
+    pub(crate) id: String,
+    pub(crate) name: String,
+    /// The image's ID.
+    pub(crate) image: Digest,
+    /// The image as the user named it.
+    pub(crate) image_name: String,
+    pub(crate) command: Vec<String>,
+    pub(crate) created: DateTime<Utc>,
+    /// `--rm`: nothing is kept when it has ended.
+    pub(crate) auto_remove: bool,
+    pub(crate) status: Status,
+}
+
+/// Where a container is in its life.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "status", rename_all = "lowercase")]
+pub(crate) enum Status {
+    Created,
+    Running {
+        /// Host PID of the container's PID 1.
+        pid: u32,
+        /// In clock ticks since boot: with the PID it names the process for good.
+        start_time: u64,
+        started: DateTime<Utc>,
+    },
+    Exited {
+        code: u8,
+        /// A process was killed because the memory limit was reached.
+        out_of_memory: bool,
+        finished: DateTime<Utc>,
+    },
+}

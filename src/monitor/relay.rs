@@ -1,0 +1,157 @@
+//! Relays: bytes from one descriptor to another, without blocking on either.
+
+use rustix::event::PollFlags;
+use rustix::fs::{FileType, OFlags, fcntl_getfl, fstat};
+use rustix::io::Errno;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// Read at a time; also what a relay holds at most.
+const CAPACITY: usize = 64 << 10;
+
+/// What a blocking descriptor that is ready for writing takes at once: a pipe's `PIPE_BUF` (pipe(7)).
+const SAFE_WRITE: usize = 4096;
+
+/// One direction of a stream, on its way through this process.
+///
+/// Descriptors of the caller's are never made non-blocking: that would change them for everyone who shares them.
+pub(crate) struct Relay {
+    from: OwnedFd,
+    /// `None` once nobody reads any more.
+    to: Option<OwnedFd>,
+    /// How much a write may hold: all where none blocks.
+    largest_write: usize,
+    held: Vec<u8>,
+    written: usize,
+    at_end: bool,
+    /// Whether this is the command's input.
+    pub(crate) is_input: bool,
+}
+
+impl Relay {
+    pub(crate) fn new(from: OwnedFd, to: OwnedFd) -> Self {
+        let never_blocks = fcntl_getfl(&to).is_ok_and(|flags| flags.contains(OFlags::NONBLOCK))
+            || fstat(&to).is_ok_and(|to| FileType::from_raw_mode(to.st_mode).is_file());
+        Self {
+            from,
+            to: Some(to),
+            largest_write: if never_blocks { CAPACITY } else { SAFE_WRITE },
+            held: Vec::with_capacity(CAPACITY),
+            written: 0,
+            at_end: false,
+            is_input: false,
+        }
+    }
+
+    /// A relay of the command's input.
+    pub(crate) fn input(from: OwnedFd, to: OwnedFd) -> Self {
+        Self {
+            is_input: true,
+            ..Self::new(from, to)
+        }
+    }
+
+    /// Returns what to wait for: to be readable when nothing is held, to be writable otherwise.
+    /// `None` when all was said.
+    pub(crate) fn interest(&self) -> Option<(BorrowedFd<'_>, PollFlags)> {
+        if !self.held.is_empty() {
+            return self.to.as_ref().map(|to| (to.as_fd(), PollFlags::OUT));
+        }
+        (!self.at_end).then(|| (self.from.as_fd(), PollFlags::IN))
+    }
+
+    /// Moves what can be moved now that [`Relay::interest`] is satisfied.
+    pub(crate) fn advance(&mut self) -> io::Result<()> {
+        if !self.held.is_empty() {
+            return self.write();
+        }
+        self.read()?;
+        // Whether a descriptor that may block is ready has to be asked first.
+        if self.held.is_empty() || self.largest_write == SAFE_WRITE {
+            return Ok(());
+        }
+        self.write()
+    }
+
+    fn read(&mut self) -> io::Result<()> {
+        self.held.resize(CAPACITY, 0);
+        let read = rustix::io::read(&self.from, &mut self.held);
+        self.held.truncate(*read.as_ref().unwrap_or(&0));
+        match read {
+            // A terminal's master says EIO when the last process has closed the other end (pty(7)).
+            Ok(0) | Err(Errno::IO) => self.end(),
+            Ok(_) | Err(Errno::AGAIN | Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        Ok(())
+    }
+
+    fn end(&mut self) {
+        self.at_end = true;
+        // For a pipe that is the end; a terminal stays open, because its output is relayed too.
+        self.to = None;
+    }
+
+    fn write(&mut self) -> io::Result<()> {
+        let Some(to) = &self.to else {
+            self.held.clear();
+            return Ok(());
+        };
+        let rest = &self.held[self.written..];
+        match rustix::io::write(to, &rest[..rest.len().min(self.largest_write)]) {
+            Ok(written) => self.written += written,
+            Err(Errno::AGAIN | Errno::INTR) => return Ok(()),
+            // Nobody reads what is left: closing `from` lets the writer know as it would without us.
+            Err(Errno::PIPE | Errno::IO) => {
+                self.to = None;
+                self.at_end = true;
+                self.written = self.held.len();
+            }
+            Err(error) => return Err(error.into()),
+        }
+        if self.written == self.held.len() {
+            self.held.clear();
+            self.written = 0;
+        }
+        Ok(())
+    }
+
+    /// Tells whether nobody reads any more, so that the source should be closed.
+    pub(crate) fn is_done(&self) -> bool {
+        self.interest().is_none()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::pipe::{PipeFlags, pipe_with};
+
+    #[test]
+    fn every_byte_arrives_and_the_end_too() {
+        let (read_in, write_in) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+        let (read_out, write_out) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+        let sent: Vec<u8> = (0..30_000_u32).map(|n| n.to_le_bytes()[0]).collect();
+        rustix::io::write(&write_in, &sent).unwrap();
+        drop(write_in);
+        let mut relay = Relay::new(read_in, write_out);
+        while !relay.is_done() {
+            relay.advance().unwrap();
+        }
+        let mut received = vec![0; 40_000];
+        let length = rustix::io::read(&read_out, &mut received).unwrap();
+        assert_eq!(received[..length], sent);
+        assert_eq!(rustix::io::read(&read_out, &mut received).unwrap(), 0);
+    }
+
+    #[test]
+    fn a_reader_that_left_ends_the_relay() {
+        let (read_in, write_in) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+        let (read_out, write_out) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+        drop(read_out);
+        rustix::io::write(&write_in, b"x").unwrap();
+        let mut relay = Relay::new(read_in, write_out);
+        relay.advance().unwrap();
+        assert!(relay.is_done());
+    }
+}

@@ -1,0 +1,177 @@
+//! Finding the command inside the container, and becoming it.
+
+use crate::runtime::failure::StartError;
+use crate::sys::kernel;
+use std::ffi::{CStr, CString};
+use std::io::{self, ErrorKind, Read};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+/// Replaces this process by the command; returns only if that failed, with the reason.
+///
+/// A name without a slash is looked for in the `PATH` of `environment`, as execvp(3) does.
+pub(crate) fn become_command(arguments: &[CString], environment: &[CString]) -> StartError {
+    let name = &arguments[0];
+    if name.as_bytes().contains(&b'/') || name.is_empty() {
+        let error = kernel::execute(name, arguments, environment);
+        return diagnose(name, name, &error);
+    }
+    let mut denied = None;
+    for directory in search_path(environment).split(|byte| *byte == b':') {
+        let directory = if directory.is_empty() {
+            b".".as_slice()
+        } else {
+            directory
+        };
+        let candidate = [directory, b"/", name.as_bytes()].concat();
+        let Ok(candidate) = CString::new(candidate) else {
+            continue;
+        };
+        let error = kernel::execute(&candidate, arguments, environment);
+        match error.kind() {
+            // The file may be there, and its interpreter not.
+            ErrorKind::NotFound if !exists(&candidate) => {}
+            ErrorKind::NotADirectory => {}
+            // Another directory may hold one that can be run.
+            ErrorKind::PermissionDenied => {
+                denied.get_or_insert((candidate, error));
+            }
+            _ => return diagnose(name, &candidate, &error),
+        }
+    }
+    match denied {
+        Some((candidate, error)) => diagnose(name, &candidate, &error),
+        None => StartError::CommandNotFound(format!(
+            "exec: {:?}: executable file not found in $PATH",
+            name.to_string_lossy()
+        )),
+    }
+}
+
+fn search_path(environment: &[CString]) -> &[u8] {
+    environment
+        .iter()
+        .rev()
+        .find_map(|variable| variable.as_bytes().strip_prefix(b"PATH="))
+        .unwrap_or_default()
+}
+
+fn path_of(name: &CStr) -> &Path {
+    Path::new(std::ffi::OsStr::from_bytes(name.to_bytes()))
+}
+
+fn exists(name: &CStr) -> bool {
+    path_of(name).symlink_metadata().is_ok()
+}
+
+/// Says what `error` means for `path`, which the user called `name`.
+fn diagnose(name: &CStr, path: &CStr, error: &io::Error) -> StartError {
+    let said = |what: &str| format!("exec: {:?}: {what}", name.to_string_lossy());
+    match error.kind() {
+        ErrorKind::NotFound if exists(path) => {
+            StartError::CommandNotFound(said(&missing_interpreter(path)))
+        }
+        ErrorKind::NotFound => StartError::CommandNotFound(said(&format!(
+            "stat {}: no such file or directory",
+            path.to_string_lossy()
+        ))),
+        ErrorKind::NotADirectory => StartError::CommandNotFound(said("not a directory")),
+        ErrorKind::PermissionDenied if path_of(path).is_dir() => {
+            StartError::CommandNotExecutable(said("is a directory"))
+        }
+        ErrorKind::PermissionDenied => StartError::CommandNotExecutable(said("permission denied")),
+        _ if error.raw_os_error() == Some(libc::ENOEXEC) => StartError::CommandNotExecutable(said(
+            &format!("exec format error: {}", unknown_format(path)),
+        )),
+        _ => StartError::CommandNotExecutable(said(&error.to_string())),
+    }
+}
+
+/// The kernel says "no such file" of the interpreter too; a file that is there lacks that.
+fn missing_interpreter(path: &CStr) -> String {
+    let start = read_start(path);
+    let Some(line) = start.strip_prefix(b"#!") else {
+        return "its loader (ELF interpreter) is missing in the image".to_owned();
+    };
+    let line = line.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    let line = String::from_utf8_lossy(line);
+    let interpreter = line
+        .trim_start()
+        .split([' ', '\t'])
+        .next()
+        .unwrap_or_default();
+    match interpreter.strip_suffix('\r') {
+        Some(interpreter) => format!(
+            "its interpreter `{interpreter}\\r` is missing: the script has Windows line ends (CRLF)"
+        ),
+        None => format!("its interpreter `{interpreter}` is missing in the image"),
+    }
+}
+
+/// Says what a file is that the kernel cannot run.
+fn unknown_format(path: &CStr) -> String {
+    let start = read_start(path);
+    match elf_machine(&start) {
+        Some(machine) => format!(
+            "it is an ELF file for {machine}, this machine is {}",
+            std::env::consts::ARCH
+        ),
+        None => "it is no program, and has no `#!` line".to_owned(),
+    }
+}
+
+/// Names the machine of an ELF header (elf(5), `e_machine`).
+fn elf_machine(start: &[u8]) -> Option<String> {
+    let machine = start.starts_with(b"\x7fELF").then(|| start.get(18..20))??;
+    let little = start.get(5) == Some(&1);
+    let bytes = [machine[0], machine[1]];
+    let number = if little {
+        u16::from_le_bytes(bytes)
+    } else {
+        u16::from_be_bytes(bytes)
+    };
+    Some(match number {
+        3 => "386".to_owned(),
+        20 | 21 => "ppc64".to_owned(),
+        22 => "s390x".to_owned(),
+        40 => "arm".to_owned(),
+        62 => "x86_64".to_owned(),
+        183 => "aarch64".to_owned(),
+        243 => "riscv64".to_owned(),
+        other => format!("machine {other}"),
+    })
+}
+
+fn read_start(path: &CStr) -> Vec<u8> {
+    let mut start = Vec::new();
+    // A file that cannot be read only makes the message less precise.
+    if let Ok(file) = fs_err::File::open(path_of(path)) {
+        file.take(256).read_to_end(&mut start).ok();
+    }
+    start
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_path_counts() {
+        let environment = [
+            c"PATH=/a".to_owned(),
+            c"X=PATH=/c".to_owned(),
+            c"PATH=/b".to_owned(),
+        ];
+        assert_eq!(search_path(&environment), b"/b");
+        assert_eq!(search_path(&[]), b"");
+    }
+
+    #[test]
+    fn foreign_programs_are_named() {
+        let mut header = [0; 20];
+        header[..6].copy_from_slice(b"\x7fELF\x02\x01");
+        header[18] = 183;
+        assert_eq!(elf_machine(&header).as_deref(), Some("aarch64"));
+        assert_eq!(elf_machine(b"#!/bin/sh"), None);
+    }
+}

@@ -1,0 +1,18 @@
+//! Why a container did not start, as its first process tells its parent.
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// A container that could not be started; the kinds decide the exit code.
+#[derive(Debug, Error, Serialize, Deserialize)]
+pub(crate) enum StartError {
+    /// Exit code 127.
+    #[error("{0}")]
+    CommandNotFound(String),
+    /// Exit code 126.
+    #[error("{0}")]
+    CommandNotExecutable(String),
+    /// Exit code 125.
+    #[error("{0}")]
+    Setup(String),
+}

@@ -1,0 +1,87 @@
+//! Who the command runs as: limits, groups, IDs and capabilities.
+
+use crate::runtime::plan::{CapabilityPlan, Command};
+use anyhow::{Context, Result};
+use rustix::process::{Gid, Uid, getrlimit, setrlimit};
+use rustix::thread::{
+    CapabilitySet, CapabilitySets, clear_ambient_capability_set,
+    configure_capability_in_ambient_set, remove_capability_from_bounding_set, set_capabilities,
+    set_keep_capabilities, set_no_new_privs, set_thread_groups, set_thread_res_gid,
+    set_thread_res_uid,
+};
+
+/// Lowers the capabilities that execve(2) may ever give to `bounding`.
+///
+/// Needs `CAP_SETPCAP`, so it comes before the IDs change.
+pub(crate) fn bound(bounding: CapabilitySet) -> Result<()> {
+    for bit in 0..=last_capability() {
+        let capability = CapabilitySet::from_bits_retain(1 << bit);
+        if !bounding.contains(capability) {
+            match remove_capability_from_bounding_set(capability) {
+                // The kernel knows fewer than we do.
+                Err(rustix::io::Errno::INVAL) => break,
+                other => other.context("removing a capability from the bounding set")?,
+            }
+        }
+    }
+    Ok(())
+}
+
+/// No kernel has more capabilities than its sets have bits.
+fn last_capability() -> u32 {
+    40.max(CapabilitySet::all().bits().checked_ilog2().unwrap_or(0))
+        .min(62)
+}
+
+/// Takes the command's user, groups and capabilities; `setgroups` is denied under a single mapping.
+pub(crate) fn assume(command: &Command, can_set_groups: bool) -> Result<()> {
+    if can_set_groups {
+        let groups: Vec<_> = command.groups.iter().copied().map(Gid::from_raw).collect();
+        set_thread_groups(&groups).context("setting the supplementary groups")?;
+    }
+    let (uid, gid) = (Uid::from_raw(command.uid), Gid::from_raw(command.gid));
+    // Leaving root would drop the capabilities that the spec wants kept.
+    let keep = command.uid != 0 && !command.capabilities.permitted.is_empty();
+    if keep {
+        set_keep_capabilities(true).context("keeping capabilities")?;
+    }
+    set_thread_res_gid(gid, gid, gid).with_context(|| format!("becoming group {}", command.gid))?;
+    set_thread_res_uid(uid, uid, uid).with_context(|| format!("becoming user {}", command.uid))?;
+    if keep {
+        set_keep_capabilities(false).context("keeping capabilities")?;
+    }
+    set_sets(&command.capabilities).context("setting the capabilities")?;
+    if command.no_new_privileges {
+        set_no_new_privs(true).context("setting no_new_privs")?;
+    }
+    Ok(())
+}
+
+fn set_sets(plan: &CapabilityPlan) -> rustix::io::Result<()> {
+    let sets = CapabilitySets {
+        effective: plan.effective,
+        permitted: plan.permitted,
+        inheritable: plan.inheritable,
+    };
+    set_capabilities(None, sets)?;
+    clear_ambient_capability_set()?;
+    for capability in plan.ambient.iter() {
+        configure_capability_in_ambient_set(capability, true)?;
+    }
+    Ok(())
+}
+
+/// Sets the resource limits; a hard one can be raised only with `CAP_SYS_RESOURCE`.
+pub(crate) fn limit(command: &Command) -> Result<()> {
+    for (resource, limit) in &command.limits {
+        let (resource, limit) = (*resource, *limit);
+        setrlimit(resource, limit).with_context(|| {
+            let now = getrlimit(resource).maximum;
+            format!(
+                "setting the limit {resource:?} to {:?} (the hard limit is {now:?})",
+                limit.maximum
+            )
+        })?;
+    }
+    Ok(())
+}

@@ -1,0 +1,251 @@
+//! The container's first process, from the clone to the exec.
+//!
+//! The order matters and is the whole story: cgroup, root, mounts, devices, what is hidden, name,
+//! network, terminal, then rights away one after the other, then the command.
+
+use crate::runtime::exec::become_command;
+use crate::runtime::failure::StartError;
+use crate::runtime::mounts::{self, Prepared};
+use crate::runtime::plan::{Node, Plan};
+use crate::runtime::start::{Confinement, Report, Streams};
+use crate::runtime::target::{Kind, Root};
+use crate::runtime::terminal::Terminal;
+use crate::runtime::{cgroup_view, identity, rootfs};
+use crate::sys::kernel;
+use crate::sys::message::Channel;
+use anyhow::{Context, Result, ensure};
+use nix::sched::CloneFlags;
+use rustix::fs::{Mode, OFlags};
+use rustix::mount::{
+    MountFlags, MountPropagationFlags as Propagation, UnmountFlags, mount_change, mount_remount,
+    unmount,
+};
+use rustix::process::{
+    Signal, chdir, fchdir, getppid, pivot_root, set_parent_process_death_signal,
+};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+/// The symlinks of every container's `/dev` (config-linux.md, "Default Devices").
+const DEVICE_LINKS: [(&str, &str); 5] = [
+    ("pts/ptmx", "/dev/ptmx"),
+    ("/proc/self/fd", "/dev/fd"),
+    ("/proc/self/fd/0", "/dev/stdin"),
+    ("/proc/self/fd/1", "/dev/stdout"),
+    ("/proc/self/fd/2", "/dev/stderr"),
+];
+
+/// Makes this process the container's first and becomes the command; returns only the reason why not.
+pub(crate) fn run(
+    plan: &Plan,
+    root: OwnedFd,
+    place: &Path,
+    confinement: &Confinement,
+    streams: &Streams,
+    parent: &Channel,
+) -> StartError {
+    match prepare(plan, root, place, confinement, streams, parent) {
+        Ok(()) => become_command(&plan.process.arguments, &plan.process.environment),
+        Err(error) => match error.downcast::<StartError>() {
+            Ok(error) => error,
+            Err(error) => StartError::Setup(format!("{error:#}")),
+        },
+    }
+}
+
+fn prepare(
+    plan: &Plan,
+    root: OwnedFd,
+    place: &Path,
+    confinement: &Confinement,
+    streams: &Streams,
+    parent: &Channel,
+) -> Result<()> {
+    confinement.enter(plan.namespaces)?;
+    // Without a session of its own the command could reach the caller's terminal as /dev/tty.
+    rustix::process::setsid().context("starting a session")?;
+    rustix::process::umask(Mode::empty());
+    let prepared = mounts::prepare(&plan.mounts)?;
+    enter_root(root.as_fd(), place)?;
+    let inside = Root(root.as_fd());
+    mount_all(plan, &prepared, confinement, inside)?;
+    let terminal = match plan.process.terminal {
+        Some((rows, columns)) => Some(Terminal::open(rows, columns, inside)?),
+        None => None,
+    };
+    configure(plan)?;
+    hide(plan, inside)?;
+    let directory = inside
+        .create(&plan.process.directory, Kind::Directory)
+        .context("entering the working directory")?;
+    if plan.read_only_root {
+        mount_remount("/", MountFlags::BIND | MountFlags::RDONLY, c"")
+            .context("making the root read-only")?;
+    }
+    // What is left holds descriptors of the container's alone.
+    drop((prepared, root));
+    attach_streams(terminal, streams, parent)?;
+    rustix::process::umask(Mode::from_raw_mode(plan.process.umask));
+    drop_rights(plan, directory, confinement, parent)
+}
+
+/// Puts the container's root in place of the host's, which nothing here can reach afterwards.
+///
+/// `place` is a directory of the host to attach it on; only this mount namespace sees it there.
+fn enter_root(root: BorrowedFd<'_>, place: &Path) -> Result<()> {
+    // Nothing that is mounted from here on may reach the host (mount_namespaces(7)).
+    mount_change("/", Propagation::REC | Propagation::PRIVATE).context("making mounts private")?;
+    let place = rootfs::open_directory(place)?;
+    mounts::move_here(root, place.as_fd()).context("attaching the root")?;
+    fchdir(root).context("entering the root")?;
+    // `pivot_root(2)`, "pivot_root(".", ".")": the old root comes to lie on the new one, and goes.
+    pivot_root(".", ".").context("pivot_root")?;
+    unmount(".", UnmountFlags::DETACH).context("leaving the host's root")?;
+    chdir("/").context("entering the root")
+}
+
+/// Mounts everything in the order of the spec; what belongs into a new `/dev` or `/sys/fs/cgroup`
+/// is made as soon as that is there.
+fn mount_all(
+    plan: &Plan,
+    prepared: &[Prepared<'_>],
+    confinement: &Confinement,
+    root: Root<'_>,
+) -> Result<()> {
+    for mount in prepared {
+        if mount.shows_cgroup() {
+            cgroup_view::mount(&confinement.view, root)?;
+            continue;
+        }
+        mount.attach(root)?;
+        if mount.target() == Path::new("/dev") {
+            make_devices(&plan.nodes, root)?;
+        }
+    }
+    Ok(())
+}
+
+/// Makes the device nodes of a new `/dev`, and its links.
+fn make_devices(nodes: &[Node], root: Root<'_>) -> Result<()> {
+    for node in nodes {
+        let context = || format!("making `{}`", node.path.display());
+        if let Some(parent) = node
+            .path
+            .parent()
+            .filter(|parent| *parent != Path::new("/dev"))
+        {
+            root.create(parent, Kind::Directory)?;
+        }
+        let mode = Mode::from_raw_mode(node.mode);
+        rustix::fs::mknodat(rustix::fs::CWD, &node.path, node.kind, mode, node.device)
+            .with_context(context)?;
+        if (node.uid, node.gid) != (0, 0) {
+            std::os::unix::fs::lchown(&node.path, Some(node.uid), Some(node.gid))
+                .with_context(context)?;
+        }
+    }
+    for (target, link) in DEVICE_LINKS {
+        rustix::fs::symlink(target, link).with_context(|| format!("making `{link}`"))?;
+    }
+    Ok(())
+}
+
+/// Name, network and kernel parameters: what the new namespaces start without.
+fn configure(plan: &Plan) -> Result<()> {
+    if plan.namespaces.contains(CloneFlags::CLONE_NEWUTS) {
+        nix::unistd::sethostname(&plan.hostname).context("setting the hostname")?;
+    }
+    if plan.namespaces.contains(CloneFlags::CLONE_NEWNET) {
+        kernel::loopback_up().context("bringing the loopback interface up")?;
+    }
+    for (name, value) in &plan.sysctls {
+        let path = format!("/proc/sys/{}", name.replace('.', "/"));
+        fs_err::write(path, value)
+            .with_context(|| format!("setting the kernel parameter `{name}`"))?;
+    }
+    if let Some(score) = plan.process.oom_score {
+        fs_err::write("/proc/self/oom_score_adj", score.to_string())?;
+    }
+    Ok(())
+}
+
+fn hide(plan: &Plan, root: Root<'_>) -> Result<()> {
+    if !plan.masked.is_empty() {
+        let null = rustix::fs::stat("/dev/null").context("looking at /dev/null")?;
+        ensure!(
+            null.st_rdev == rustix::fs::makedev(1, 3),
+            "`/dev/null` in the container is not the null device"
+        );
+    }
+    for path in &plan.masked {
+        mounts::mask(Path::new(path), root)?;
+    }
+    for path in &plan.read_only {
+        mounts::protect(Path::new(path), root)?;
+    }
+    Ok(())
+}
+
+/// Gives the command its standard streams: the terminal, or what the parent handed over.
+fn attach_streams(terminal: Option<Terminal>, streams: &Streams, parent: &Channel) -> Result<()> {
+    if let Some(terminal) = terminal {
+        terminal.take()?;
+        return parent
+            .send(&Report::Terminal, Some(terminal.master.as_fd()))
+            .context("handing the terminal over");
+    }
+    if let Some(stdin) = &streams.stdin {
+        rustix::stdio::dup2_stdin(stdin)?;
+    } else {
+        let null = rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+        rustix::stdio::dup2_stdin(null.context("opening /dev/null")?)?;
+    }
+    if let Some((stdout, stderr)) = &streams.output {
+        rustix::stdio::dup2_stdout(stdout)?;
+        rustix::stdio::dup2_stderr(stderr)?;
+    }
+    Ok(())
+}
+
+fn drop_rights(
+    plan: &Plan,
+    directory: OwnedFd,
+    confinement: &Confinement,
+    parent: &Channel,
+) -> Result<()> {
+    let command = &plan.process;
+    // A keyring of the caller's would stay readable; kernels without keyrings have none to leak.
+    kernel::join_new_session_keyring().ok();
+    identity::limit(command)?;
+    identity::bound(command.capabilities.bounding)?;
+    // As root if the user may not: Docker lets a command start where its user could not go itself.
+    fchdir(&directory).context("entering the working directory")?;
+    drop(directory);
+    // Reached by descriptor and inside the root, so it cannot be unreachable; make sure all the same.
+    let here = rustix::process::getcwd(Vec::new()).context("finding the working directory")?;
+    ensure!(
+        here.as_bytes().starts_with(b"/"),
+        "the working directory is outside the container"
+    );
+    identity::assume(command, confinement.can_set_groups)?;
+    kernel::reset_signals().context("resetting the signals")?;
+    // After the IDs: changing them clears it. If the parent died before, nobody waits for us.
+    set_parent_process_death_signal(Some(Signal::KILL))
+        .context("asking to end with the monitor")?;
+    ensure!(!is_orphan(parent), "the monitor died");
+    kernel::close_descriptors_on_exec().context("closing descriptors")
+}
+
+/// Outside of a new PID namespace a dead parent's children are taken by another process; inside it
+/// the parent is always 0, so the channel tells.
+fn is_orphan(parent: &Channel) -> bool {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let mut ends = [PollFd::new(parent, PollFlags::empty())];
+    let now = Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    let hung_up = poll(&mut ends, Some(&now)).is_ok_and(|ready| ready > 0)
+        && ends[0].revents().contains(PollFlags::HUP);
+    hung_up || getppid().is_some_and(rustix::process::Pid::is_init)
+}

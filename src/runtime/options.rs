@@ -1,0 +1,108 @@
+//! Mount options: the words of the OCI spec as the kernel's flags and data.
+
+use rustix::mount::{MountFlags, MountPropagationFlags as Propagation};
+
+/// What a list of mount options means (config.md, "Linux mount options"; mount(8)).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Options {
+    pub(crate) flags: MountFlags,
+    /// Binds only: take the mounts below the source along.
+    pub(crate) bind: Option<Bind>,
+    pub(crate) propagation: Option<Propagation>,
+    /// What the file system itself interprets, comma-separated.
+    pub(crate) data: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Bind {
+    One,
+    Recursive,
+}
+
+impl Options {
+    /// Interprets `words`; what is no word of ours goes to the file system.
+    pub(crate) fn parse<'a>(words: impl IntoIterator<Item = &'a str>) -> Self {
+        let mut options = Self {
+            flags: MountFlags::empty(),
+            bind: None,
+            propagation: None,
+            data: String::new(),
+        };
+        for word in words {
+            options.add(word);
+        }
+        options
+    }
+
+    fn add(&mut self, word: &str) {
+        let set = |flag| (flag, MountFlags::empty());
+        let clear = |flag| (MountFlags::empty(), flag);
+        let (on, off) = match word {
+            // A bind with mounts below is read-only all the way down, `ro` or `rro`.
+            "ro" | "rro" => set(MountFlags::RDONLY),
+            "rw" => clear(MountFlags::RDONLY),
+            "nosuid" => set(MountFlags::NOSUID),
+            "suid" => clear(MountFlags::NOSUID),
+            "nodev" => set(MountFlags::NODEV),
+            "dev" => clear(MountFlags::NODEV),
+            "noexec" => set(MountFlags::NOEXEC),
+            "exec" => clear(MountFlags::NOEXEC),
+            "noatime" => set(MountFlags::NOATIME),
+            "atime" => clear(MountFlags::NOATIME),
+            "nodiratime" => set(MountFlags::NODIRATIME),
+            "diratime" => clear(MountFlags::NODIRATIME),
+            "relatime" => set(MountFlags::RELATIME),
+            "norelatime" => clear(MountFlags::RELATIME),
+            "strictatime" => set(MountFlags::STRICTATIME),
+            "sync" => set(MountFlags::SYNCHRONOUS),
+            "async" => clear(MountFlags::SYNCHRONOUS),
+            "dirsync" => set(MountFlags::DIRSYNC),
+            "defaults" => set(MountFlags::empty()),
+            _ => return self.add_other(word),
+        };
+        self.flags = (self.flags - off) | on;
+    }
+
+    fn add_other(&mut self, word: &str) {
+        match word {
+            "bind" => self.bind = Some(Bind::One),
+            "rbind" => self.bind = Some(Bind::Recursive),
+            "private" => self.propagation = Some(Propagation::PRIVATE),
+            "rprivate" => self.propagation = Some(Propagation::PRIVATE | Propagation::REC),
+            "slave" => self.propagation = Some(Propagation::DOWNSTREAM),
+            "rslave" => self.propagation = Some(Propagation::DOWNSTREAM | Propagation::REC),
+            "shared" => self.propagation = Some(Propagation::SHARED),
+            "rshared" => self.propagation = Some(Propagation::SHARED | Propagation::REC),
+            _ => {
+                if !self.data.is_empty() {
+                    self.data.push(',');
+                }
+                self.data.push_str(word);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_become_flags_and_the_rest_is_data() {
+        let options = Options::parse(["nosuid", "ro", "rw", "mode=755", "size=64k", "strictatime"]);
+        assert_eq!(options.flags, MountFlags::NOSUID | MountFlags::STRICTATIME);
+        assert_eq!(options.data, "mode=755,size=64k");
+        assert_eq!((options.bind, options.propagation), (None, None));
+    }
+
+    #[test]
+    fn binds_and_propagation_are_no_data() {
+        let options = Options::parse(["rbind", "rro", "rprivate"]);
+        assert_eq!(options.bind, Some(Bind::Recursive));
+        assert_eq!(
+            options.propagation,
+            Some(Propagation::PRIVATE | Propagation::REC)
+        );
+        assert!(options.flags == MountFlags::RDONLY && options.data.is_empty());
+    }
+}

@@ -1,0 +1,273 @@
+//! Starting a container: the parent's side, from the cgroup to a command that runs.
+
+use crate::runtime::cgroup::{self, Cgroup, Entrance, Limits, View};
+use crate::runtime::failure::StartError;
+use crate::runtime::plan::Plan;
+use crate::runtime::{init, resources};
+use crate::sys::clone::{Child, Clone, clone};
+use crate::sys::message::Channel;
+use anyhow::{Context, Result, bail, ensure};
+use nix::sched::{CloneFlags, unshare};
+use rustix::io::{Errno, retry_on_intr};
+use rustix::process::{
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid,
+};
+use serde::{Deserialize, Serialize};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+/// What the caller of the runtime is allowed to do.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Privilege {
+    /// Root of a user namespace only: no device nodes, no raised limits.
+    pub(crate) in_user_namespace: bool,
+    /// Denied under a single mapping (`user_namespaces(7)`, `setgroups`).
+    pub(crate) can_set_groups: bool,
+}
+
+/// The command's standard streams when it has no terminal.
+#[derive(Debug)]
+pub(crate) struct Streams {
+    /// `None`: nothing to read.
+    pub(crate) stdin: Option<OwnedFd>,
+    pub(crate) output: Option<(OwnedFd, OwnedFd)>,
+}
+
+/// What the container's first process tells while it prepares; the end of the channel is the exec.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Report {
+    /// The terminal's master comes with it.
+    Terminal,
+    Failed(StartError),
+}
+
+/// What the first process needs to confine itself.
+#[derive(Debug)]
+pub(crate) struct Confinement {
+    entrance: Entrance,
+    pub(crate) view: View,
+    pub(crate) can_set_groups: bool,
+}
+
+/// A container whose command runs.
+#[derive(Debug)]
+pub(crate) struct Running {
+    /// Host PID of the container's PID 1.
+    pub(crate) pid: u32,
+    /// In clock ticks since boot: with the PID it names the process for good (proc(5), `starttime`).
+    pub(crate) start_time: u64,
+    /// The terminal's master, if the command has a terminal.
+    pub(crate) terminal: Option<OwnedFd>,
+    /// What the user should know of the limits.
+    pub(crate) notices: Vec<String>,
+    id: String,
+    pidfd: OwnedFd,
+    cgroup: Cgroup,
+}
+
+/// How the command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum ExitStatus {
+    Exited(u8),
+    Signaled(i32),
+}
+
+impl ExitStatus {
+    /// Returns the code that a shell would report: 128 + n for signal n.
+    pub(crate) fn code(self) -> u8 {
+        match self {
+            Self::Exited(code) => code,
+            Self::Signaled(signal) => u8::try_from(128 + signal).unwrap_or(u8::MAX),
+        }
+    }
+}
+
+/// Starts the container `id` of `plan` in `root`, and returns when its command was exec'ed.
+///
+/// `place` is any directory of the host; the container's own mount namespace attaches its root there.
+/// Needs a process with one thread. What it started and made is gone again if it fails.
+pub(crate) fn start(
+    plan: &Plan,
+    id: &str,
+    root: OwnedFd,
+    place: &Path,
+    privilege: Privilege,
+    streams: Streams,
+) -> Result<Running> {
+    let limits = resources::limits(&plan.resources)?;
+    let cgroup = Cgroup::create(id, &limits).context("limiting the container")?;
+    match start_in(plan, &cgroup, &limits, root, place, privilege, streams) {
+        Ok((child, terminal)) => {
+            let pid = child.pid.as_raw_nonzero().get().cast_unsigned();
+            Ok(Running {
+                pid,
+                start_time: start_time(pid)?,
+                terminal,
+                notices: cgroup.notices().to_vec(),
+                id: id.to_owned(),
+                pidfd: child.pidfd,
+                cgroup,
+            })
+        }
+        Err(error) => {
+            // The first error is the one to tell.
+            cgroup.remove().ok();
+            Err(error)
+        }
+    }
+}
+
+fn start_in(
+    plan: &Plan,
+    cgroup: &Cgroup,
+    limits: &Limits,
+    root: OwnedFd,
+    place: &Path,
+    privilege: Privilege,
+    streams: Streams,
+) -> Result<(Child, Option<OwnedFd>)> {
+    let device_rules_hold = cgroup.guards_devices() || !cgroup::restricts_devices(&limits.devices);
+    ensure!(
+        device_rules_hold || privilege.in_user_namespace,
+        "devices cannot be kept from the container: there is no devices cgroup here, and no right to load a BPF program"
+    );
+    let confinement = Confinement {
+        entrance: cgroup.entrance()?,
+        view: cgroup.view(),
+        can_set_groups: privilege.can_set_groups,
+    };
+    let (ours, childs) = Channel::pair().context("making a channel to the container")?;
+    let (namespaces, cgroup) = confinement.clone_into(plan.namespaces);
+    match clone(namespaces, cgroup)? {
+        Clone::Child => {
+            drop(ours);
+            let error = init::run(plan, root, place, &confinement, &streams, &childs);
+            // If the parent is gone, nobody is left to be told.
+            childs.send(&Report::Failed(error), None).ok();
+            end_process()
+        }
+        Clone::Parent(child) => {
+            drop((childs, root, streams));
+            match await_exec(&ours) {
+                Ok(terminal) => Ok((child, terminal)),
+                Err(error) => {
+                    // It reported and ends, or it died; make sure, so that nothing is left.
+                    pidfd_send_signal(&child.pidfd, Signal::KILL).ok();
+                    wait(child.pidfd.as_fd())?;
+                    Err(error)
+                }
+            }
+        }
+    }
+}
+
+fn await_exec(channel: &Channel) -> Result<Option<OwnedFd>> {
+    let mut terminal = None;
+    loop {
+        match channel.receive().context("hearing from the container")? {
+            Some((Report::Terminal, master)) => terminal = master,
+            Some((Report::Failed(error), _)) => return Err(error.into()),
+            None => return Ok(terminal),
+        }
+    }
+}
+
+#[expect(
+    clippy::exit,
+    reason = "the child must not return into the parent's code"
+)]
+fn end_process() -> ! {
+    std::process::exit(125)
+}
+
+impl Confinement {
+    /// On v2 one call makes the cgroup and its namespace right; on v1 the first process does both itself.
+    fn clone_into(&self, namespaces: CloneFlags) -> (CloneFlags, Option<BorrowedFd<'_>>) {
+        match &self.entrance {
+            Entrance::Directory(directory) => (namespaces, Some(directory.as_fd())),
+            Entrance::Tasks(_) => (namespaces - CloneFlags::CLONE_NEWCGROUP, None),
+        }
+    }
+
+    /// Enters the cgroup, if the clone did not, and then a cgroup namespace that has it as its root.
+    pub(crate) fn enter(&self, namespaces: CloneFlags) -> Result<()> {
+        if let Entrance::Tasks(_) = &self.entrance {
+            self.entrance.enter().context("entering the cgroup")?;
+            if namespaces.contains(CloneFlags::CLONE_NEWCGROUP) {
+                unshare(CloneFlags::CLONE_NEWCGROUP).context("making a cgroup namespace")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Running {
+    /// Returns a descriptor that becomes readable when the command has ended.
+    pub(crate) fn end(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+
+    /// Sends `signal` to the command; that it has ended already is no error.
+    pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
+        match pidfd_send_signal(&self.pidfd, signal) {
+            Err(Errno::SRCH) => Ok(()),
+            other => other.with_context(|| format!("sending signal {}", signal.as_raw())),
+        }
+    }
+
+    /// Waits for the command to end, then ends whatever else ran in the container and removes its cgroup.
+    ///
+    /// Returns also whether the kernel killed a process because the memory limit was reached.
+    pub(crate) fn finish(self) -> Result<(ExitStatus, bool)> {
+        let status = wait(self.pidfd.as_fd())?;
+        let out_of_memory = self.cgroup.oom_killed();
+        // With a PID namespace of its own everything died with PID 1: then this finds nothing.
+        if self.cgroup.remove().is_err() {
+            remove_cgroup(&self.id)?;
+        }
+        Ok((status, out_of_memory))
+    }
+}
+
+/// Ends whatever still runs in the cgroup of the container `id`, and removes it; nothing there is no error.
+pub(crate) fn remove_cgroup(id: &str) -> Result<()> {
+    let left = Cgroup::open(id)?;
+    left.kill()?;
+    left.remove()
+}
+
+/// Kills the process that had `pid` and began at `start_time`; that it is gone is no error.
+pub(crate) fn kill(pid: u32, start_time: u64) -> Result<()> {
+    let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) else {
+        bail!("{pid} is no PID");
+    };
+    let pidfd = match pidfd_open(pid, PidfdFlags::empty()) {
+        Err(Errno::SRCH) => return Ok(()),
+        other => other.context("opening the container's first process")?,
+    };
+    // Asked after the descriptor is ours: from here on it cannot become another process.
+    match self::start_time(pid.as_raw_nonzero().get().cast_unsigned()) {
+        Ok(found) if found == start_time => Ok(pidfd_send_signal(&pidfd, Signal::KILL)?),
+        _ => Ok(()),
+    }
+}
+
+fn wait(pidfd: BorrowedFd<'_>) -> Result<ExitStatus> {
+    let status = retry_on_intr(|| waitid(WaitId::PidFd(pidfd), WaitIdOptions::EXITED))
+        .context("waiting for the container")?
+        .context("waiting for the container returned nothing")?;
+    match (status.exit_status(), status.terminating_signal()) {
+        (Some(code), _) => Ok(ExitStatus::Exited(u8::try_from(code & 0xff)?)),
+        (_, Some(signal)) => Ok(ExitStatus::Signaled(signal)),
+        _ => bail!("the container neither exited nor was it killed"),
+    }
+}
+
+/// Reads when a process started; it must exist, if only as a zombie.
+pub(crate) fn start_time(pid: u32) -> Result<u64> {
+    let stat = fs_err::read_to_string(format!("/proc/{pid}/stat"))?;
+    // The command's name may hold spaces and parentheses: fields are counted from its end.
+    stat.rsplit_once(')')
+        .and_then(|(_, fields)| fields.split_whitespace().nth(19)?.parse().ok())
+        .with_context(|| format!("reading the start time from /proc/{pid}/stat"))
+}

@@ -1,0 +1,58 @@
+//! The container's terminal: a PTY in its own devpts.
+
+use crate::runtime::mounts;
+use crate::runtime::target::{Kind, Root};
+use anyhow::{Context, Result};
+use rustix::fs::{Mode, OFlags, open};
+use rustix::mount::{OpenTreeFlags, open_tree};
+use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
+use rustix::termios::{Winsize, tcsetwinsize};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+/// Both ends of a PTY.
+pub(crate) struct Terminal {
+    /// For who holds the container.
+    pub(crate) master: OwnedFd,
+    /// For the command.
+    pub(crate) slave: OwnedFd,
+}
+
+impl Terminal {
+    /// Opens a PTY in the container's devpts, sized before anyone looks; its slave becomes `/dev/console`.
+    pub(crate) fn open(rows: u16, columns: u16, root: Root<'_>) -> Result<Self> {
+        let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let master =
+            open("/dev/pts/ptmx", flags, Mode::empty()).context("opening /dev/pts/ptmx")?;
+        unlockpt(&master).context("unlocking the terminal")?;
+        // By descriptor: a path under /dev/pts could be someone else's (TIOCGPTPEER, ioctl_tty(2)).
+        let slave = ioctl_tiocgptpeer(
+            &master,
+            OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC,
+        )
+        .context("opening the terminal's other end")?;
+        let size = Winsize {
+            ws_row: rows,
+            ws_col: columns,
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        };
+        tcsetwinsize(&slave, size).context("sizing the terminal")?;
+        let console = root.create(Path::new("/dev/console"), Kind::File)?;
+        let tree = OpenTreeFlags::OPEN_TREE_CLONE
+            | OpenTreeFlags::OPEN_TREE_CLOEXEC
+            | OpenTreeFlags::AT_EMPTY_PATH;
+        let copy = open_tree(&slave, "", tree).context("opening the terminal to mount it")?;
+        mounts::move_here(copy.as_fd(), console.as_fd()).context("mounting /dev/console")?;
+        Ok(Self { master, slave })
+    }
+
+    /// Makes the slave this session's controlling terminal and its standard streams.
+    pub(crate) fn take(&self) -> Result<()> {
+        rustix::process::ioctl_tiocsctty(&self.slave).context("taking the terminal")?;
+        rustix::stdio::dup2_stdin(&self.slave)?;
+        rustix::stdio::dup2_stdout(&self.slave)?;
+        rustix::stdio::dup2_stderr(&self.slave)?;
+        Ok(())
+    }
+}

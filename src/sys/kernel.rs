@@ -1,0 +1,118 @@
+//! System calls that neither rustix nor nix wraps.
+#![allow(unsafe_code, reason = "these calls have no safe wrapper")]
+
+use nix::libc;
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+fn check(result: libc::c_long) -> io::Result<()> {
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// Marks every descriptor above 2 to be closed by the next exec (`close_range(2)`).
+pub(crate) fn close_descriptors_on_exec() -> io::Result<()> {
+    // SAFETY: only sets flags of descriptors; no memory is passed.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_close_range,
+            3_u32,
+            u32::MAX,
+            libc::CLOSE_RANGE_CLOEXEC,
+        )
+    })
+}
+
+/// What to change of a mount (`mount_setattr(2)`): `MOUNT_ATTR_*` bits and one `MS_*` propagation.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct MountAttributes {
+    pub(crate) set: u64,
+    pub(crate) clear: u64,
+    pub(crate) propagation: u64,
+}
+
+/// Changes the attributes of a mount, and with `recursive` of all below it, at once.
+pub(crate) fn mount_setattr(
+    mount: BorrowedFd<'_>,
+    recursive: bool,
+    change: MountAttributes,
+) -> io::Result<()> {
+    let attributes = libc::mount_attr {
+        attr_set: change.set,
+        attr_clr: change.clear,
+        propagation: change.propagation,
+        userns_fd: 0,
+    };
+    let recursive = if recursive { libc::AT_RECURSIVE } else { 0 };
+    // SAFETY: the path is an empty C string, and `attributes` is valid for reads of its size.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH | recursive,
+            std::ptr::from_ref(&attributes),
+            size_of::<libc::mount_attr>(),
+        )
+    })
+}
+
+/// Gives this process a session keyring of its own (`keyctl_join_session_keyring(3)`).
+pub(crate) fn join_new_session_keyring() -> io::Result<()> {
+    const KEYCTL_JOIN_SESSION_KEYRING: libc::c_int = 1;
+    // SAFETY: a null name asks for an anonymous keyring; no memory is passed.
+    check(unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, 0_usize) })
+}
+
+/// Brings the loopback interface of this network namespace up (netdevice(7)).
+pub(crate) fn loopback_up() -> io::Result<()> {
+    let socket = rustix::net::socket_with(
+        rustix::net::AddressFamily::INET,
+        rustix::net::SocketType::DGRAM,
+        rustix::net::SocketFlags::CLOEXEC,
+        None,
+    )?;
+    // SAFETY: ifreq is plain data, for which zero is valid.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
+        *to = from.cast_signed();
+    }
+    request.ifr_ifru.ifru_flags = IFF_UP;
+    // SAFETY: SIOCSIFFLAGS reads an ifreq with a name that ends in NUL, and flags.
+    check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) }.into())
+}
+
+const IFF_UP: libc::c_short = 1;
+
+/// Gives every signal its default action and unblocks all (what execve(2) would pass on otherwise).
+pub(crate) fn reset_signals() -> io::Result<()> {
+    let default = nix::sys::signal::SigAction::new(
+        nix::sys::signal::SigHandler::SigDfl,
+        nix::sys::signal::SaFlags::empty(),
+        nix::sys::signal::SigSet::empty(),
+    );
+    for signal in nix::sys::signal::Signal::iterator() {
+        use nix::sys::signal::Signal::{SIGKILL, SIGSTOP};
+        if !matches!(signal, SIGKILL | SIGSTOP) {
+            // SAFETY: SIG_DFL is no handler, so no code of ours runs in a signal.
+            unsafe { nix::sys::signal::sigaction(signal, &default) }?;
+        }
+    }
+    nix::sys::signal::SigSet::empty().thread_set_mask()?;
+    Ok(())
+}
+
+/// Replaces this process by `program`; returns only if that failed (execve(2)).
+pub(crate) fn execute(
+    program: &CString,
+    arguments: &[CString],
+    environment: &[CString],
+) -> io::Error {
+    match nix::unistd::execve(program, arguments, environment) {
+        Err(error) => error.into(),
+        Ok(never) => match never {},
+    }
+}

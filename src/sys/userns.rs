@@ -1,0 +1,253 @@
+//! User namespaces for ordinary users: which IDs they may map, and entering one.
+
+use crate::sys::clone::{Clone, fork};
+use anyhow::{Context, Result, bail, ensure};
+use nix::errno::Errno;
+use nix::sched::{CloneFlags, unshare};
+use rustix::mount::{MountPropagationFlags as Propagation, mount_change};
+use rustix::process::{Pid, WaitOptions, getegid, geteuid, waitpid};
+use std::fmt::{self, Display};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// How the IDs of this process's user and of those below it are seen inside.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Mapping {
+    /// Root of the machine: no user namespace, every ID is itself.
+    Root,
+    /// Root inside is the user; the IDs from 1 up are the ranges that `/etc/subuid` and `/etc/subgid` grant.
+    Ranges {
+        uid: u32,
+        gid: u32,
+        uids: Range,
+        gids: Range,
+    },
+    /// Root inside is the user, and there are no others.
+    Single {
+        uid: u32,
+        gid: u32,
+        reason: &'static str,
+    },
+}
+
+/// IDs granted to a user: `count` of them, from `start`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Range {
+    pub(crate) start: u32,
+    pub(crate) count: u32,
+}
+
+impl Mapping {
+    /// Returns the mapping that the caller of this process can have.
+    pub(crate) fn of_caller() -> Self {
+        let (uid, gid) = (geteuid().as_raw(), getegid().as_raw());
+        if uid == 0 {
+            return Self::Root;
+        }
+        let single = |reason| Self::Single { uid, gid, reason };
+        if helper("newuidmap").is_none() || helper("newgidmap").is_none() {
+            return single("`newuidmap` and `newgidmap` are not installed (Debian: uidmap)");
+        }
+        let name = user_name(uid);
+        let range = |file| first_range(&fs_err::read_to_string(file).ok()?, uid, name.as_deref());
+        match (range("/etc/subuid"), range("/etc/subgid")) {
+            (Some(uids), Some(gids)) => Self::Ranges {
+                uid,
+                gid,
+                uids,
+                gids,
+            },
+            _ => single("the user has no range in /etc/subuid and /etc/subgid"),
+        }
+    }
+
+    /// Tells whether every ID but the user's own is missing inside.
+    pub(crate) fn is_single(&self) -> bool {
+        matches!(self, Self::Single { .. })
+    }
+
+    /// Tells whether a user namespace is needed at all.
+    pub(crate) fn is_root(&self) -> bool {
+        *self == Self::Root
+    }
+
+    /// Enters the user namespace, and a mount namespace with it: this process is root inside.
+    ///
+    /// Needs a process with one thread (unshare(2)).
+    pub(crate) fn enter(&self) -> Result<()> {
+        let (uids, gids) = match *self {
+            Self::Root => return Ok(()),
+            Self::Ranges {
+                uid,
+                gid,
+                uids,
+                gids,
+            } => (lines(uid, Some(uids)), lines(gid, Some(gids))),
+            Self::Single { uid, gid, .. } => (lines(uid, None), lines(gid, None)),
+        };
+        if self.is_single() {
+            unshare_user()?;
+            // Without this the kernel lets nobody but root write a gid_map (user_namespaces(7)).
+            fs_err::write("/proc/self/setgroups", "deny")?;
+            fs_err::write("/proc/self/uid_map", uids.join(" "))?;
+            fs_err::write("/proc/self/gid_map", gids.join(" "))?;
+        } else {
+            enter_with_helpers(&uids, &gids)?;
+        }
+        mount_change("/", Propagation::REC | Propagation::DOWNSTREAM)
+            .context("keeping mounts out of the host's view")
+    }
+}
+
+/// The name of the mapping, as a store that was made under it records it.
+impl Display for Mapping {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Root => f.write_str("root"),
+            Self::Ranges {
+                uid,
+                gid,
+                uids,
+                gids,
+            } => write!(
+                f,
+                "ranges {uid}:{gid} {}+{} {}+{}",
+                uids.start, uids.count, gids.start, gids.count
+            ),
+            Self::Single { uid, gid, .. } => write!(f, "single {uid}:{gid}"),
+        }
+    }
+}
+
+/// The fields of an ID map: `inside outside count`, one line after the other.
+fn lines(own: u32, range: Option<Range>) -> Vec<String> {
+    let mut fields = vec![0, own, 1];
+    if let Some(Range { start, count }) = range {
+        fields.extend([1, start, count]);
+    }
+    fields.iter().map(ToString::to_string).collect()
+}
+
+/// The kernel lets only a process outside with rights there map ranges: a child that stays
+/// outside runs the set-uid helpers on this process once it is inside.
+fn enter_with_helpers(uids: &[String], gids: &[String]) -> Result<()> {
+    let (inside, outside) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+    match fork()? {
+        Clone::Child => {
+            drop(outside);
+            let mut byte = [0];
+            let told = rustix::io::retry_on_intr(|| rustix::io::read(&inside, &mut byte));
+            let parent = rustix::process::getppid();
+            let mapped = match (told, parent) {
+                (Ok(1), Some(parent)) => {
+                    map("newuidmap", parent, uids) && map("newgidmap", parent, gids)
+                }
+                _ => false,
+            };
+            end_process(u8::from(!mapped))
+        }
+        Clone::Parent(child) => {
+            drop(inside);
+            unshare_user()?;
+            rustix::io::write(&outside, &[1]).context("telling the ID map helper to start")?;
+            let status =
+                rustix::io::retry_on_intr(|| waitpid(Some(child.pid), WaitOptions::empty()))?;
+            let code = status.and_then(|(_, status)| status.exit_status());
+            ensure!(
+                code == Some(0),
+                "newuidmap or newgidmap refused the ranges {uids:?} {gids:?}"
+            );
+            Ok(())
+        }
+    }
+}
+
+#[expect(
+    clippy::exit,
+    reason = "the child must not return into the parent's code"
+)]
+fn end_process(code: u8) -> ! {
+    std::process::exit(code.into())
+}
+
+fn map(program: &str, process: Pid, fields: &[String]) -> bool {
+    helper(program).is_some_and(|path| {
+        Command::new(path)
+            .arg(process.as_raw_nonzero().to_string())
+            .args(fields)
+            .env_clear()
+            .stdin(Stdio::null())
+            .status()
+            .is_ok_and(|status| status.success())
+    })
+}
+
+fn unshare_user() -> Result<()> {
+    match unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS) {
+        Ok(()) => Ok(()),
+        Err(Errno::EPERM | Errno::ENOSPC) => bail!(
+            "this system does not let ordinary users make user namespaces (see user.max_user_namespaces, \
+             kernel.unprivileged_userns_clone and kernel.apparmor_restrict_unprivileged_userns in sysctl)"
+        ),
+        Err(error) => Err(error).context("making a user namespace"),
+    }
+}
+
+/// Finds a set-uid helper where distributions put them; `PATH` is the caller's to set, so it is not asked.
+fn helper(name: &str) -> Option<PathBuf> {
+    ["/usr/bin", "/bin", "/usr/sbin", "/sbin", "/usr/local/bin"]
+        .iter()
+        .map(|directory| Path::new(directory).join(name))
+        .find(|path| path.exists())
+}
+
+/// The user's name from `/etc/passwd`: other sources of users need libraries a static binary cannot load.
+fn user_name(uid: u32) -> Option<String> {
+    // Without a name the ranges may still be granted to the number.
+    let passwd = fs_err::read_to_string("/etc/passwd").ok()?;
+    passwd.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
+    })
+}
+
+/// Returns the first range of subuid(5) that is granted to the user, by name or number.
+fn first_range(text: &str, uid: u32, name: Option<&str>) -> Option<Range> {
+    text.lines().find_map(|line| {
+        let mut fields = line.trim().split(':');
+        let owner = fields.next()?;
+        let (start, count) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
+        let is_ours = Some(owner) == name || owner.parse() == Ok(uid);
+        (is_ours && count > 0).then_some(Range { start, count })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_are_found_by_name_and_by_number() {
+        let text = "alice:100000:65536\n1001:200000:1000\nbad:x:y\nbob:300000:0\n";
+        let range =
+            |uid, name| first_range(text, uid, name).map(|range| (range.start, range.count));
+        assert_eq!(range(1000, Some("alice")), Some((100_000, 65536)));
+        assert_eq!(range(1001, None), Some((200_000, 1000)));
+        assert_eq!(range(1002, Some("bob")), None);
+        assert_eq!(range(1003, Some("carol")), None);
+    }
+
+    #[test]
+    fn maps_put_the_user_at_root_and_the_ranges_above() {
+        assert_eq!(lines(1000, None).join(" "), "0 1000 1");
+        let range = Range {
+            start: 100_000,
+            count: 65536,
+        };
+        assert_eq!(
+            lines(1000, Some(range)).join(" "),
+            "0 1000 1 1 100000 65536"
+        );
+    }
+}

@@ -259,9 +259,7 @@ fn is_looked_after(directory: &Path) -> Result<bool> {
 
 /// Removes what the store has of a container; that another process does so too is no error.
 fn remove_all(store: &Store, record: &Record) -> Result<()> {
-    let shared = store.shared()?;
-    store.release_name(&shared, &record.name, &record.id)?;
-    drop(shared);
+    store.release_name(&record.name, &record.id)?;
     forget(store.remove_container(&record.id))
 }
 

@@ -67,7 +67,8 @@ pub(crate) enum Entrance {
 }
 
 /// What to mount below `/sys/fs/cgroup` in the container, once it is in its cgroup namespace.
-/// Everything is `ro,nosuid,nodev,noexec`; a tmpfs becomes so when all is in it.
+/// Everything is `ro,nosuid,nodev,noexec`; a tmpfs becomes so when all is in it. These are attributes of the
+/// mount (`fsmount`, `mount_setattr`), never options of the file system, which is shared with the host.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct View {
     /// The first is `/sys/fs/cgroup` itself. Empty if there is no cgroup.

@@ -52,7 +52,7 @@ fn what_readers_of_tars_disagree_on_is_refused() {
 #[test]
 fn what_makes_no_sense_is_refused() {
     check(&[
-        ("negative size", "size is negative", &|_| {
+        ("negative size", "entry `x`: its size is negative", &|_| {
             Tar::new().pax(&[("size", b"-1")]).file("x", "")
         }),
         ("an unknown sparse version", "not known", &|_| {

@@ -2,6 +2,7 @@
 
 use crate::cli::output;
 use crate::human;
+use crate::store::{Damaged, NotFound};
 use anyhow::Error;
 use std::fmt::Write as _;
 use std::io::{self, ErrorKind};
@@ -65,8 +66,13 @@ pub(crate) fn report(error: &Error, otherwise: u8) -> ExitCode {
     if let Some(Told(code)) = find(error) {
         return ExitCode::from(*code);
     }
-    output::tell(&render(error));
+    tell(error);
     ExitCode::from(find::<Refusal>(error).map_or(otherwise, |refusal| refusal.code))
+}
+
+/// Tells the user about `error`.
+pub(crate) fn tell(error: &Error) {
+    output::tell(&render(error));
 }
 
 /// Does `act` to every item although some fail: tells each failure, and fails with 1 at the end if there was one.
@@ -80,7 +86,7 @@ pub(crate) fn each<T>(
             Ok(()) => {}
             Err(error) if find::<output::Closed>(&error).is_some() => return Err(error),
             Err(error) => {
-                output::tell(&render(&error));
+                tell(&error);
                 failed = true;
             }
         }
@@ -110,12 +116,19 @@ fn hint(error: &Error) -> Option<String> {
     if let Some(refusal) = find::<Refusal>(error) {
         return refusal.hint.clone();
     }
-    match find::<io::Error>(error)?.kind() {
-        ErrorKind::StorageFull => {
-            Some("make room: `ddock rmi` removes images, `ddock rm` stopped containers".to_owned())
+    let hint = if find::<Damaged>(error).is_some() {
+        "`ddock pull` it again to repair it"
+    } else if find::<NotFound>(error).is_some() {
+        "`ddock images` and `ddock ps -a` list what is here"
+    } else {
+        match find::<io::Error>(error)?.kind() {
+            ErrorKind::StorageFull => {
+                "make room: `ddock rmi` removes images, `ddock rm` stopped containers"
+            }
+            _ => return None,
         }
-        _ => None,
-    }
+    };
+    Some(hint.to_owned())
 }
 
 /// Returns the first error of type `T` in the chain, whether it was the cause or added as context.

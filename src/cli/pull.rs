@@ -2,11 +2,14 @@
 
 use crate::cli::failure::{DDOCK_FAILED, Told};
 use crate::cli::output::{self, Stream};
+use crate::cli::place;
 use crate::cli::progress::Progress;
 use crate::platform::Platform;
-use crate::pull::{Event, Pulled};
+use crate::pull;
 use crate::reference::Reference;
-use anyhow::{Context, Result, bail};
+use crate::sys::userns::Mapping;
+use crate::unpack::{self, Limits, OverlayAttributes, Owners};
+use anyhow::{Context, Result};
 use clap::Args;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::Path;
@@ -47,18 +50,29 @@ pub(crate) fn run(arguments: &Arguments, root: &Path) -> Result<()> {
     }
     let progress = Progress::new(stream, arguments.quiet);
     let platform = arguments.platform.as_ref();
+    let (store, mapping) = place::enter(root).with_context(context)?;
+    let unpacking = unpacking(&mapping);
+    let tell = |event| progress.event(event);
     let pulled =
-        fetch(root, &reference, platform, &|event| progress.event(event)).with_context(context)?;
+        pull::pull(&store, &reference, platform, &unpacking, &tell).with_context(context)?;
     progress.finish(&pulled)
 }
 
-fn fetch(
-    _root: &Path,
-    _reference: &Reference,
-    _platform: Option<&Platform>,
-    _tell: &dyn Fn(Event),
-) -> Result<Pulled> {
-    bail!("pulling is not joined to the command line")
+/// Returns how layers are unpacked where IDs are mapped so.
+fn unpacking(mapping: &Mapping) -> unpack::Options {
+    unpack::Options {
+        owners: if mapping.is_single() {
+            Owners::Squashed
+        } else {
+            Owners::Kept
+        },
+        overlay: if mapping.is_root() {
+            OverlayAttributes::Trusted
+        } else {
+            OverlayAttributes::User
+        },
+        limits: Limits::default(),
+    }
 }
 
 /// Pulls `name` in a child process: what is to clone a container must have one thread, and a pull needs many.

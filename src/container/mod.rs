@@ -144,6 +144,11 @@ impl Container {
 /// Returns all containers, newest first; those that nobody looks after any more are ended or removed first.
 pub(crate) fn list(store: &Store) -> Result<Vec<Record>> {
     sweep_all(store, usize::MAX)?;
+    records(store)
+}
+
+/// Returns all containers as they were last written down, newest first; one whose monitor died still runs here.
+pub(crate) fn records(store: &Store) -> Result<Vec<Record>> {
     let mut records = Vec::new();
     for id in store.containers()? {
         records.extend(read(&store.container_directory(&id))?);

@@ -2,6 +2,8 @@
 
 use crate::cli::output;
 use crate::human;
+use crate::pull::Stopped;
+use crate::runtime::StartError;
 use crate::store::{Damaged, NotFound};
 use anyhow::Error;
 use std::fmt::Write as _;
@@ -67,7 +69,20 @@ pub(crate) fn report(error: &Error, otherwise: u8) -> ExitCode {
         return ExitCode::from(*code);
     }
     tell(error);
-    ExitCode::from(find::<Refusal>(error).map_or(otherwise, |refusal| refusal.code))
+    ExitCode::from(code(error).unwrap_or(otherwise))
+}
+
+/// Returns the exit code that `error` asks for, if it does.
+fn code(error: &Error) -> Option<u8> {
+    if let Some(Stopped { signal }) = find(error) {
+        return u8::try_from(128 + signal).ok();
+    }
+    match find(error) {
+        Some(StartError::CommandNotFound(_)) => return Some(127),
+        Some(StartError::CommandNotExecutable(_)) => return Some(126),
+        Some(StartError::Setup(_)) | None => {}
+    }
+    find::<Refusal>(error).map(|refusal| refusal.code)
 }
 
 /// Tells the user about `error`.
@@ -191,6 +206,12 @@ mod tests {
         assert_eq!(code(Error::from(Told(3)).context("x")), exit(3));
         assert_eq!(code(Refusal::new("x").into()), exit(DDOCK_FAILED));
         assert_eq!(code(Refusal::new("x").code(1).into()), exit(1));
+        assert_eq!(
+            code(Error::from(Stopped { signal: 2 }).context("x")),
+            exit(130)
+        );
+        let missing = StartError::CommandNotFound("x".to_owned());
+        assert_eq!(code(Error::from(missing).context("x")), exit(127));
         assert_eq!(code(anyhow!("x")), exit(7));
     }
 

@@ -98,7 +98,12 @@ pub(crate) fn in_child(
         // 128 + n is at most 192.
         Some(signal) => Err(Told(u8::try_from(128 + signal).unwrap_or(DDOCK_FAILED)).into()),
         None if status.success() => Ok(()),
-        None => Err(Told(DDOCK_FAILED).into()),
+        // A pull that was interrupted says so by its exit code.
+        None => {
+            let code = status.code().and_then(|code| u8::try_from(code).ok());
+            let interrupted = code.filter(|code| *code > 128);
+            Err(Told(interrupted.unwrap_or(DDOCK_FAILED)).into())
+        }
     }
 }
 

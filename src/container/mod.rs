@@ -50,15 +50,16 @@ pub(crate) fn new_id() -> String {
 impl Container {
     /// Makes a container that is to run `image`, which was found under the lock `shared`.
     ///
-    /// The name is claimed as well: `store::NameInUse` if another container has it.
+    /// The lock is given back once the container holds its image: claiming the name takes a stricter one,
+    /// and would wait for this for ever. `store::NameInUse` if another container has the name.
     pub(crate) fn create(
         store: &Store,
-        shared: &Shared,
+        shared: Shared,
         image: &Image,
         record: Record,
     ) -> Result<Self> {
         let holds = image.holds();
-        let directory = store.create_container(shared, &record.id, &holds)?;
+        let directory = store.create_container(&shared, &record.id, &holds)?;
         // Locked before it has its name, so that no sweep finds it without an owner.
         let unnamed = directory.join("alive.new");
         let alive = fs::File::create_new(&unnamed)?;
@@ -70,6 +71,7 @@ impl Container {
             record,
             _alive: Some(alive),
         };
+        drop(shared);
         if let Err(error) = container.fill() {
             // The first error is the one to tell.
             store.remove_container(&container.record.id).ok();

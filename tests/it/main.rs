@@ -1,4 +1,4 @@
-//! Integration tests: one module per command, plus the architecture rules.
+//! Integration tests: the real binary, real registries, the real kernel; one module per promise.
 
 #![allow(
     clippy::unwrap_used,
@@ -7,3 +7,16 @@
 )]
 
 mod architecture;
+mod bad_input;
+mod harness;
+mod images;
+mod isolation;
+mod limits;
+mod process;
+mod pull;
+mod rootless;
+mod run;
+mod store;
+mod tty;
+mod unpack;
+mod volumes;

@@ -48,10 +48,10 @@ pub(super) fn start(run: &Run, store: &Store, mapping: &Mapping) -> Result<u8> {
 
 /// Finds the image and makes the container under one lock, so that the image cannot go in between.
 fn create(run: &Run, store: &Store) -> Result<(Container, Image)> {
-    let shared = store.shared()?;
-    let image = image::find(store, &run.image)?;
-    check_platform(run, &image)?;
     for _ in 0..NAME_ATTEMPTS {
+        let shared = store.shared()?;
+        let image = image::find(store, &run.image)?;
+        check_platform(run, &image)?;
         let record = Record {
             id: container::new_id(),
             name: run.name.clone().map_or_else(names::random, Ok)?,
@@ -62,7 +62,7 @@ fn create(run: &Run, store: &Store) -> Result<(Container, Image)> {
             auto_remove: run.remove,
             status: Status::Created,
         };
-        match Container::create(store, &shared, &image, record) {
+        match Container::create(store, shared, &image, record) {
             Err(error) if run.name.is_none() && error.is::<NameInUse>() => {}
             created => return Ok((created?, image)),
         }
@@ -134,7 +134,7 @@ fn assemble(
     if let Some(directory) = image.root_directory(store) {
         rootfs.adopt_root(&directory)?;
     }
-    rootfs.assemble()
+    rootfs.assemble(store.directory())
 }
 
 fn defaults(config: ImageConfig) -> ImageDefaults {

@@ -1,0 +1,134 @@
+//! A real registry, Debian's docker-registry, on loopback for one test.
+
+use std::process::{Child, Command, Stdio};
+
+use crate::harness::http::{self, Response};
+use crate::harness::image::{Blob, Image};
+use crate::harness::scratch::Scratch;
+use crate::harness::wait_for;
+
+pub(crate) struct Registry {
+    scratch: Scratch,
+    server: Child,
+    address: String,
+}
+
+impl Registry {
+    /// Starts a registry with an empty storage on a port that the kernel chooses.
+    pub(crate) fn start() -> Registry {
+        let scratch = Scratch::new();
+        let config = format!(
+            "version: 0.1\nlog: {{accesslog: {{disabled: false}}}}\n\
+             storage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: \"127.0.0.1:0\"}}\n",
+            scratch.join("storage").display()
+        );
+        let config = scratch.file("config.yml", config);
+        let log = fs_err::File::create(scratch.join("log")).unwrap();
+        let mut server = Command::new("docker-registry")
+            .arg("serve")
+            .arg(config)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap().into_file())
+            .stderr(log.into_file())
+            .spawn()
+            .expect("docker-registry is installed");
+        let address = wait_for("the registry to listen", || {
+            assert!(server.try_wait().unwrap().is_none(), "the registry ended");
+            let log = fs_err::read_to_string(scratch.join("log")).unwrap();
+            let (_, rest) = log.split_once("listening on 127.0.0.1:")?;
+            let (port, _) = rest.split_once('"')?;
+            Some(format!("localhost:{port}"))
+        });
+        Registry {
+            scratch,
+            server,
+            address,
+        }
+    }
+
+    /// Returns the reference of a repository and tag here.
+    pub(crate) fn reference(&self, name: &str) -> String {
+        format!("{}/{name}", self.address)
+    }
+
+    /// Pushes an image under `repository:tag` and returns its full reference.
+    pub(crate) fn push(&self, name: &str, image: &Image) -> String {
+        let (repository, tag) = name.split_once(':').expect("a name with a tag");
+        for blob in &image.blobs {
+            self.push_blob(repository, blob);
+        }
+        for manifest in &image.manifests {
+            self.push_manifest(repository, &manifest.digest, manifest);
+        }
+        self.push_manifest(repository, tag, image.top());
+        self.reference(name)
+    }
+
+    fn push_blob(&self, repository: &str, blob: &Blob) {
+        let start = format!("/v2/{repository}/blobs/uploads/");
+        let answer = self.request("POST", &start, &[], &[]);
+        assert_eq!(answer.status, 202, "starting an upload");
+        let location = answer.header("Location").expect("a Location");
+        let at = location.find("/v2/").expect("a path in the Location");
+        let target = format!("{}&digest={}", &location[at..], blob.digest);
+        let answer = self.request("PUT", &target, &[], &blob.bytes);
+        assert_eq!(
+            answer.status,
+            201,
+            "{}",
+            String::from_utf8_lossy(&answer.body)
+        );
+    }
+
+    /// Puts a manifest or an index in place under a tag or its digest.
+    pub(crate) fn push_manifest(&self, repository: &str, tag: &str, manifest: &Blob) {
+        let target = format!("/v2/{repository}/manifests/{tag}");
+        let headers = [("Content-Type", manifest.media_type.as_str())];
+        let answer = self.request("PUT", &target, &headers, &manifest.bytes);
+        assert_eq!(
+            answer.status,
+            201,
+            "{}",
+            String::from_utf8_lossy(&answer.body)
+        );
+    }
+
+    fn request(
+        &self,
+        method: &str,
+        target: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Response {
+        http::request(&self.address, method, target, headers, body)
+    }
+
+    /// Returns the requests answered so far as "METHOD /path STATUS", oldest first.
+    pub(crate) fn requests(&self) -> Vec<String> {
+        let log = fs_err::read_to_string(self.scratch.join("log")).unwrap();
+        // An access log line: 127.0.0.1 - - [time] "GET /v2/… HTTP/1.1" 200 1234 "" "agent"
+        let lines = log.lines().filter(|line| line.contains(" HTTP/1.1\" "));
+        lines
+            .filter_map(|line| {
+                let (_, rest) = line.split_once("] \"")?;
+                let (request, rest) = rest.split_once(" HTTP/")?;
+                let status = rest.split(' ').nth(1)?;
+                Some(format!("{request} {status}"))
+            })
+            .collect()
+    }
+
+    /// Returns the requests that `action` causes.
+    pub(crate) fn requests_during(&self, action: impl FnOnce()) -> Vec<String> {
+        let before = self.requests().len();
+        action();
+        self.requests().split_off(before)
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        drop(self.server.kill());
+        drop(self.server.wait());
+    }
+}

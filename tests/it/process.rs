@@ -1,0 +1,238 @@
+//! The life of a container's process: exit codes, signals, clients that die.
+
+use std::process::{Command, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::harness::ddock::Ddock;
+use crate::harness::host::{assert_nothing_left, processes_with, wait_for_process};
+use crate::harness::image::{ImageBuilder, busybox_tree};
+use crate::harness::wait_for;
+
+fn signal(pid: u32, signal: Signal) {
+    let pid = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+    kill_process(pid, signal).unwrap();
+}
+
+#[test]
+fn the_exit_code_is_the_commands_own() {
+    let (ddock, image) = Ddock::with_busybox();
+    for code in [0, 1, 3, 125, 126, 127, 255] {
+        let script = format!("exit {code}");
+        ddock
+            .run(&["run", "--rm", &image, "sh", "-c", &script])
+            .exits(code);
+    }
+}
+
+#[test]
+fn a_command_that_cannot_start_gives_126_or_127_and_the_reason() {
+    let tree = busybox_tree()
+        .file("plain", 0o644, "#!/bin/sh\n")
+        .file("noise", 0o755, "no program at all")
+        .file("orphan", 0o755, "#!/no/such/interpreter\n")
+        .file("dos", 0o755, "#!/bin/sh\r\necho hi\r\n")
+        .file("truncated", 0o755, b"\x7fELF\x02\x01\x01\0");
+    let (ddock, image) = Ddock::with(ImageBuilder::new().layer(tree));
+    for (command, code, reason) in [
+        ("absent", 127, "absent"),
+        ("/no/such/file", 127, "/no/such/file"),
+        ("/plain", 126, "/plain"),
+        ("/etc", 126, "/etc"),
+        ("/etc/passwd/x", 126, "/etc/passwd/x"),
+        ("/noise", 126, "/noise"),
+        ("/truncated", 126, "/truncated"),
+        ("/orphan", 127, "/no/such/interpreter"),
+        ("/dos", 127, "/bin/sh"),
+    ] {
+        let output = ddock.run(&["run", "--rm", &image, command]);
+        let output = output.exits(code).says(reason).says("ddock: ");
+        assert_eq!(output.stdout, "", "{command}");
+    }
+    assert_eq!(ddock.containers(), [""; 0]);
+}
+
+#[test]
+fn death_by_a_signal_is_128_plus_its_number() {
+    let (ddock, image) = Ddock::with_busybox();
+    let mut client = ddock
+        .command(&["run", "--rm", &image, "sleep", "77002"])
+        .spawn()
+        .unwrap();
+    signal(wait_for_process("sleep", "77002"), Signal::KILL);
+    assert_eq!(client.wait().unwrap().code(), Some(137));
+}
+
+#[test]
+fn signals_to_the_client_reach_the_command() {
+    let (ddock, image) = Ddock::with_busybox();
+    let script = "trap 'echo got TERM; exit 9' TERM; echo ready; while :; do sleep 0.01; done";
+    let mut client = ddock.command(&["run", "--rm", &image, "sh", "-c", script]);
+    let mut client = client
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdout = std::io::BufReader::new(client.stdout.take().unwrap());
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut stdout, &mut line).unwrap();
+    assert_eq!(line, "ready\n");
+    signal(client.id(), Signal::TERM);
+    line.clear();
+    std::io::BufRead::read_line(&mut stdout, &mut line).unwrap();
+    assert_eq!(line, "got TERM\n");
+    assert_eq!(client.wait().unwrap().code(), Some(9));
+}
+
+#[test]
+fn nothing_is_left_after_the_exit() {
+    let (ddock, image) = Ddock::with_busybox();
+    let id = ddock.sh(&["--memory", "64m"], &image, "hostname");
+    assert_nothing_left(&ddock, id.trim_end());
+}
+
+#[test]
+fn nothing_is_left_after_a_start_that_failed() {
+    let (ddock, image) = Ddock::with_busybox();
+    for args in [
+        &["--name", "aaaaaaaaaaaa"][..],
+        &["--name", "aaaaaaaaaaaa", "--memory", "64m"],
+    ] {
+        let mut all = vec!["run", "--rm"];
+        all.extend(args);
+        all.extend([&image, "absent"]);
+        ddock.run(&all).exits(127);
+        assert_nothing_left(&ddock, "aaaaaaaaaaaa");
+    }
+}
+
+#[test]
+fn children_die_with_pid_1() {
+    let (ddock, image) = Ddock::with_busybox();
+    let script = "sleep 77003 & (setsid sleep 77003 &); exit 0";
+    ddock.sh(&[], &image, script);
+    assert_eq!(processes_with("77003"), [0; 0]);
+}
+
+#[test]
+fn a_killed_client_takes_its_container_along() {
+    let (ddock, image) = Ddock::with_busybox();
+    let mut client = ddock.command(&[
+        "run",
+        "--rm",
+        "--memory",
+        "64m",
+        &image,
+        "sh",
+        "-c",
+        "hostname; sleep 77004; true",
+    ]);
+    let mut client = client
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut id = String::new();
+    let mut stdout = std::io::BufReader::new(client.stdout.take().unwrap());
+    std::io::BufRead::read_line(&mut stdout, &mut id).unwrap();
+    wait_for_process("sleep", "77004");
+    signal(client.id(), Signal::KILL);
+    client.wait().unwrap();
+    wait_for("the container to be killed", || {
+        processes_with("77004").is_empty().then_some(())
+    });
+    // Any next command sweeps what a killed client could not.
+    assert_eq!(ddock.containers(), [""; 0]);
+    assert_nothing_left(&ddock, id.trim_end());
+}
+
+#[test]
+fn a_client_killed_at_any_point_leaves_nothing() {
+    let (ddock, image) = Ddock::with_busybox();
+    // Spread over the few milliseconds that a start takes, and beyond.
+    for delay in (0..20).map(|step| step * 700) {
+        let mut client = ddock.command(&["run", "--rm", &image, "sleep", "77005"]);
+        let mut client = client.stdin(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(std::time::Duration::from_micros(delay));
+        signal(client.id(), Signal::KILL);
+        client.wait().unwrap();
+    }
+    wait_for("the containers to be killed", || {
+        processes_with("77005").is_empty().then_some(())
+    });
+    wait_for("the containers to be swept", || {
+        ddock.containers().is_empty().then_some(())
+    });
+    assert_nothing_left(&ddock, "no-such-container");
+}
+
+#[test]
+fn inherited_descriptors_do_not_reach_the_command() {
+    let (ddock, image) = Ddock::with_busybox();
+    let script = format!(
+        "exec 7</etc/passwd 9</ ; exec {} run --rm {image} sh -c 'ls /proc/self/fd | wc -l; ls -l /proc/1/fd'",
+        env!("CARGO_BIN_EXE_ddock")
+    );
+    let mut shell = Command::new("bash");
+    shell
+        .args(["-c", &script])
+        .env("DDOCK_ROOT", ddock.root())
+        .stdin(Stdio::null());
+    let output = crate::harness::ddock::output(&mut shell).exits(0);
+    // 0, 1, 2 and the directory that ls reads.
+    assert_eq!(output.lines()[0], "4", "{}", output.text());
+    assert!(!output.stdout.contains("/etc/passwd"), "{}", output.text());
+}
+
+#[test]
+fn signal_dispositions_mask_and_umask_are_fresh() {
+    let (ddock, image) = Ddock::with_busybox();
+    let script = format!(
+        "trap '' INT PIPE HUP; umask 077; exec {} run --rm {image} sh -c 'umask; grep -E \"Sig(Blk|Ign)\" /proc/1/status'",
+        env!("CARGO_BIN_EXE_ddock")
+    );
+    let mut shell = Command::new("bash");
+    shell.args(["-c", &script]).env("DDOCK_ROOT", ddock.root());
+    let output = crate::harness::ddock::output(&mut shell).exits(0);
+    let zeros = "0000000000000000";
+    assert_eq!(
+        output.stdout,
+        format!("0022\nSigBlk:\t{zeros}\nSigIgn:\t{zeros}\n")
+    );
+}
+
+#[test]
+fn many_containers_at_once_do_not_disturb_each_other() {
+    let (ddock, image) = Ddock::with_busybox();
+    let mut clients: Vec<_> = (0..32)
+        .map(|number| {
+            let mut command = ddock.command(&["run", "--rm", &image, "sh", "-c"]);
+            command.arg(format!("hostname; exit {number}"));
+            command
+                .stdin(Stdio::null())
+                .stdout(Stdio::piped())
+                .spawn()
+                .unwrap()
+        })
+        .collect();
+    let mut names = std::collections::HashSet::new();
+    for (number, client) in clients.drain(..).enumerate() {
+        let output = client.wait_with_output().unwrap();
+        assert_eq!(
+            output.status.code(),
+            Some(i32::try_from(number).unwrap()),
+            "{output:?}"
+        );
+        names.insert(output.stdout);
+    }
+    assert_eq!(names.len(), 32);
+    assert_eq!(ddock.containers(), [""; 0]);
+}
+
+#[test]
+fn a_command_that_ends_at_once_is_never_waited_for_in_vain() {
+    let (ddock, image) = Ddock::with_busybox();
+    for _ in 0..100 {
+        ddock.run(&["run", "--rm", &image, "true"]).exits(0);
+    }
+}

@@ -2,6 +2,7 @@
 
 use crate::cli::output;
 use crate::human;
+use crate::pull::Stopped;
 use anyhow::Error;
 use std::fmt::Write as _;
 use std::io::{self, ErrorKind};
@@ -64,6 +65,10 @@ pub(crate) fn report(error: &Error, otherwise: u8) -> ExitCode {
     }
     if let Some(Told(code)) = find(error) {
         return ExitCode::from(*code);
+    }
+    if let Some(stopped) = find::<Stopped>(error) {
+        // The user knows: there is nothing to tell.
+        return ExitCode::from(stopped.exit_code());
     }
     output::tell(&render(error));
     ExitCode::from(find::<Refusal>(error).map_or(otherwise, |refusal| refusal.code))
@@ -179,6 +184,8 @@ mod tests {
         assert_eq!(code(Refusal::new("x").into()), exit(DDOCK_FAILED));
         assert_eq!(code(Refusal::new("x").code(1).into()), exit(1));
         assert_eq!(code(anyhow!("x")), exit(7));
+        let stopped = Error::from(Stopped { signal: 15 }).context("cannot pull `x`");
+        assert_eq!(code(stopped), exit(143));
     }
 
     #[test]

@@ -105,7 +105,12 @@ pub(crate) fn in_child(
         // 128 + n is at most 192.
         Some(signal) => Err(Told(u8::try_from(128 + signal).unwrap_or(DDOCK_FAILED)).into()),
         None if status.success() => Ok(()),
-        None => Err(Told(DDOCK_FAILED).into()),
+        None => {
+            // A child that a signal stopped cleaned up first, and says by its code which one.
+            let code = status.code().and_then(|code| u8::try_from(code).ok());
+            let stopped = code.filter(|code| *code > 128);
+            Err(Told(stopped.unwrap_or(DDOCK_FAILED)).into())
+        }
     }
 }
 

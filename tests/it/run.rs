@@ -333,7 +333,9 @@ fn a_reader_that_leaves_early_is_no_failure_of_ours() {
     let mut shell = std::process::Command::new("bash");
     shell.args(["-c", &script]).env("DDOCK_ROOT", ddock.root());
     let output = crate::harness::ddock::output(&mut shell);
-    assert_eq!(output.text(), "exit code 0\n--- stdout\ny\n--- stderr\n");
+    // `yes` itself may complain: PID 1 does not die of SIGPIPE.
+    assert_eq!(output.stdout, "y\n");
+    assert!(!output.stderr.contains("ddock"), "{}", output.text());
 }
 
 #[test]

@@ -14,7 +14,6 @@ use crate::registry::Client;
 use crate::store::Store;
 use crate::unpack;
 use anyhow::{Context, Result};
-use resolve::Resolved;
 use std::thread;
 use thiserror::Error;
 use tokio::runtime::{self, Runtime};
@@ -111,5 +110,7 @@ fn run<T>(runtime: &Runtime, work: impl Future<Output = Result<T>>) -> Result<T>
     })
 }
 
+#[cfg(test)]
+mod testing;
 #[cfg(test)]
 mod tests;

@@ -1,207 +1,10 @@
-//! Pulls from a server that the test makes up into a real store.
+//! Pulls from a registry that the test fills into a real store.
 
 use super::*;
 use crate::digest::Digest;
-use crate::registry::testing::{Answer, Asked, Server};
-use crate::unpack::{Limits, OverlayAttributes, Owners};
-use flate2::Compression;
-use flate2::write::GzEncoder;
-use serde_json::{Value, json};
-use std::cell::RefCell;
-use std::collections::BTreeMap;
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
-
-/// What a registry holds: its answers by the last part of the path.
-#[derive(Default, Clone)]
-struct Content(Arc<Mutex<BTreeMap<String, Vec<u8>>>>);
-
-impl Content {
-    fn put(&self, name: &str, bytes: Vec<u8>) {
-        self.0.lock().unwrap().insert(name.to_owned(), bytes);
-    }
-
-    /// Keeps `bytes` under their digest and returns a descriptor.
-    fn add(&self, bytes: &[u8], media_type: &str) -> Value {
-        let digest = Digest::of(bytes).to_string();
-        self.put(&digest, bytes.to_vec());
-        json!({"mediaType": media_type, "digest": digest, "size": bytes.len()})
-    }
-
-    fn answer(&self, asked: &Asked) -> Answer {
-        let name = asked.path.rsplit('/').next().unwrap();
-        match self.0.lock().unwrap().get(name) {
-            Some(bytes) => {
-                let digest = Digest::of(bytes).to_string();
-                Answer::ok(bytes).header("Docker-Content-Digest", &digest)
-            }
-            None => Answer::status(404),
-        }
-    }
-
-    fn serve(&self) -> Server {
-        let content = self.clone();
-        Server::start(move |asked, _| content.answer(asked))
-    }
-
-    /// Adds an image of these tars and returns its manifest's descriptor.
-    fn image(&self, tars: &[&[u8]], architecture: &str) -> Value {
-        let diff_ids: Vec<_> = tars.iter().map(|tar| Digest::of(tar)).collect();
-        let layers: Vec<_> = tars.iter().map(|tar| self.add(&gzip(tar), LAYER)).collect();
-        self.image_of(&layers, &json!(diff_ids), architecture)
-    }
-
-    fn image_of(&self, layers: &[Value], diff_ids: &Value, architecture: &str) -> Value {
-        let config = json!({"os": "linux", "architecture": architecture,
-                            "rootfs": {"type": "layers", "diff_ids": diff_ids}});
-        let config = self.add(
-            config.to_string().as_bytes(),
-            "application/vnd.oci.image.config.v1+json",
-        );
-        let manifest = json!({"schemaVersion": 2, "config": config, "layers": layers});
-        self.add(
-            manifest.to_string().as_bytes(),
-            "application/vnd.oci.image.manifest.v1+json",
-        )
-    }
-
-    /// Lets `tag` name an index with an image for each of the architectures.
-    fn tag(&self, tag: &str, images: &[(&str, Value)]) {
-        let entries: Vec<_> = images
-            .iter()
-            .map(|(architecture, image)| {
-                let mut entry = image.clone();
-                entry["platform"] = json!({"os": "linux", "architecture": architecture});
-                entry
-            })
-            .collect();
-        let index = json!({"schemaVersion": 2, "manifests": entries});
-        self.add(index.to_string().as_bytes(), "");
-        self.put(tag, index.to_string().into_bytes());
-    }
-
-    /// Lets `tag` name an image without an index.
-    fn tag_image(&self, tag: &str, image: &Value) {
-        let manifest = self.0.lock().unwrap()[image["digest"].as_str().unwrap()].clone();
-        self.put(tag, manifest);
-    }
-
-    /// Puts other bytes where those of `tar`'s layer are.
-    fn spoil(&self, tar: &[u8]) {
-        let mut bytes = gzip(tar);
-        let middle = bytes.len() / 2;
-        bytes[middle] ^= 1;
-        self.put(&layer_id(tar).to_string(), bytes);
-    }
-}
-
-const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
-const HOST: &str = std::env::consts::ARCH;
-
-fn gzip(bytes: &[u8]) -> Vec<u8> {
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-    encoder.write_all(bytes).unwrap();
-    encoder.finish().unwrap()
-}
-
-fn layer_id(tar: &[u8]) -> LayerId {
-    Digest::of(&gzip(tar))
-}
-
-fn tar(name: &str, content: &[u8]) -> Vec<u8> {
-    let mut header = tar::Header::new_ustar();
-    // Names that the crate would refuse are part of the tests.
-    header.as_ustar_mut().unwrap().name[..name.len()].copy_from_slice(name.as_bytes());
-    header.set_size(content.len() as u64);
-    header.set_mode(0o644);
-    header.set_entry_type(tar::EntryType::Regular);
-    header.set_cksum();
-    let mut builder = tar::Builder::new(Vec::new());
-    builder.append(&header, content).unwrap();
-    builder.into_inner().unwrap()
-}
-
-/// A store of its own, and what a pull into it told.
-struct Host {
-    directory: tempfile::TempDir,
-    store: Store,
-    events: RefCell<Vec<Event>>,
-}
-
-impl Host {
-    fn new() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let store = Store::open(directory.path(), "root").unwrap();
-        let events = RefCell::default();
-        Self {
-            directory,
-            store,
-            events,
-        }
-    }
-
-    fn pull_for(&self, server: &Server, tag: &str, platform: Option<&str>) -> Result<Pulled> {
-        let reference = format!("{}/lib/x{tag}", server.address()).parse().unwrap();
-        let platform = platform.map(|platform| platform.parse().unwrap());
-        let unpacking = unpack::Options {
-            owners: Owners::Kept,
-            overlay: OverlayAttributes::Trusted,
-            limits: Limits::default(),
-        };
-        self.events.borrow_mut().clear();
-        let tell = |event| self.events.borrow_mut().push(event);
-        pull(
-            &self.store,
-            &reference,
-            platform.as_ref(),
-            &unpacking,
-            &tell,
-        )
-    }
-
-    fn pull(&self, server: &Server, tag: &str) -> Result<Pulled> {
-        self.pull_for(server, tag, None)
-    }
-
-    fn refusal(&self, server: &Server, tag: &str) -> String {
-        let error = format!("{:#}", self.pull(server, tag).unwrap_err());
-        self.check_empty();
-        error
-    }
-
-    /// Checks that the store is as it was when new.
-    fn check_empty(&self) {
-        for name in ["tmp", "layers", "images", "refs", "blobs/sha256", "leases"] {
-            let left: Vec<PathBuf> = fs_err::read_dir(self.directory.path().join("v1").join(name))
-                .unwrap()
-                .map(|entry| entry.unwrap().path())
-                .collect();
-            assert_eq!(left, Vec::<PathBuf>::new());
-        }
-    }
-
-    fn file(&self, tar: &[u8], name: &str) -> PathBuf {
-        self.store.layer_fs(&Digest::of(tar)).join(name)
-    }
-
-    /// The states that one layer went through, downloads once each.
-    fn states(&self, id: &LayerId) -> Vec<LayerState> {
-        let events = self.events.borrow();
-        let mut states: Vec<_> = events
-            .iter()
-            .filter_map(|event| match event {
-                Event::Layer { id: found, state } if found == id => Some(*state),
-                _ => None,
-            })
-            .collect();
-        // Of a download the last state is kept.
-        states.reverse();
-        states.dedup_by_key(|state| std::mem::discriminant(state));
-        states.reverse();
-        states
-    }
-}
+use crate::pull::testing::{Content, HOST, Host, LAYER, gzip, layer_id, tar};
+use crate::registry::testing::Server;
+use serde_json::json;
 
 fn paths(server: &Server) -> Vec<String> {
     let asked = server.asked().into_iter();
@@ -364,9 +167,16 @@ fn claims_of_the_config_that_are_not_true_are_refused() {
     let layer = content.add(&gzip(&mine), LAYER);
     content.tag_image(
         "1",
-        &content.image_of(&[layer.clone()], &json!([Digest::of(&victim)]), HOST),
+        &content.image_of(
+            std::slice::from_ref(&layer),
+            &json!([Digest::of(&victim)]),
+            HOST,
+        ),
     );
-    content.tag_image("2", &content.image_of(&[layer.clone()], &json!([]), HOST));
+    content.tag_image(
+        "2",
+        &content.image_of(std::slice::from_ref(&layer), &json!([]), HOST),
+    );
     let long = format!("sha512:{}", "0".repeat(128));
     content.tag_image("3", &content.image_of(&[layer], &json!([long]), HOST));
     let (server, host) = (content.serve(), Host::new());
@@ -388,7 +198,7 @@ fn a_layer_that_would_leave_its_directory_fails_the_pull_and_is_named() {
     let (server, host) = (content.serve(), Host::new());
     let refusal = host.refusal(&server, ":1");
     assert!(refusal.contains("../../outside"), "{refusal}");
-    assert!(!Path::new(host.directory.path()).join("outside").exists());
+    assert!(!host.directory.path().join("outside").exists());
 }
 
 #[test]

@@ -4,34 +4,65 @@ use crate::runtime::options::{Bind, Options};
 use crate::runtime::plan::Mount;
 use crate::runtime::target::{Kind, Root};
 use crate::sys::kernel::{MountAttributes, mount_setattr};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use nix::libc;
 use rustix::fs::{CWD, FileType, fstat};
 use rustix::io::Errno;
 use rustix::mount::{
-    MountFlags, MoveMountFlags, OpenTreeFlags, mount, mount_bind, move_mount, open_tree,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, OpenTreeFlags,
+    fsconfig_create, fsconfig_set_string, fsmount, fsopen, mount, mount_bind, move_mount,
+    open_tree,
 };
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-/// A mount whose source, if it is a host's path, is already held.
+/// A mount, with what it shows already held if that had to be taken hold of outside.
 #[derive(Debug)]
 pub(crate) struct Prepared<'a> {
     mount: &'a Mount,
-    source: Option<OwnedFd>,
+    held: Held,
 }
 
-/// Takes hold of what binds show, while the host's paths still mean the host's files.
+#[derive(Debug)]
+enum Held {
+    /// A bind: a clone of the host's mount.
+    Tree(OwnedFd),
+    /// A new `proc` or `sysfs`, attached nowhere yet.
+    New(OwnedFd),
+    Nothing,
+}
+
+/// Takes hold of what has to be taken hold of while the host's root is still there.
+///
+/// That is what binds show, because the host's paths mean something else afterwards; and `proc` and `sysfs`,
+/// of which the kernel makes new ones in a user namespace only where a whole one can be seen (`mount_namespaces(7)`).
 pub(crate) fn prepare(mounts: &[Mount]) -> Result<Vec<Prepared<'_>>> {
     let prepared = mounts.iter().map(|mount| {
-        let source = match mount.options.bind {
-            Some(bind) => Some(take_tree(&mount.source, bind)?),
-            None => None,
+        let held = match (mount.options.bind, mount.kind.as_str()) {
+            (Some(bind), _) => Held::Tree(take_tree(&mount.source, bind)?),
+            (None, "proc" | "sysfs") => Held::New(new_detached(mount)?),
+            _ => Held::Nothing,
         };
-        Ok(Prepared { mount, source })
+        Ok(Prepared { mount, held })
     });
     prepared.collect()
+}
+
+fn new_detached(mount: &Mount) -> Result<OwnedFd> {
+    let context = || format!("mounting `{}`", mount.target.display());
+    let new = fsopen(mount.kind.as_str(), FsOpenFlags::FSOPEN_CLOEXEC).with_context(context)?;
+    fsconfig_set_string(&new, "source", &mount.source).with_context(context)?;
+    fsconfig_create(&new).with_context(context)?;
+    let attributes = u32::try_from(attributes(mount.options.flags)).with_context(context)?;
+    let attributes = MountAttrFlags::from_bits_retain(attributes);
+    match fsmount(&new, FsMountFlags::FSMOUNT_CLOEXEC, attributes) {
+        Err(Errno::PERM) => bail!(
+            "mounting `{}`: the host's own is partly masked, so the kernel refuses a new one here",
+            mount.target.display()
+        ),
+        other => other.with_context(context),
+    }
 }
 
 /// Clones the mount at `source`, attached nowhere (`open_tree(2)`).
@@ -52,15 +83,22 @@ impl Prepared<'_> {
 
     /// Tells whether this stands for the container's cgroups, however many mounts those need.
     pub(crate) fn shows_cgroup(&self) -> bool {
-        self.source.is_none() && matches!(self.mount.kind.as_str(), "cgroup" | "cgroup2")
+        matches!(self.held, Held::Nothing)
+            && matches!(self.mount.kind.as_str(), "cgroup" | "cgroup2")
     }
 
-    /// Mounts it. This process's root and `/proc` are the container's.
+    /// Mounts it. This process's root is the container's.
     pub(crate) fn attach(&self, root: Root<'_>) -> Result<()> {
-        let target = &self.mount.target;
-        match &self.source {
-            Some(source) => attach_tree(source.as_fd(), &self.mount.options, target, root),
-            None => mount_new(self.mount, root),
+        let Mount {
+            target, options, ..
+        } = self.mount;
+        match &self.held {
+            Held::Tree(tree) => attach_tree(tree.as_fd(), options, target, root),
+            Held::New(new) => {
+                let place = root.plain_directory(target)?;
+                move_here(new.as_fd(), place.as_fd())
+            }
+            Held::Nothing => mount_new(self.mount, root),
         }
         .with_context(|| format!("mounting `{}`", target.display()))
     }
@@ -117,7 +155,7 @@ fn attributes(flags: MountFlags) -> u64 {
 /// Mounts a file system of the kernel's.
 fn mount_new(wanted: &Mount, root: Root<'_>) -> Result<()> {
     // Nothing of the container runs yet, and no volume of others is mounted before these.
-    let is_kernels = ["/proc", "/dev", "/sys"]
+    let is_kernels = ["/dev", "/sys"]
         .iter()
         .any(|top| wanted.target.starts_with(top));
     let place = if is_kernels {
@@ -127,27 +165,15 @@ fn mount_new(wanted: &Mount, root: Root<'_>) -> Result<()> {
     };
     let data = CString::new(wanted.options.data.as_str())?;
     let source = wanted.source.as_os_str();
-    let mount_at = |path: &Path| {
-        mount(
-            source,
-            path,
-            wanted.kind.as_str(),
-            wanted.options.flags,
-            Some(data.as_c_str()),
-        )
-    };
-    let mounted = if wanted.target == Path::new("/proc") {
-        // The one mount that is made by its path: those after it are named by descriptors, through it.
-        mount_at(&wanted.target)
-    } else {
-        mount_at(Path::new(&format!("/proc/self/fd/{}", place.as_raw_fd())))
-    };
-    match mounted {
-        Err(Errno::PERM) if wanted.kind == "proc" => mounted.context(
-            "the host's own /proc is partly masked, so that the kernel refuses a new one here",
-        ),
-        other => Ok(other?),
-    }
+    // The descriptor's own name, through the container's new /proc.
+    let place = format!("/proc/self/fd/{}", place.as_raw_fd());
+    Ok(mount(
+        source,
+        place,
+        wanted.kind.as_str(),
+        wanted.options.flags,
+        Some(data.as_c_str()),
+    )?)
 }
 
 /// Hides `path` from the container: files behind `/dev/null`, directories behind an empty one.

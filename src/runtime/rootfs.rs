@@ -58,8 +58,17 @@ impl Rootfs {
 
     /// Merges the directories into a mount that is attached nowhere: it goes with the descriptor.
     ///
+    /// They are named as seen from `base`, because the container's mount table shows the names.
     /// Every option that the kernel's configuration could decide is set (overlayfs.rst).
-    pub(crate) fn assemble(&self) -> Result<OwnedFd> {
+    pub(crate) fn assemble(&self, base: &Path) -> Result<OwnedFd> {
+        let before = open_directory(Path::new("."))?;
+        chdir(base).with_context(|| format!("entering `{}`", base.display()))?;
+        let assembled = self.assemble_from(base);
+        fchdir(before).context("returning to the working directory")?;
+        assembled
+    }
+
+    fn assemble_from(&self, base: &Path) -> Result<OwnedFd> {
         let overlay =
             fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).context("opening overlayfs")?;
         let set = |key: &str, value: &Path| {
@@ -67,12 +76,17 @@ impl Rootfs {
                 .with_context(|| format!("setting overlayfs {key} to `{}`", value.display()))
                 .map_err(|error| explained(error, overlay.as_fd()))
         };
-        self.set_lower(overlay.as_fd())?;
-        set("upperdir", &self.upper)?;
-        set("workdir", &self.work)?;
-        for key in ["index", "metacopy", "xino", "redirect_dir", "nfs_export"] {
+        let from_base = |path: &Path| path.strip_prefix(base).unwrap_or(path).to_owned();
+        set("source", Path::new("overlay"))?;
+        let lower: Vec<_> = self.lower.iter().map(|layer| from_base(layer)).collect();
+        set_lower(overlay.as_fd(), &lower)?;
+        set("upperdir", &from_base(&self.upper))?;
+        set("workdir", &from_base(&self.work))?;
+        for key in ["index", "metacopy", "xino", "nfs_export"] {
             set(key, Path::new("off"))?;
         }
+        // `off` may still follow what a layer brought, as the kernel is configured.
+        set("redirect_dir", Path::new("nofollow"))?;
         let flags = [
             ("volatile", self.discarded),
             ("userxattr", self.user_attributes),
@@ -84,45 +98,41 @@ impl Rootfs {
         fsconfig_create(&overlay)
             .context("merging the layers with overlayfs")
             .map_err(|error| explained(error, overlay.as_fd()))?;
-        fsmount(
-            &overlay,
-            FsMountFlags::FSMOUNT_CLOEXEC,
-            MountAttrFlags::empty(),
-        )
-        .context("mounting the merged layers")
+        let flags = FsMountFlags::FSMOUNT_CLOEXEC;
+        fsmount(&overlay, flags, MountAttrFlags::empty()).context("mounting the merged layers")
     }
+}
 
-    /// Overlayfs wants the top layer first; this is where the order turns.
-    fn set_lower(&self, overlay: BorrowedFd<'_>) -> Result<()> {
-        for layer in self.lower.iter().rev() {
-            match fsconfig_set_string(overlay, "lowerdir+", layer) {
-                // Before Linux 6.5 there is no `lowerdir+`.
-                Err(Errno::INVAL) => return self.set_lower_at_once(overlay),
-                other => other
-                    .with_context(|| format!("adding the layer `{}`", layer.display()))
-                    .map_err(|error| explained(error, overlay))?,
-            }
+/// Overlayfs wants the top layer first; this is where the order turns.
+fn set_lower(overlay: BorrowedFd<'_>, layers: &[PathBuf]) -> Result<()> {
+    for layer in layers.iter().rev() {
+        match fsconfig_set_string(overlay, "lowerdir+", layer) {
+            // Before Linux 6.5 there is no `lowerdir+`.
+            Err(Errno::INVAL) => return set_lower_at_once(overlay, layers),
+            other => other
+                .with_context(|| format!("adding the layer `{}`", layer.display()))
+                .map_err(|error| explained(error, overlay))?,
         }
-        Ok(())
     }
+    Ok(())
+}
 
-    /// All layers in one string, of which the kernel takes 256 bytes: they are named by their
-    /// descriptors, seen from `/proc/self/fd`, which makes three or four bytes a layer.
-    fn set_lower_at_once(&self, overlay: BorrowedFd<'_>) -> Result<()> {
-        let layers = self.lower.iter().rev().map(|layer| open_directory(layer));
-        let layers = layers.collect::<Result<Vec<_>>>()?;
-        let names: Vec<_> = layers
-            .iter()
-            .map(|layer| layer.as_raw_fd().to_string())
-            .collect();
-        let before = open_directory(Path::new("."))?;
-        chdir("/proc/self/fd").context("entering /proc/self/fd")?;
-        let set = fsconfig_set_string(overlay, "lowerdir", names.join(":"))
-            .with_context(|| format!("merging {} layers on this kernel", layers.len()))
-            .map_err(|error| explained(error, overlay));
-        fchdir(before).context("returning from /proc/self/fd")?;
-        set
-    }
+/// All layers in one string, of which the kernel takes 256 bytes: they are named by their
+/// descriptors, seen from `/proc/self/fd`, which makes three or four bytes a layer.
+fn set_lower_at_once(overlay: BorrowedFd<'_>, layers: &[PathBuf]) -> Result<()> {
+    let layers = layers.iter().rev().map(|layer| open_directory(layer));
+    let layers = layers.collect::<Result<Vec<_>>>()?;
+    let names: Vec<_> = layers
+        .iter()
+        .map(|layer| layer.as_raw_fd().to_string())
+        .collect();
+    let before = open_directory(Path::new("."))?;
+    chdir("/proc/self/fd").context("entering /proc/self/fd")?;
+    let set = fsconfig_set_string(overlay, "lowerdir", names.join(":"))
+        .with_context(|| format!("merging {} layers on this kernel", layers.len()))
+        .map_err(|error| explained(error, overlay));
+    fchdir(before).context("returning from /proc/self/fd")?;
+    set
 }
 
 /// Adds what overlayfs itself says of a failure, which it leaves to be read from the descriptor.

@@ -111,6 +111,11 @@ impl Store {
         &self.root
     }
 
+    /// Returns the directory that everything lies in.
+    pub(crate) fn directory(&self) -> &Path {
+        self.layout.version()
+    }
+
     /// Returns what was found of the file system when the store was created.
     pub(crate) fn facts(&self) -> Result<Facts> {
         let path = self.layout.facts();

@@ -5,10 +5,12 @@
 
 use crate::store::lock::{Exclusive, lock, missing_is_fine, random_name, try_lock};
 use crate::store::{Store, layout};
+use crate::sys::tree;
 use anyhow::{Context, Result};
 use fs_err as fs;
 use rustix::fs::FlockOperation;
 use std::io::{self, Write as _};
+use std::os::fd::AsFd as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -156,5 +158,8 @@ pub(super) fn parent(path: &Path) -> &Path {
 
 /// Removes `path` and everything below it. Missing is fine.
 pub(super) fn remove_tree(path: &Path) -> Result<()> {
-    Ok(fs::remove_dir_all(path).or_else(missing_is_fine)?)
+    let name = path.file_name().expect("everything in a store has a name");
+    let removed =
+        fs::File::open(parent(path)).and_then(|directory| tree::remove(directory.as_fd(), name));
+    removed.with_context(|| format!("removing `{}`", path.display()))
 }

@@ -8,6 +8,9 @@ use rustix::fs::XattrFlags;
 use rustix::io::Errno;
 use std::collections::{BTreeMap, BTreeSet};
 
+/// Bytes of the longest list of names that the kernel returns (`XATTR_LIST_MAX`).
+const LONGEST_LIST: usize = 65_536;
+
 /// Returns why an attribute is not kept, if it is not.
 ///
 /// `user.*` and file capabilities belong to the image. The rest belongs to the host: security labels and
@@ -54,10 +57,9 @@ pub(crate) fn skip(attributes: &BTreeMap<Vec<u8>, Vec<u8>>, skipped: &mut BTreeS
 
 /// Removes what an earlier entry of the same name has set.
 pub(crate) fn clear(file: impl AsFd) -> Result<()> {
-    let length = rustix::fs::flistxattr(&file, &mut [0_u8; 0])?;
-    let mut list = vec![0; length];
-    rustix::fs::flistxattr(&file, &mut list)?;
-    for attribute in list.split(|byte| *byte == 0) {
+    let mut list = vec![0; LONGEST_LIST];
+    let length = rustix::fs::flistxattr(&file, &mut list)?;
+    for attribute in list[..length].split(|byte| *byte == 0) {
         if !attribute.is_empty() && refusal(attribute).is_none() {
             rustix::fs::fremovexattr(&file, attribute)?;
         }

@@ -9,10 +9,13 @@ mod attributes;
 mod header;
 mod name;
 mod pax;
+mod place;
 mod sparse;
 mod stream;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 mod tree;
 mod write;
 

@@ -3,16 +3,16 @@
 use crate::unpack::archive::{Archive, Entry, Kind};
 use crate::unpack::name::{self, Target};
 use crate::unpack::pax::Time;
+use crate::unpack::place::{Place, timestamps};
 use crate::unpack::sparse::Map;
-use crate::unpack::tree::{Directory, Handle, IMPLIED_MODE, Lower, Metadata, Missing, Tree};
+use crate::unpack::tree::{Directory, IMPLIED_MODE, Lower, Metadata, Missing, Tree};
 use crate::unpack::{Options, Owners, Skipped, attributes};
 use anyhow::{Context, Result, bail, ensure};
-use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 use std::collections::BTreeSet;
 use std::io::BufRead;
-use std::rc::Rc;
 
 /// Mode bits that a change of owner takes away, so that they are set after it (chown(2)).
 const SPECIAL_BITS: u32 = 0o7000;
@@ -38,12 +38,6 @@ pub(crate) struct Writer<'a> {
     uid: Uid,
     gid: Gid,
     written: Written,
-}
-
-/// Where an entry goes: an open directory, and a name in it.
-struct Place<'a> {
-    parent: Rc<Handle>,
-    name: &'a [u8],
 }
 
 impl<'a> Writer<'a> {
@@ -175,7 +169,9 @@ impl<'a> Writer<'a> {
             return Ok(());
         }
         let fd = place.open_directory()?;
-        attributes::clear(&fd)?;
+        if is_repeated {
+            attributes::clear(&fd)?;
+        }
         attributes::set(&fd, &entry.attributes, &mut self.written.skipped)
     }
 
@@ -320,45 +316,6 @@ impl<'a> Writer<'a> {
     }
 }
 
-impl Place<'_> {
-    /// Opens the directory here; an empty name is the root itself.
-    fn open_directory(&self) -> Result<OwnedFd> {
-        let name = if self.name.is_empty() {
-            b"."
-        } else {
-            self.name
-        };
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        rustix::fs::openat(&self.parent.fd, name, flags, Mode::empty()).context("opening it")
-    }
-
-    fn set_times(&self, metadata: Metadata) -> Result<()> {
-        let (parent, name) = (&self.parent.fd, self.name);
-        let flags = AtFlags::SYMLINK_NOFOLLOW;
-        rustix::fs::utimensat(parent, name, &timestamps(metadata), flags)
-            .context("setting its times")
-    }
-
-    /// Sets the mode of what is no directory and cannot be opened. Before Linux 6.6 and fchmodat2(2), only
-    /// its name in /proc does that without following a symbolic link.
-    fn set_mode(&self, mode: u32) -> Result<()> {
-        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let fd = rustix::fs::openat(&self.parent.fd, self.name, flags, Mode::empty())?;
-        let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
-        rustix::fs::chmod(path, Mode::from_raw_mode(mode)).context("setting its mode")
-    }
-
-    /// Whether both are names of one file. What cannot be seen is not the same.
-    fn is_same_file(&self, other: &Self) -> bool {
-        let identity = |place: &Self| {
-            let (parent, name) = (&place.parent.fd, place.name);
-            let stat = rustix::fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW);
-            stat.map(|stat| (stat.st_dev, stat.st_ino))
-        };
-        matches!((identity(self), identity(other)), (Ok(one), Ok(two)) if one == two)
-    }
-}
-
 fn metadata(entry: &Entry) -> Result<Metadata> {
     // The last number means "no change" to chown(2).
     let id = |id: i64| u32::try_from(id).ok().filter(|id| *id != u32::MAX);
@@ -377,18 +334,6 @@ fn device(major: i64, minor: i64) -> Result<u64> {
     let (major, minor) =
         numbers.with_context(|| format!("there is no device number {major}:{minor}"))?;
     Ok(rustix::fs::makedev(major, minor))
-}
-
-/// Access time is set as well, so that a layer is the same whenever it is unpacked.
-fn timestamps(metadata: Metadata) -> Timestamps {
-    let time = Timespec {
-        tv_sec: metadata.mtime.seconds,
-        tv_nsec: metadata.mtime.nanoseconds.into(),
-    };
-    Timestamps {
-        last_access: time,
-        last_modification: time,
-    }
 }
 
 fn copy(archive: &mut Archive<impl BufRead>, file: &OwnedFd) -> Result<()> {

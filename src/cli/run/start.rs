@@ -134,7 +134,7 @@ fn assemble(
     if let Some(directory) = image.root_directory(store) {
         rootfs.adopt_root(&directory)?;
     }
-    rootfs.assemble()
+    rootfs.assemble(store.directory())
 }
 
 fn defaults(config: ImageConfig) -> ImageDefaults {

@@ -1,5 +1,6 @@
 //! The end of a cgroup: everything in it is killed, its directories are removed.
 
+use super::limit::overwrite;
 use anyhow::{Context as _, Result, ensure};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -44,7 +45,7 @@ pub(super) fn kill(directory: &Path, id: &str) -> Result<()> {
 
 /// Writes to a control file; returns false if the kernel has no such file.
 fn write_if_there(path: &Path, value: &str) -> io::Result<bool> {
-    match fs_err::write(path, value) {
+    match overwrite(path, value) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
         result => result.map(|()| true),
     }

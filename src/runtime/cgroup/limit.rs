@@ -142,6 +142,12 @@ impl Setting {
     }
 }
 
+/// Writes a control file. It must exist: creating one, as `fs::write` would try, is EACCES and not ENOENT.
+pub(super) fn overwrite(path: &Path, value: &str) -> io::Result<()> {
+    let mut file = fs_err::File::options().write(true).open(path)?;
+    file.write_all(value.as_bytes())
+}
+
 /// Returns a notice if memory would be limited without swap on a machine that swaps.
 ///
 /// Called where the kernel has no file for the swap limit (before 5.11, Debian counted swap only

@@ -333,9 +333,10 @@ fn unavailable(error: io::Error) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Read as _;
     use std::os::fd::AsRawFd as _;
     use std::os::unix::process::ExitStatusExt as _;
-    use std::process::{Command, Output, Stdio};
+    use std::process::{Child, Command, Output, Stdio};
     use std::sync::atomic::{AtomicU32, Ordering};
 
     /// A cgroup that goes when the test ends, however it ends.
@@ -516,6 +517,7 @@ mod tests {
         });
         let narrower = DeviceRule {
             allow: false,
+            access: Access::READ,
             ..DeviceRule::character(1, Some(3))
         };
         let narrower = create(&Limits {
@@ -550,19 +552,19 @@ mod tests {
             ..DeviceRule::character(1, Some(11))
         };
         let deny = DeviceRule::DENY_ALL;
-        let null = DeviceRule::character(1, Some(3));
+        let make = kmsg(true, "m");
         for (rules, opens) in [
             (
-                vec![deny, null, kmsg(true, "r"), kmsg(true, "w")],
+                vec![deny, make, kmsg(true, "r"), kmsg(true, "w")],
                 [true, true, true],
             ),
             (
-                vec![deny, null, kmsg(true, "rw"), kmsg(false, "w")],
+                vec![deny, make, kmsg(true, "rw"), kmsg(false, "w")],
                 [true, false, false],
             ),
-            (vec![deny, null, kmsg(true, "w")], [false, true, false]),
+            (vec![deny, make, kmsg(true, "w")], [false, true, false]),
             (
-                vec![null, kmsg(false, "r"), kmsg(true, "r")],
+                vec![make, kmsg(false, "r"), kmsg(true, "r")],
                 [true, true, true],
             ),
         ] {
@@ -582,36 +584,45 @@ mod tests {
         }
     }
 
-    #[test]
-    fn everything_in_it_is_killed_and_nothing_is_left() {
-        let id = new_id();
-        let cgroup = Cgroup::create(
-            &id,
-            &Limits {
-                pids: Pids::Default(100),
-                devices: DEFAULT_DEVICES.to_vec(),
-                ..Limits::default()
-            },
-        )
-        .unwrap();
-        let script =
-            "sleep 1000 & sleep 1000 & (sleep 1000 & sleep 1000 & wait) & echo ready; wait";
-        let mut shell = shell(&cgroup.entrance().unwrap(), script)
+    /// Returns a shell in the cgroup that has said `ready`.
+    fn start(cgroup: &Cgroup, script: &str) -> Child {
+        let entrance = cgroup.entrance().unwrap();
+        let mut child = shell(&entrance, script)
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        std::io::Read::read_exact(shell.stdout.as_mut().unwrap(), &mut [0; 6]).unwrap();
-        assert!(ids().unwrap().contains(&id));
-        let busy = cgroup.hierarchies.len();
-        assert!(busy > 0);
-        let found = Cgroup::open(&id).unwrap();
-        assert_eq!(found.hierarchies.len(), busy);
+        let mut said = [0; 6];
+        child
+            .stdout
+            .as_mut()
+            .unwrap()
+            .read_exact(&mut said)
+            .unwrap();
+        assert_eq!(&said, b"ready\n");
+        child
+    }
+
+    #[test]
+    fn everything_in_it_is_killed_and_nothing_is_left() {
+        let devices = DEFAULT_DEVICES.to_vec();
+        let cgroup = create(&Limits {
+            pids: Pids::Default(100),
+            devices,
+            ..Limits::default()
+        });
+        let script =
+            "sleep 1000 & sleep 1000 & (sleep 1000 & sleep 1000 & wait) & echo ready; wait";
+        let mut child = start(&cgroup.0, script);
+        let id = &cgroup.0.id;
+        assert!(ids().unwrap().contains(id));
+        let found = Cgroup::open(id).unwrap();
+        assert!(!found.hierarchies.is_empty());
+        assert_eq!(found.hierarchies.len(), cgroup.0.hierarchies.len());
         found.kill().unwrap();
-        assert_eq!(shell.wait().unwrap().signal(), Some(9));
+        assert_eq!(child.wait().unwrap().signal(), Some(9));
         found.remove().unwrap();
-        assert!(!ids().unwrap().contains(&id));
-        assert!(Cgroup::open(&id).unwrap().hierarchies.is_empty());
-        cgroup.remove().unwrap();
+        assert!(!ids().unwrap().contains(id));
+        assert!(Cgroup::open(id).unwrap().hierarchies.is_empty());
     }
 
     #[test]
@@ -623,13 +634,9 @@ mod tests {
             "echo 0 > {}/cgroup.procs; echo ready; sleep 1000; true",
             below.display()
         );
-        let mut shell = shell(&cgroup.0.entrance().unwrap(), &script)
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        std::io::Read::read_exact(shell.stdout.as_mut().unwrap(), &mut [0; 6]).unwrap();
+        let mut child = start(&cgroup.0, &script);
         cgroup.0.kill().unwrap();
-        assert_eq!(shell.wait().unwrap().signal(), Some(9));
+        assert_eq!(child.wait().unwrap().signal(), Some(9));
         drop(cgroup);
         assert!(!below.exists());
     }

@@ -126,7 +126,7 @@ fn enable(directory: &Path, setting: &Setting) -> Result<(), Unenforceable> {
             .nth(above)
             .expect("it is BASE/ddock/ID");
         let path = above.join("cgroup.subtree_control");
-        fs_err::write(path, format!("+{}", setting.controller)).map_err(|error| {
+        limit::overwrite(&path, &format!("+{}", setting.controller)).map_err(|error| {
             let cure = match error.raw_os_error() {
                 Some(libc::EBUSY) => {
                     Some("move the processes of that cgroup into a child of it first")

@@ -1,0 +1,6 @@
+//! Layers unpacked for real: hostile ones, exact ones, and what they say to the layers below.
+
+mod exact;
+mod hostile;
+mod merge;
+mod stream;

@@ -3,7 +3,7 @@
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::harness::ddock::Ddock;
-use crate::harness::host::{assert_nothing_left, processes_with};
+use crate::harness::host::{assert_nothing_left, processes_with, unique_seconds};
 use crate::harness::image::Image;
 use crate::harness::registry::Registry;
 use crate::harness::terminal::Terminal;
@@ -63,7 +63,7 @@ fn a_shell_in_a_real_image_is_a_machine_of_its_own() {
 #[test]
 fn the_size_is_there_before_the_command_starts() {
     let (ddock, image) = Ddock::with_busybox();
-    for (rows, columns) in [(24, 80), (1, 1), (50, 200), (300, 1000)] {
+    for (rows, columns) in [(24, 80), (2, 2), (50, 200), (300, 1000)] {
         for flags in ["-it", "-t"] {
             let command = ddock.command(&["run", "--rm", flags, &image, "stty", "size"]);
             let mut terminal = Terminal::start(&command, rows, columns);
@@ -88,6 +88,7 @@ fn a_resize_follows() {
 
 #[test]
 fn control_c_is_a_key_for_the_shell() {
+    let seconds = unique_seconds();
     let (ddock, image) = Ddock::with_busybox();
     let mut terminal = Terminal::start(
         &ddock.command(&["run", "--rm", "-it", &image, "sh"]),
@@ -95,15 +96,16 @@ fn control_c_is_a_key_for_the_shell() {
         80,
     );
     terminal.expect("# ");
-    terminal.send("sleep 77007\r");
+    terminal.send(&format!("sleep {seconds}\r"));
     wait_for("sleep to run", || {
-        (processes_with("77007").len() == 1).then_some(())
+        (processes_with(&seconds).len() == 1).then_some(())
     });
     terminal.send("\u{3}");
     terminal.expect("# ");
-    assert_eq!(processes_with("77007"), [0; 0]);
+    assert_eq!(processes_with(&seconds), [0; 0]);
     terminal.send("echo still $((20+2))\r");
     terminal.expect("still 22\n");
+    terminal.expect("# ");
     terminal.send("\u{4}");
     terminal.wait();
     assert!(terminal.is_cooked());
@@ -151,19 +153,20 @@ fn the_terminal_is_restored_when_the_client_is_ended() {
 
 #[test]
 fn a_closed_terminal_takes_the_container_along() {
+    let seconds = unique_seconds();
     let (ddock, image) = Ddock::with_busybox();
     let command = ddock.command(&["run", "--rm", "-it", &image, "sh"]);
     let mut terminal = Terminal::start(&command, 24, 80);
     terminal.expect("# ");
-    terminal.send("sleep 77008\r");
+    terminal.send(&format!("sleep {seconds}\r"));
     wait_for("sleep to run", || {
-        (processes_with("77008").len() == 1).then_some(())
+        (processes_with(&seconds).len() == 1).then_some(())
     });
     let client = Pid::from_raw(i32::try_from(terminal.pid()).unwrap()).unwrap();
     kill_process(client, Signal::KILL).unwrap();
     drop(terminal);
     wait_for("the container to end", || {
-        processes_with("77008").is_empty().then_some(())
+        processes_with(&seconds).is_empty().then_some(())
     });
     assert_eq!(ddock.containers(), [""; 0]);
     assert_nothing_left(&ddock, "no-such-container");

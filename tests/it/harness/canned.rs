@@ -159,7 +159,7 @@ fn converse(
     }
     if !first[0].is_ascii_alphabetic() {
         // A TLS hello: answered as Go's servers do, docker-registry among them.
-        drop(stream.read(&mut first)?);
+        let _length = stream.read(&mut first)?;
         return stream
             .write_all(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n400 Bad Request");
     }

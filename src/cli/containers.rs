@@ -1,8 +1,10 @@
 //! `ddock ps` and `ddock rm`.
 
-use crate::cli::{failure, output};
+use crate::cli::{failure, output, place};
+use crate::container::{self, Record, Status};
 use crate::human;
-use anyhow::{Context, Result, bail};
+use crate::store::NotFound;
+use anyhow::{Context, Result};
 use chrono::{DateTime, Utc};
 use clap::Args;
 use std::path::Path;
@@ -40,62 +42,41 @@ pub(crate) struct RemoveArguments {
     containers: Vec<String>,
 }
 
-/// A container as the list needs it.
-#[derive(Debug, Clone)]
-pub(crate) struct View {
-    /// 64 hex digits.
-    pub(crate) id: String,
-    pub(crate) name: String,
-    /// As the user named it.
-    pub(crate) image: String,
-    /// The program and its arguments.
-    pub(crate) command: Vec<String>,
-    pub(crate) created: DateTime<Utc>,
-    pub(crate) status: Status,
-}
-
-/// What a container does now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Status {
-    Created,
-    Running { since: DateTime<Utc> },
-    Exited { code: u8, at: DateTime<Utc> },
-}
-
 /// Lists containers, the newest first.
 pub(crate) fn list(arguments: &ListArguments, root: &Path) -> Result<()> {
-    let containers = fetch(root).context("cannot list containers")?;
+    let containers = match place::enter_existing(root).context("cannot list containers")? {
+        Some(store) => container::list(&store).context("cannot list containers")?,
+        None => Vec::new(),
+    };
     output::print(&render(arguments, containers, Utc::now()))
-}
-
-fn fetch(_root: &Path) -> Result<Vec<View>> {
-    bail!("containers are not joined to the command line")
 }
 
 /// Removes containers one after the other, saying the name of each as the user gave it.
 pub(crate) fn remove(arguments: &RemoveArguments, root: &Path) -> Result<()> {
+    let (store, _) = place::enter(root).context("cannot remove containers")?;
     let names = if arguments.all {
-        let all = fetch(root).context("cannot list containers")?;
+        let all = container::list(&store).context("cannot remove containers")?;
         all.into_iter().map(|container| container.id).collect()
     } else {
         arguments.containers.clone()
     };
     failure::each(names, |name| {
-        remove_one(root, &name, arguments.force)
-            .with_context(|| format!("cannot remove container \"{name}\""))?;
-        output::print(&format!("{name}\n"))
+        let removed = container::find(&store, &name)
+            .and_then(|record| container::remove(&store, &record, arguments.force));
+        match removed {
+            // What is to be gone is gone.
+            Err(error) if arguments.force && error.is::<NotFound>() => Ok(()),
+            Err(error) => Err(error),
+            Ok(()) => output::print(&format!("{name}\n")),
+        }
     })
 }
 
-fn remove_one(_root: &Path, _name: &str, _force: bool) -> Result<()> {
-    bail!("removing is not joined to the command line")
-}
-
-fn render(arguments: &ListArguments, mut containers: Vec<View>, now: DateTime<Utc>) -> String {
+fn render(arguments: &ListArguments, mut containers: Vec<Record>, now: DateTime<Utc>) -> String {
     containers
         .retain(|container| arguments.all || matches!(container.status, Status::Running { .. }));
     containers.sort_by(|a, b| b.created.cmp(&a.created).then_with(|| a.id.cmp(&b.id)));
-    let id = |container: &View| {
+    let id = |container: &Record| {
         let digits = if arguments.no_trunc { 64 } else { 12 };
         container.id.chars().take(digits).collect::<String>()
     };
@@ -118,10 +99,10 @@ fn render(arguments: &ListArguments, mut containers: Vec<View>, now: DateTime<Ut
     table.extend(containers.iter().map(|container| {
         vec![
             id(container),
-            human::printable(&container.image),
+            human::printable(&container.image_name),
             command(&container.command, arguments.no_trunc),
             human::ago(container.created, now),
-            status(container.status, now),
+            status(&container.status, now),
             String::new(),
             container.name.clone(),
         ]
@@ -141,38 +122,46 @@ fn command(words: &[String], whole: bool) -> String {
     format!("\"{}\"", human::printable(&escaped))
 }
 
-fn status(status: Status, now: DateTime<Utc>) -> String {
+fn status(status: &Status, now: DateTime<Utc>) -> String {
     let seconds = |since: DateTime<Utc>| now.signed_duration_since(since).num_seconds();
     match status {
         Status::Created => "Created".to_owned(),
-        Status::Running { since } => format!("Up {}", human::duration(seconds(since))),
-        Status::Exited { code, at } => format!("Exited ({code}) {}", human::ago(at, now)),
+        Status::Running { started, .. } => format!("Up {}", human::duration(seconds(*started))),
+        Status::Exited { code, finished, .. } => {
+            format!("Exited ({code}) {}", human::ago(*finished, now))
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::digest::Digest;
 
     fn time(text: &str) -> DateTime<Utc> {
         format!("2026-01-01T{text}Z").parse().unwrap()
     }
 
-    fn containers() -> Vec<View> {
-        let container = |digit: &str, name: &str, command: &[&str], created, status| View {
+    fn containers() -> Vec<Record> {
+        let container = |digit: &str, name: &str, command: &[&str], created, status| Record {
             id: digit.repeat(64),
             name: name.to_owned(),
-            image: "ubuntu".to_owned(),
+            image: Digest::of(b"ubuntu"),
+            image_name: "ubuntu".to_owned(),
             command: command.iter().copied().map(str::to_owned).collect(),
             created: time(created),
+            auto_remove: false,
             status,
         };
         let ended = Status::Exited {
             code: 137,
-            at: time("10:00:00"),
+            out_of_memory: false,
+            finished: time("10:00:00"),
         };
         let runs = Status::Running {
-            since: time("11:59:57"),
+            pid: 1,
+            start_time: 1,
+            started: time("11:59:57"),
         };
         vec![
             container(

@@ -2,6 +2,9 @@
 
 use crate::cli::output;
 use crate::human;
+use crate::pull::Stopped;
+use crate::runtime::StartError;
+use crate::store::{Damaged, NotFound};
 use anyhow::Error;
 use std::fmt::Write as _;
 use std::io::{self, ErrorKind};
@@ -65,8 +68,26 @@ pub(crate) fn report(error: &Error, otherwise: u8) -> ExitCode {
     if let Some(Told(code)) = find(error) {
         return ExitCode::from(*code);
     }
+    tell(error);
+    ExitCode::from(code(error).unwrap_or(otherwise))
+}
+
+/// Returns the exit code that `error` asks for, if it does.
+fn code(error: &Error) -> Option<u8> {
+    if let Some(Stopped { signal }) = find(error) {
+        return u8::try_from(128 + signal).ok();
+    }
+    match find(error) {
+        Some(StartError::CommandNotFound(_)) => return Some(127),
+        Some(StartError::CommandNotExecutable(_)) => return Some(126),
+        Some(StartError::Setup(_)) | None => {}
+    }
+    find::<Refusal>(error).map(|refusal| refusal.code)
+}
+
+/// Tells the user about `error`.
+pub(crate) fn tell(error: &Error) {
     output::tell(&render(error));
-    ExitCode::from(find::<Refusal>(error).map_or(otherwise, |refusal| refusal.code))
 }
 
 /// Does `act` to every item although some fail: tells each failure, and fails with 1 at the end if there was one.
@@ -80,7 +101,7 @@ pub(crate) fn each<T>(
             Ok(()) => {}
             Err(error) if find::<output::Closed>(&error).is_some() => return Err(error),
             Err(error) => {
-                output::tell(&render(&error));
+                tell(&error);
                 failed = true;
             }
         }
@@ -110,12 +131,19 @@ fn hint(error: &Error) -> Option<String> {
     if let Some(refusal) = find::<Refusal>(error) {
         return refusal.hint.clone();
     }
-    match find::<io::Error>(error)?.kind() {
-        ErrorKind::StorageFull => {
-            Some("make room: `ddock rmi` removes images, `ddock rm` stopped containers".to_owned())
+    let hint = if find::<Damaged>(error).is_some() {
+        "`ddock pull` it again to repair it"
+    } else if find::<NotFound>(error).is_some() {
+        "`ddock images` and `ddock ps -a` list what is here"
+    } else {
+        match find::<io::Error>(error)?.kind() {
+            ErrorKind::StorageFull => {
+                "make room: `ddock rmi` removes images, `ddock rm` stopped containers"
+            }
+            _ => return None,
         }
-        _ => None,
-    }
+    };
+    Some(hint.to_owned())
 }
 
 /// Returns the first error of type `T` in the chain, whether it was the cause or added as context.
@@ -178,6 +206,12 @@ mod tests {
         assert_eq!(code(Error::from(Told(3)).context("x")), exit(3));
         assert_eq!(code(Refusal::new("x").into()), exit(DDOCK_FAILED));
         assert_eq!(code(Refusal::new("x").code(1).into()), exit(1));
+        assert_eq!(
+            code(Error::from(Stopped { signal: 2 }).context("x")),
+            exit(130)
+        );
+        let missing = StartError::CommandNotFound("x".to_owned());
+        assert_eq!(code(Error::from(missing).context("x")), exit(127));
         assert_eq!(code(anyhow!("x")), exit(7));
     }
 

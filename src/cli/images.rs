@@ -2,11 +2,12 @@
 
 mod filter;
 
-use crate::cli::output;
+use crate::cli::{failure, output, place};
 use crate::digest::Digest;
 use crate::human;
+use crate::image::{self, Image};
 use crate::reference::Reference;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use chrono::{DateTime, Utc};
 use clap::Args;
 use filter::{Filter, Named};
@@ -46,17 +47,46 @@ pub(crate) struct View {
     pub(crate) created: Option<DateTime<Utc>>,
     /// Unpacked, in bytes.
     pub(crate) size: u64,
+    /// Filled only if a filter asks for them: each image's config must be read for them.
     pub(crate) labels: BTreeMap<String, String>,
 }
 
 /// Lists images, the newest first.
 pub(crate) fn run(arguments: &Arguments, root: &Path) -> Result<()> {
-    let images = fetch(root).context("cannot list images")?;
+    let images = fetch(root, arguments.filter.iter().any(Filter::is_on_labels))
+        .context("cannot list images")?;
     output::print(&render(arguments, images, Utc::now()))
 }
 
-fn fetch(_root: &Path) -> Result<Vec<View>> {
-    bail!("images are not joined to the command line")
+fn fetch(root: &Path, with_labels: bool) -> Result<Vec<View>> {
+    let Some(store) = place::existing(root)? else {
+        return Ok(Vec::new());
+    };
+    let listing = image::list(&store)?;
+    for damage in listing.damaged {
+        failure::tell(&damage);
+    }
+    let view = |(image, tags): (Image, Vec<Reference>)| {
+        let labels = if with_labels {
+            image.config(&store)?.config.labels
+        } else {
+            BTreeMap::new()
+        };
+        Ok(View {
+            id: image.id,
+            tags,
+            repo_digests: references(&image.record.repo_digests),
+            created: image.record.created,
+            size: image.record.size,
+            labels,
+        })
+    };
+    listing.images.into_iter().map(view).collect()
+}
+
+/// Returns the repository digests of a record. Those that this ddock cannot read it cannot show.
+pub(crate) fn references(texts: &[String]) -> Vec<Reference> {
+    texts.iter().filter_map(|text| text.parse().ok()).collect()
 }
 
 /// What one line of the list shows. A name without a tag has a digest.

@@ -1,10 +1,13 @@
 //! `ddock info`: what this machine offers and what is used of it.
 
-use crate::cli::output;
+use crate::cli::{output, place};
+use crate::container::{self, Record, Status};
+use crate::image;
 use crate::platform::Platform;
+use crate::sys::userns::Mapping;
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use std::fmt::Write as _;
 use std::path::Path;
 
@@ -33,25 +36,40 @@ pub(crate) fn run(arguments: &Arguments, root: &Path) -> Result<()> {
 /// Keys are Docker's where Docker has one.
 fn gather(root: &Path) -> Result<Map<String, Value>> {
     let kernel = rustix::system::uname();
-    let is_root = rustix::process::geteuid().is_root();
-    let facts = json!({
-        "ServerVersion": env!("CARGO_PKG_VERSION"),
-        "DockerRootDir": root.to_string_lossy(),
-        "Driver": "overlay",
-        "CgroupVersion": cgroup_version()?,
-        "CgroupDriver": "cgroupfs",
-        "Rootless": !is_root,
-        "KernelVersion": kernel.release().to_string_lossy(),
-        "OperatingSystem": operating_system(),
-        "Platform": Platform::host().to_string(),
-        "NCPU": std::thread::available_parallelism()?.get(),
-        "MemTotal": rustix::system::sysinfo().totalram,
-        "Name": kernel.nodename().to_string_lossy(),
-    });
-    match facts {
-        Value::Object(facts) => Ok(facts),
-        _ => unreachable!("the literal above is an object"),
+    let mapping = Mapping::of_caller();
+    let mut facts = Map::new();
+    let mut add = |key: &str, value: Value| {
+        facts.insert(key.to_owned(), value);
+    };
+    add("ServerVersion", env!("CARGO_PKG_VERSION").into());
+    add("DockerRootDir", root.to_string_lossy().into());
+    if let Some(store) = place::existing(root)? {
+        let listing = image::list(&store)?;
+        let containers = container::records(&store)?;
+        let runs = |record: &&Record| matches!(record.status, Status::Running { .. });
+        let running = containers.iter().filter(runs).count();
+        let found = store.facts()?;
+        add("Images", listing.images.len().into());
+        add("Containers", containers.len().into());
+        add("ContainersRunning", running.into());
+        add("BackingFilesystem", found.file_system.into());
+        add("OverlayAttributes", serde_json::to_value(found.attributes)?);
     }
+    add("Driver", "overlay2".into());
+    add("CgroupVersion", cgroup_version()?.into());
+    add("CgroupDriver", "cgroupfs".into());
+    add("Rootless", (!mapping.is_root()).into());
+    add("UserMapping", mapping.to_string().into());
+    if let Mapping::Single { reason, .. } = mapping {
+        add("UserMappingReason", reason.into());
+    }
+    add("KernelVersion", kernel.release().to_string_lossy().into());
+    add("OperatingSystem", operating_system().into());
+    add("Platform", Platform::host().to_string().into());
+    add("NCPU", std::thread::available_parallelism()?.get().into());
+    add("MemTotal", rustix::system::sysinfo().totalram.into());
+    add("Name", kernel.nodename().to_string_lossy().into());
+    Ok(facts)
 }
 
 /// `2`, `1`, or `hybrid`: version 1 with an empty version 2 tree beside it.

@@ -1,11 +1,17 @@
 //! `ddock inspect`: Docker's JSON, for scripts.
 
-mod image;
+mod container_document;
+mod image_document;
 
 use crate::cli::failure::Told;
-use crate::cli::output;
-use anyhow::{Context, Result, bail};
+use crate::cli::{images, output, place};
+use crate::container;
+use crate::image::{self, Image};
+use crate::reference::ParseError;
+use crate::store::{NotFound, Store};
+use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
+use image_document::{View, describe};
 use serde_json::Value;
 use std::path::Path;
 
@@ -28,10 +34,11 @@ pub(crate) enum Kind {
 
 /// Prints what was found as one JSON array, then says what was not; a container goes before an image of the same name.
 pub(crate) fn run(arguments: &Arguments, root: &Path) -> Result<()> {
+    let store = place::existing(root)?;
     let mut found = Vec::new();
     let mut missing = Vec::new();
     for name in &arguments.names {
-        match find(root, name, arguments.kind)
+        match find(store.as_ref(), name, arguments.kind)
             .with_context(|| format!("cannot inspect `{name}`"))?
         {
             Some(object) => found.push(object),
@@ -46,8 +53,46 @@ pub(crate) fn run(arguments: &Arguments, root: &Path) -> Result<()> {
     Err(Told(1).into())
 }
 
-fn find(_root: &Path, _name: &str, _kind: Option<Kind>) -> Result<Option<Value>> {
-    bail!("inspecting is not joined to the command line")
+fn find(store: Option<&Store>, name: &str, kind: Option<Kind>) -> Result<Option<Value>> {
+    let Some(store) = store else {
+        return Ok(None);
+    };
+    if kind != Some(Kind::Image)
+        && let Some(record) = found(container::find(store, name))?
+    {
+        return Ok(Some(container_document::describe(&record)));
+    }
+    if kind != Some(Kind::Container)
+        && let Some(image) = found(image::find(store, name))?
+    {
+        return describe_image(store, &image).map(Some);
+    }
+    Ok(None)
+}
+
+/// Returns `None` for what is not there, and for what cannot be because nothing can have that name.
+fn found<T>(result: Result<T>) -> Result<Option<T>> {
+    match result {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if error.is::<NotFound>() || error.is::<ParseError>() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn describe_image(store: &Store, image: &Image) -> Result<Value> {
+    let config = image.config(store)?;
+    Ok(describe(&View {
+        id: image.id.clone(),
+        tags: image.tags(store)?,
+        repo_digests: images::references(&image.record.repo_digests),
+        created: image.record.created,
+        author: config.author,
+        platform: image.record.platform.clone(),
+        size: image.record.size,
+        config: serde_json::to_value(config.config).context("describing its config")?,
+        diff_ids: config.rootfs.diff_ids,
+        lower_directories: image.lower_directories(store)?,
+    }))
 }
 
 /// Docker's words: scripts look for them.

@@ -8,6 +8,7 @@ mod info;
 mod inspect;
 mod names;
 mod output;
+mod place;
 mod progress;
 mod pull;
 mod rmi;
@@ -15,7 +16,7 @@ mod run;
 mod unimplemented;
 mod version;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::{ArgAction, Parser, Subcommand};
 use command_line::Parsed;
 use failure::DDOCK_FAILED;
@@ -74,7 +75,7 @@ pub(crate) fn run() -> ExitCode {
         Ok(Parsed::Text(text)) => return finish(output::print(&text)),
         Err(refusal) => return failure::report(&refusal.into(), DDOCK_FAILED),
     };
-    let root = match arguments.root.map_or_else(default_root, Ok) {
+    let root = match arguments.root.map_or_else(place::default_root, Ok) {
         Ok(root) => root,
         Err(error) => return failure::report(&error, DDOCK_FAILED),
     };
@@ -99,21 +100,4 @@ fn finish(result: Result<()>) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => failure::report(&error, 1),
     }
-}
-
-/// Returns where the store is when nobody says: the system's as root, else the user's data directory
-/// (XDG Base Directory Specification: a path that is not absolute is ignored).
-fn default_root() -> Result<PathBuf> {
-    if rustix::process::geteuid().is_root() {
-        return Ok(PathBuf::from("/var/lib/ddock"));
-    }
-    let absolute = |name| {
-        env::var_os(name)
-            .map(PathBuf::from)
-            .filter(|path| path.is_absolute())
-    };
-    absolute("XDG_DATA_HOME")
-        .or_else(|| absolute("HOME").map(|home| home.join(".local/share")))
-        .map(|data| data.join("ddock"))
-        .context("no place for the store: neither --root, DDOCK_ROOT nor HOME is set")
 }

@@ -58,15 +58,6 @@ pub(crate) fn check(name: &str) -> Result<(), Refusal> {
     )))
 }
 
-/// Returns the refusal of a `name` that the container `id` has already. The text is Docker's.
-pub(crate) fn taken(name: &str, id: &str) -> Refusal {
-    Refusal::new(format!(
-        "Conflict. The container name \"/{name}\" is already in use by container \"{id}\". \
-         You have to remove (or rename) that container to be able to reuse that name."
-    ))
-    .hint(format!("remove it with `ddock rm {name}`"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -2,13 +2,13 @@
 
 use crate::cli::failure::{DDOCK_FAILED, Told};
 use crate::cli::output::{self, Stream};
+use crate::cli::place;
 use crate::cli::progress::Progress;
 use crate::platform::Platform;
-use crate::pull::{self, Event, Pulled};
+use crate::pull;
 use crate::reference::Reference;
-use crate::store::Store;
 use crate::sys::userns::Mapping;
-use crate::unpack::{self, OverlayAttributes, Owners};
+use crate::unpack::{self, Limits, OverlayAttributes, Owners};
 use anyhow::{Context, Result};
 use clap::Args;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
@@ -50,23 +50,17 @@ pub(crate) fn run(arguments: &Arguments, root: &Path) -> Result<()> {
     }
     let progress = Progress::new(stream, arguments.quiet);
     let platform = arguments.platform.as_ref();
+    let (store, mapping) = place::enter(root).with_context(context)?;
+    let unpacking = unpacking(&mapping);
+    let tell = |event| progress.event(event);
     let pulled =
-        fetch(root, &reference, platform, &|event| progress.event(event)).with_context(context)?;
+        pull::pull(&store, &reference, platform, &unpacking, &tell).with_context(context)?;
     progress.finish(&pulled)
 }
 
-/// Pulls into the store, as root of the user's own namespace if need be: there the store's files are made.
-/// Its network is the caller's all the same.
-fn fetch(
-    root: &Path,
-    reference: &Reference,
-    platform: Option<&Platform>,
-    tell: &dyn Fn(Event),
-) -> Result<Pulled> {
-    let mapping = Mapping::of_caller();
-    mapping.enter()?;
-    let store = Store::open(root, &mapping.to_string())?;
-    let unpacking = unpack::Options {
+/// Returns how layers are unpacked where IDs are mapped so.
+fn unpacking(mapping: &Mapping) -> unpack::Options {
+    unpack::Options {
         owners: if mapping.is_single() {
             Owners::Squashed
         } else {
@@ -77,9 +71,8 @@ fn fetch(
         } else {
             OverlayAttributes::User
         },
-        limits: unpack::Limits::default(),
-    };
-    pull::pull(&store, reference, platform, &unpacking, tell)
+        limits: Limits::default(),
+    }
 }
 
 /// Pulls `name` in a child process: what is to clone a container must have one thread, and a pull needs many.
@@ -105,7 +98,12 @@ pub(crate) fn in_child(
         // 128 + n is at most 192.
         Some(signal) => Err(Told(u8::try_from(128 + signal).unwrap_or(DDOCK_FAILED)).into()),
         None if status.success() => Ok(()),
-        None => Err(Told(DDOCK_FAILED).into()),
+        // A pull that was interrupted says so by its exit code.
+        None => {
+            let code = status.code().and_then(|code| u8::try_from(code).ok());
+            let interrupted = code.filter(|code| *code > 128);
+            Err(Told(interrupted.unwrap_or(DDOCK_FAILED)).into())
+        }
     }
 }
 

@@ -1,7 +1,11 @@
 //! `ddock rmi`.
 
-use crate::cli::{failure, output};
-use anyhow::{Context, Result, bail};
+use crate::cli::{failure, output, place};
+use crate::container::{self, Status};
+use crate::digest::Digest;
+use crate::image::{self, Use};
+use crate::store::Store;
+use anyhow::{Context, Result};
 use clap::Args;
 use std::path::Path;
 
@@ -17,14 +21,24 @@ pub(crate) struct Arguments {
 
 /// Removes images one after the other, saying what went.
 pub(crate) fn run(arguments: &Arguments, root: &Path) -> Result<()> {
-    failure::each(&arguments.images, |image| {
-        let lines = remove(root, image, arguments.force)
-            .with_context(|| format!("cannot remove image `{image}`"))?;
-        output::print(&lines)
+    let (store, _) = place::enter(root).context("cannot remove images")?;
+    container::sweep(&store).context("cannot remove images")?;
+    failure::each(&arguments.images, |name| {
+        let removed = image::remove(&store, name, arguments.force, &|id| uses(&store, id))
+            .with_context(|| format!("cannot remove image `{name}`"))?;
+        let lines: Vec<String> = removed.iter().map(|line| format!("{line}\n")).collect();
+        output::print(&lines.concat())
     })
 }
 
-/// Returns the lines that tell what was untagged and deleted.
-fn remove(_root: &Path, _image: &str, _force: bool) -> Result<String> {
-    bail!("removing is not joined to the command line")
+/// Returns the containers that were made from the image `id`. The store is locked, so this must not sweep it.
+fn uses(store: &Store, id: &Digest) -> Result<Vec<Use>> {
+    let containers = container::records(store)?.into_iter();
+    let made_from = containers.filter(|container| container.image == *id);
+    Ok(made_from
+        .map(|container| Use {
+            running: matches!(container.status, Status::Running { .. }),
+            container: container.id,
+        })
+        .collect())
 }

@@ -37,6 +37,16 @@ pub(crate) struct Run {
     quiet: bool,
 }
 
+impl Run {
+    /// Tells whether an image for `platform` saves a pull. With `--pull never` there is none to save,
+    /// and what is wrong with the image is said later.
+    fn takes(&self, platform: &Platform) -> bool {
+        let wanted = self.platform.as_ref();
+        self.pull == PullPolicy::Never
+            || wanted.is_none_or(|wanted| wanted.rank(platform).is_some())
+    }
+}
+
 /// `--pull`
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum PullPolicy {
@@ -56,7 +66,7 @@ pub(crate) fn run(arguments: Arguments, root: &Path) -> Result<u8> {
         let store = Store::open(root, &mapping.to_string())?;
         match image::find(&store, &run.image) {
             Err(error) if error.is::<NotFound>() => false,
-            found => found.map(|_| true)?,
+            found => run.takes(&found?.record.platform),
         }
     };
     obtain(&run, root, is_here)?;

@@ -50,15 +50,16 @@ pub(crate) fn new_id() -> String {
 impl Container {
     /// Makes a container that is to run `image`, which was found under the lock `shared`.
     ///
-    /// The name is claimed as well: `store::NameInUse` if another container has it.
+    /// The lock is given back once the container holds its image: claiming the name takes a stricter one,
+    /// and would wait for this for ever. `store::NameInUse` if another container has the name.
     pub(crate) fn create(
         store: &Store,
-        shared: &Shared,
+        shared: Shared,
         image: &Image,
         record: Record,
     ) -> Result<Self> {
         let holds = image.holds();
-        let directory = store.create_container(shared, &record.id, &holds)?;
+        let directory = store.create_container(&shared, &record.id, &holds)?;
         // Locked before it has its name, so that no sweep finds it without an owner.
         let unnamed = directory.join("alive.new");
         let alive = fs::File::create_new(&unnamed)?;
@@ -70,6 +71,7 @@ impl Container {
             record,
             _alive: Some(alive),
         };
+        drop(shared);
         if let Err(error) = container.fill() {
             // The first error is the one to tell.
             store.remove_container(&container.record.id).ok();
@@ -144,6 +146,11 @@ impl Container {
 /// Returns all containers, newest first; those that nobody looks after any more are ended or removed first.
 pub(crate) fn list(store: &Store) -> Result<Vec<Record>> {
     sweep_all(store, usize::MAX)?;
+    records(store)
+}
+
+/// Returns all containers as they were last written down, newest first; one whose monitor died still runs here.
+pub(crate) fn records(store: &Store) -> Result<Vec<Record>> {
     let mut records = Vec::new();
     for id in store.containers()? {
         records.extend(read(&store.container_directory(&id))?);

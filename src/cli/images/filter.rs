@@ -75,6 +75,10 @@ impl Filter {
             .any(|text| glob(pattern.as_bytes(), text.as_bytes()))
     }
 
+    pub(crate) fn is_on_labels(&self) -> bool {
+        matches!(self, Self::Label(..))
+    }
+
     pub(crate) fn is_on_names(&self) -> bool {
         matches!(self, Self::Reference(_))
     }

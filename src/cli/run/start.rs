@@ -24,7 +24,7 @@ pub(super) fn start(run: &Run, store: &Store, mapping: &Mapping) -> Result<u8> {
     let wish = || format!("cannot run `{}`", run.image);
     container::sweep(store).with_context(wish)?;
     let (mut container, image) = create(run, store).with_context(wish)?;
-    let job = prepare(run, store, mapping, &container, &image);
+    let job = prepare(run, store, mapping, &mut container, &image);
     let (plan, root) = match job {
         Ok(job) => job,
         Err(error) => {
@@ -48,10 +48,10 @@ pub(super) fn start(run: &Run, store: &Store, mapping: &Mapping) -> Result<u8> {
 
 /// Finds the image and makes the container under one lock, so that the image cannot go in between.
 fn create(run: &Run, store: &Store) -> Result<(Container, Image)> {
-    let shared = store.shared()?;
-    let image = image::find(store, &run.image)?;
-    check_platform(run, &image)?;
     for _ in 0..NAME_ATTEMPTS {
+        let shared = store.shared()?;
+        let image = image::find(store, &run.image)?;
+        check_platform(run, &image)?;
         let record = Record {
             id: container::new_id(),
             name: run.name.clone().map_or_else(names::random, Ok)?,
@@ -62,7 +62,7 @@ fn create(run: &Run, store: &Store) -> Result<(Container, Image)> {
             auto_remove: run.remove,
             status: Status::Created,
         };
-        match Container::create(store, &shared, &image, record) {
+        match Container::create(store, shared, &image, record) {
             Err(error) if run.name.is_none() && error.is::<NameInUse>() => {}
             created => return Ok((created?, image)),
         }
@@ -94,7 +94,7 @@ fn prepare(
     run: &Run,
     store: &Store,
     mapping: &Mapping,
-    container: &Container,
+    container: &mut Container,
     image: &Image,
 ) -> Result<(Plan, OwnedFd)> {
     let root = assemble(store, mapping, container, image)?;
@@ -110,6 +110,10 @@ fn prepare(
         output::tell(&format!("ddock: {note}\n"));
     }
     container.write_bundle(&spec::to_json(&built.spec)?, &built.files)?;
+    // Kept when the command has started.
+    let process = built.spec.process().as_ref();
+    let words = process.and_then(|process| process.args().clone());
+    container.record.command = words.unwrap_or_default();
     let mut plan = Plan::from_spec(&built.spec)?;
     if let (Some(terminal), Some(size)) = (&mut plan.process.terminal, monitor::terminal_size()) {
         *terminal = (size.ws_row, size.ws_col);

@@ -1,0 +1,94 @@
+//! A container as `docker inspect` describes it.
+
+use crate::container::{Record, Status};
+use chrono::{DateTime, SecondsFormat, Utc};
+use serde_json::{Value, json};
+
+/// When it has not happened (Go's zero time, which scripts compare with).
+const NEVER: &str = "0001-01-01T00:00:00Z";
+
+/// Returns Docker's description of a container (Engine API, `ContainerInspect`), in Docker's order.
+pub(crate) fn describe(record: &Record) -> Value {
+    json!({
+        "Id": record.id,
+        "Created": time(record.created),
+        "Path": record.command.first(),
+        "Args": record.command.get(1..).unwrap_or_default(),
+        "State": state(&record.status),
+        "Image": record.image.to_string(),
+        "Name": format!("/{}", record.name),
+        "HostConfig": {"AutoRemove": record.auto_remove},
+        "Config": {"Image": record.image_name},
+    })
+}
+
+fn state(status: &Status) -> Value {
+    let state = |word: &str, pid: u32, code: u8, killed: bool, started: &str, finished: &str| {
+        json!({
+            "Status": word,
+            "Running": word == "running",
+            "Paused": false,
+            "Restarting": false,
+            "OOMKilled": killed,
+            "Dead": false,
+            "Pid": pid,
+            "ExitCode": code,
+            "Error": "",
+            "StartedAt": started,
+            "FinishedAt": finished,
+        })
+    };
+    match status {
+        Status::Created => state("created", 0, 0, false, NEVER, NEVER),
+        Status::Running { pid, started, .. } => {
+            state("running", *pid, 0, false, &time(*started), NEVER)
+        }
+        Status::Exited {
+            code,
+            out_of_memory,
+            finished,
+        } => state("exited", 0, *code, *out_of_memory, NEVER, &time(*finished)),
+    }
+}
+
+fn time(time: DateTime<Utc>) -> String {
+    time.to_rfc3339_opts(SecondsFormat::AutoSi, true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::digest::Digest;
+
+    #[test]
+    fn the_state_is_dockers() {
+        let record = Record {
+            id: "ab".repeat(32),
+            name: "box".to_owned(),
+            image: Digest::of(b"config"),
+            image_name: "ubuntu".to_owned(),
+            command: vec!["sh".to_owned(), "-c".to_owned(), "exit 3".to_owned()],
+            created: "2026-01-01T00:00:00Z".parse().unwrap(),
+            auto_remove: false,
+            status: Status::Exited {
+                code: 3,
+                out_of_memory: false,
+                finished: "2026-01-01T00:00:01Z".parse().unwrap(),
+            },
+        };
+        let document = describe(&record);
+        let field = |pointer: &str| document.pointer(pointer).unwrap().to_string();
+        for (pointer, value) in [
+            ("/Name", "\"/box\""),
+            ("/Path", "\"sh\""),
+            ("/Args/1", "\"exit 3\""),
+            ("/State/Status", "\"exited\""),
+            ("/State/Running", "false"),
+            ("/State/ExitCode", "3"),
+            ("/State/FinishedAt", "\"2026-01-01T00:00:01Z\""),
+            ("/Config/Image", "\"ubuntu\""),
+        ] {
+            assert_eq!(field(pointer), value, "{pointer}");
+        }
+    }
+}

@@ -30,6 +30,7 @@ pub(crate) use stage::Stage;
 use anyhow::{Context, Result, ensure};
 use fs_err as fs;
 use layout::Layout;
+use objects::read_if_there;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -152,8 +153,9 @@ impl Store {
             directory.display(),
             metadata.mode() & 0o7777
         );
-        let found = fs::read_to_string(self.layout.mapping())
+        let found = read_if_there(&self.layout.mapping())?
             .with_context(|| format!("`{}` is no ddock store", directory.display()))?;
+        let found = String::from_utf8_lossy(&found);
         ensure!(
             found.trim_end() == mapping,
             "the store `{}` was made for the ID mapping `{}`, and this is `{mapping}`: use another --root",

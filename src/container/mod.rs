@@ -60,6 +60,7 @@ impl Container {
     ) -> Result<Self> {
         let holds = image.holds();
         let directory = store.create_container(&shared, &record.id, &holds)?;
+        store.touch_image(&image.id)?;
         // Locked before it has its name, so that no sweep finds it without an owner.
         let unnamed = directory.join("alive.new");
         let alive = fs::File::create_new(&unnamed)?;

@@ -4,6 +4,8 @@
 //! To the store, a record holds whatever digests occur in its text.
 
 mod containers;
+#[cfg(test)]
+mod crash;
 mod create;
 mod escape;
 mod layout;

@@ -5,7 +5,6 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, ResolveFlags};
 use rustix::io::Errno;
 use std::ffi::{CString, OsStr};
 use std::io;
-use std::mem::MaybeUninit;
 
 /// Size of the buffer for directory entries: some 1,000 names a system call.
 const ENTRIES_SIZE: usize = 32 << 10;
@@ -60,10 +59,10 @@ fn remove_contents(mut directory: OwnedFd) -> io::Result<()> {
 
 /// Removes what can be removed from `directory` at once, until it is empty or a directory in it is not; returns its name.
 fn remove_shallow(directory: &OwnedFd) -> io::Result<Option<CString>> {
-    let mut buffer = vec![MaybeUninit::uninit(); ENTRIES_SIZE];
+    let mut buffer = Vec::with_capacity(ENTRIES_SIZE);
     // Back to the start: entries behind the last directory that was not empty were read, not removed.
     rustix::fs::seek(directory, rustix::fs::SeekFrom::Start(0))?;
-    let mut entries = RawDir::new(directory, &mut buffer);
+    let mut entries = RawDir::new(directory, buffer.spare_capacity_mut());
     while let Some(entry) = entries.next() {
         let entry = entry?;
         let name = entry.file_name();

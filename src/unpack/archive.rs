@@ -5,6 +5,7 @@
 //! and another to us (CVE-2025-62518).
 
 use crate::unpack::header::{self, BLOCK_SIZE, Block, Format, Header};
+use crate::unpack::name;
 use crate::unpack::pax::{self, Extended, SparseRecords, Time};
 use crate::unpack::sparse::{self, Announced, Map};
 use anyhow::{Context, Result, bail, ensure};
@@ -175,49 +176,20 @@ impl<R: BufRead> Archive<R> {
     /// Joins the header with what came before it, and makes its body the current one.
     fn entry(&mut self, block: &Block, mut header: Header, prelude: Prelude) -> Result<Entry> {
         let extended = prelude.extended.unwrap_or_default();
-        let mut name =
-            one_of("name", prelude.name, extended.path)?.unwrap_or_else(|| take(&mut header.name));
-        let link = one_of("link name", prelude.link, extended.linkpath)?
-            .unwrap_or_else(|| take(&mut header.link));
+        let link = one_of("link name", prelude.link, extended.linkpath)?;
+        header.link = link.unwrap_or(header.link);
+        let name = one_of("name", prelude.name, extended.path)?;
+        header.name = name.unwrap_or(header.name);
         let announced = extended.sparse.announced()?;
         if announced != Announced::Nothing && !extended.sparse.name.is_empty() {
-            name.clone_from(&extended.sparse.name);
+            header.name.clone_from(&extended.sparse.name);
         }
-        let size = extended.size.unwrap_or(header.size);
-        let is_file = match header.kind {
-            // Before ustar a directory was a file whose name ends in a slash.
-            0 => !name.ends_with(b"/"),
-            b'0' | b'7' | b'S' => {
-                // Go takes it for a file, GNU tar for a directory.
-                ensure!(
-                    !name.ends_with(b"/"),
-                    "`{}` is a file with the name of a directory",
-                    name.escape_ascii()
-                );
-                true
-            }
-            _ => false,
-        };
-        let kind = if is_file {
-            let stored = u64::try_from(size).context("its size is negative")?;
-            self.start_body(stored);
-            let map = if header.kind == b'S' {
-                ensure!(
-                    header.format == Format::Gnu && announced == Announced::Nothing,
-                    "its sparse format is not known"
-                );
-                Some(self.old_sparse_map(block)?)
-            } else {
-                self.sparse_map(announced, &extended.sparse)?
-            };
-            let size = map.as_ref().map_or(stored, |map| map.size);
-            Kind::File { size, map }
-        } else {
-            ensure!(announced == Announced::Nothing, "it is sparse, and no file");
-            kind_without_body(&header, link)?
-        };
+        header.size = extended.size.unwrap_or(header.size);
+        let kind = self
+            .kind(block, &mut header, announced, &extended.sparse)
+            .with_context(|| format!("entry `{}`", name::shown(&header.name)))?;
         Ok(Entry {
-            name,
+            name: header.name,
             kind,
             mode: u32::try_from(header.mode & 0o7777).expect("12 bits"),
             uid: extended.uid.unwrap_or(header.uid),
@@ -228,6 +200,46 @@ impl<R: BufRead> Archive<R> {
             }),
             attributes: extended.attributes,
         })
+    }
+
+    fn kind(
+        &mut self,
+        block: &Block,
+        header: &mut Header,
+        announced: Announced,
+        records: &SparseRecords,
+    ) -> Result<Kind> {
+        let is_named_as_directory = header.name.ends_with(b"/");
+        let is_file = match header.kind {
+            // Before ustar a directory was a file whose name ends in a slash.
+            0 => !is_named_as_directory,
+            b'0' | b'7' | b'S' => {
+                // Go takes it for a file, GNU tar for a directory.
+                ensure!(
+                    !is_named_as_directory,
+                    "it is a file with the name of a directory"
+                );
+                true
+            }
+            _ => false,
+        };
+        if !is_file {
+            ensure!(announced == Announced::Nothing, "it is sparse, and no file");
+            return kind_without_body(header);
+        }
+        let stored = u64::try_from(header.size).context("its size is negative")?;
+        self.start_body(stored);
+        let map = if header.kind == b'S' {
+            ensure!(
+                header.format == Format::Gnu && announced == Announced::Nothing,
+                "its sparse format is not known"
+            );
+            Some(self.old_sparse_map(block)?)
+        } else {
+            self.sparse_map(announced, records)?
+        };
+        let size = map.as_ref().map_or(stored, |map| map.size);
+        Ok(Kind::File { size, map })
     }
 
     /// Reads the map that continues a header of type `S` in blocks of its own, before the body.
@@ -344,11 +356,12 @@ impl<R: BufRead> Archive<R> {
 }
 
 /// These have no body, whatever their size says (Go, `isHeaderOnlyType`).
-fn kind_without_body(header: &Header, link: Vec<u8>) -> Result<Kind> {
+fn kind_without_body(header: &mut Header) -> Result<Kind> {
+    let target = take(&mut header.link);
     let (major, minor) = (header.major, header.minor);
     Ok(match header.kind {
-        b'1' => Kind::HardLink { target: link },
-        b'2' => Kind::Symlink { target: link },
+        b'1' => Kind::HardLink { target },
+        b'2' => Kind::Symlink { target },
         b'3' => Kind::CharacterDevice { major, minor },
         b'4' => Kind::BlockDevice { major, minor },
         0 | b'5' => Kind::Directory,

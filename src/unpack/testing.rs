@@ -247,3 +247,24 @@ fn attributes(path: &Path) -> Vec<(Vec<u8>, Vec<u8>)> {
     found.sort();
     found
 }
+
+/// What it is, the rule that refuses it or nothing if it is harmless, and its tar, made for the canary's absolute path.
+pub(crate) type Case<'a> = (&'a str, &'a str, &'a dyn Fn(&str) -> Tar);
+
+/// Unpacks each case; nothing but its root may change.
+pub(crate) fn check(cases: &[Case<'_>]) {
+    for (case, refusal, tar) in cases {
+        let scene = Scene::new();
+        let result = scene.unpack(&tar(&scene.canary()).finish());
+        scene.assert_nothing_leaked(case);
+        match result {
+            Ok(_) => assert!(refusal.is_empty(), "{case}: was not refused"),
+            Err(error) => {
+                let text = format!("{error:#}");
+                assert!(!refusal.is_empty(), "{case}: {text}");
+                assert!(text.contains(refusal), "{case}: {text}");
+                assert!(!text.contains('\n'), "{case}: {text}");
+            }
+        }
+    }
+}

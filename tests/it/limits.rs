@@ -58,7 +58,7 @@ fn a_command_that_takes_too_much_memory_is_killed() {
 #[test]
 fn a_fork_bomb_stays_in_its_box() {
     let (ddock, image) = Ddock::with_busybox();
-    let script = "i=0; while [ $i -lt 40 ]; do sleep 77006 & i=$((i+1)); done; echo all";
+    let script = "i=0; while [ $i -lt 40 ]; do sleep 60 & i=$((i+1)); done; echo all";
     let output = ddock.run(&[
         "run",
         "--rm",
@@ -76,23 +76,19 @@ fn a_fork_bomb_stays_in_its_box() {
 #[test]
 fn half_a_cpu_is_half_a_cpu() {
     let (ddock, image) = Ddock::with_busybox();
-    let script = "timeout 2 sh -c 'while :; do :; done'; grep -h '^usage_usec' /sys/fs/cgroup/cpu.stat 2>/dev/null || \
-        cat /sys/fs/cgroup/cpuacct/cpuacct.usage /sys/fs/cgroup/cpu,cpuacct/cpuacct.usage 2>/dev/null | head -n 1";
-    let stdout = ddock.sh(&["--cpus", "0.5"], &image, script);
-    let used: f64 = stdout
-        .split_whitespace()
-        .last()
-        .expect("a number")
-        .parse()
-        .unwrap();
-    // Microseconds on v2, nanoseconds on v1.
-    let seconds = used
-        / if stdout.contains("usage_usec") {
-            1e6
-        } else {
-            1e9
-        };
-    assert!((0.5..1.2).contains(&seconds), "{seconds} s of CPU in 2 s");
+    let script = "time -p timeout 2 sh -c 'while :; do :; done'";
+    let output = ddock.run(&["run", "--rm", "--cpus", "0.5", &image, "sh", "-c", script]);
+    let seconds = |name: &str| -> f64 {
+        let line = output.stderr.lines().find(|line| line.starts_with(name));
+        let (_, value) = line.unwrap().split_once(' ').unwrap();
+        value.parse().unwrap()
+    };
+    let (used, passed) = (seconds("user") + seconds("sys"), seconds("real"));
+    // The floor is low: on a busy machine it may not even have got its half.
+    assert!(
+        used < passed * 0.6 && used > 0.1,
+        "{used} s of CPU in {passed} s"
+    );
 }
 
 #[test]

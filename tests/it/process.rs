@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::harness::ddock::Ddock;
-use crate::harness::host::{assert_nothing_left, processes_with, wait_for_process};
+use crate::harness::host::{assert_nothing_left, processes_with, unique_seconds, wait_for_process};
 use crate::harness::image::{ImageBuilder, busybox_tree};
 use crate::harness::wait_for;
 
@@ -54,12 +54,13 @@ fn a_command_that_cannot_start_gives_126_or_127_and_the_reason() {
 
 #[test]
 fn death_by_a_signal_is_128_plus_its_number() {
+    let seconds = unique_seconds();
     let (ddock, image) = Ddock::with_busybox();
     let mut client = ddock
-        .command(&["run", "--rm", &image, "sleep", "77002"])
+        .command(&["run", "--rm", &image, "sleep", &seconds])
         .spawn()
         .unwrap();
-    signal(wait_for_process("sleep", "77002"), Signal::KILL);
+    signal(wait_for_process("sleep", &seconds), Signal::KILL);
     assert_eq!(client.wait().unwrap().code(), Some(137));
 }
 
@@ -108,14 +109,16 @@ fn nothing_is_left_after_a_start_that_failed() {
 
 #[test]
 fn children_die_with_pid_1() {
+    let seconds = unique_seconds();
     let (ddock, image) = Ddock::with_busybox();
-    let script = "sleep 77003 & (setsid sleep 77003 &); exit 0";
+    let script = &format!("sleep {seconds} & (setsid sleep {seconds} &); exit 0");
     ddock.sh(&[], &image, script);
-    assert_eq!(processes_with("77003"), [0; 0]);
+    assert_eq!(processes_with(&seconds), [0; 0]);
 }
 
 #[test]
 fn a_killed_client_takes_its_container_along() {
+    let seconds = unique_seconds();
     let (ddock, image) = Ddock::with_busybox();
     let mut client = ddock.command(&[
         "run",
@@ -125,7 +128,7 @@ fn a_killed_client_takes_its_container_along() {
         &image,
         "sh",
         "-c",
-        "hostname; sleep 77004; true",
+        &format!("hostname; sleep {seconds}; true"),
     ]);
     let mut client = client
         .stdin(Stdio::null())
@@ -135,11 +138,11 @@ fn a_killed_client_takes_its_container_along() {
     let mut id = String::new();
     let mut stdout = std::io::BufReader::new(client.stdout.take().unwrap());
     std::io::BufRead::read_line(&mut stdout, &mut id).unwrap();
-    wait_for_process("sleep", "77004");
+    wait_for_process("sleep", &seconds);
     signal(client.id(), Signal::KILL);
     client.wait().unwrap();
     wait_for("the container to be killed", || {
-        processes_with("77004").is_empty().then_some(())
+        processes_with(&seconds).is_empty().then_some(())
     });
     // Any next command sweeps what a killed client could not.
     assert_eq!(ddock.containers(), [""; 0]);
@@ -148,17 +151,18 @@ fn a_killed_client_takes_its_container_along() {
 
 #[test]
 fn a_client_killed_at_any_point_leaves_nothing() {
+    let seconds = unique_seconds();
     let (ddock, image) = Ddock::with_busybox();
     // Spread over the few milliseconds that a start takes, and beyond.
     for delay in (0..20).map(|step| step * 700) {
-        let mut client = ddock.command(&["run", "--rm", &image, "sleep", "77005"]);
+        let mut client = ddock.command(&["run", "--rm", &image, "sleep", &seconds]);
         let mut client = client.stdin(Stdio::null()).spawn().unwrap();
         std::thread::sleep(std::time::Duration::from_micros(delay));
         signal(client.id(), Signal::KILL);
         client.wait().unwrap();
     }
     wait_for("the containers to be killed", || {
-        processes_with("77005").is_empty().then_some(())
+        processes_with(&seconds).is_empty().then_some(())
     });
     wait_for("the containers to be swept", || {
         ddock.containers().is_empty().then_some(())
@@ -188,7 +192,7 @@ fn inherited_descriptors_do_not_reach_the_command() {
 fn signal_dispositions_mask_and_umask_are_fresh() {
     let (ddock, image) = Ddock::with_busybox();
     let script = format!(
-        "trap '' INT PIPE HUP; umask 077; exec {} run --rm {image} sh -c 'umask; grep -E \"Sig(Blk|Ign)\" /proc/1/status'",
+        "trap '' INT PIPE HUP; umask 077; exec {} run --rm {image} sh -c 'umask; exec grep -E \"Sig(Blk|Ign)\" /proc/self/status'",
         env!("CARGO_BIN_EXE_ddock")
     );
     let mut shell = Command::new("bash");

@@ -116,7 +116,7 @@ fn a_shell_has_a_terminal() {
         let mut terminal = Terminal::start(&command, 24, 80);
         terminal.expect("# ");
         terminal.send("stty size; tty\r");
-        terminal.expect("24 80\r\n/dev/pts/0\r\n");
+        terminal.expect("24 80\n/dev/pts/0\n");
         terminal.send("exit 3\r");
         assert_eq!(terminal.wait(), 3);
     });

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::harness::ddock::Ddock;
-use crate::harness::host::assert_nothing_left;
+use crate::harness::host::{assert_nothing_left, unique_seconds};
 use crate::harness::image::{ImageBuilder, busybox, busybox_tree};
 use crate::harness::registry::Registry;
 
@@ -333,7 +333,9 @@ fn a_reader_that_leaves_early_is_no_failure_of_ours() {
     let mut shell = std::process::Command::new("bash");
     shell.args(["-c", &script]).env("DDOCK_ROOT", ddock.root());
     let output = crate::harness::ddock::output(&mut shell);
-    assert_eq!(output.text(), "exit code 0\n--- stdout\ny\n--- stderr\n");
+    // `yes` itself may complain: PID 1 does not die of SIGPIPE.
+    assert_eq!(output.stdout, "y\n");
+    assert!(!output.stderr.contains("ddock"), "{}", output.text());
 }
 
 #[test]
@@ -379,14 +381,15 @@ fn a_container_stays_until_it_is_removed() {
 
 #[test]
 fn rm_removes_all_and_a_running_one_only_by_force() {
+    let seconds = unique_seconds();
     let (ddock, image) = Ddock::with_busybox();
     ddock.ok(&["run", &image, "true"]);
     ddock.ok(&["run", &image, "true"]);
     let mut running = ddock
-        .command(&["run", "--name", "running", &image, "sleep", "77001"])
+        .command(&["run", "--name", "running", &image, "sleep", &seconds])
         .spawn()
         .unwrap();
-    crate::harness::host::wait_for_process("sleep", "77001");
+    crate::harness::host::wait_for_process("sleep", &seconds);
     let refused = ddock.run(&["rm", "running"]);
     refused.exits(1).says("container is running");
     ddock.run(&["rm", "-f", "running"]).exits(0);

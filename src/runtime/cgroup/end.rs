@@ -54,10 +54,8 @@ fn write_if_there(path: &Path, value: &str) -> io::Result<bool> {
 /// Adds the processes in `directory` and below to `pids`. None are in a directory that is gone.
 fn processes(directory: &Path, pids: &mut Vec<i32>) -> Result<()> {
     let text = match fs_err::read_to_string(directory.join("cgroup.procs")) {
-        // ENODEV: removed between open and read.
-        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENODEV)) => {
-            return Ok(());
-        }
+        // ENOENT, or ENODEV if it went between open and read.
+        Err(_) if !directory.exists() => return Ok(()),
         text => text?,
     };
     for line in text.lines() {

@@ -1,6 +1,7 @@
 //! Limits: what is asked for, and one limit written to its file and read back.
 
 use super::devices::DeviceRule;
+use anyhow::{Context as _, Result, ensure};
 use std::io::{self, Write as _};
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
@@ -9,7 +10,7 @@ use thiserror::Error;
 /// What a container may use, as the OCI spec says it.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Limits {
-    /// Bytes.
+    /// Bytes; not 0, for which there is `None`.
     pub(crate) memory: Option<u64>,
     /// Bytes of memory and swap together; -1 is no limit. Needs `memory`.
     pub(crate) swap: Option<i64>,
@@ -17,6 +18,23 @@ pub(crate) struct Limits {
     pub(crate) pids: Pids,
     /// In order; a list that denies nothing, such as an empty one, leaves every device open.
     pub(crate) devices: Vec<DeviceRule>,
+}
+
+impl Limits {
+    /// Returns an error if swap is limited in a way that no kernel understands.
+    pub(super) fn check(&self) -> Result<()> {
+        let Some(swap) = self.swap.and_then(|swap| u64::try_from(swap).ok()) else {
+            return Ok(());
+        };
+        let memory = self
+            .memory
+            .context("a limit on memory and swap together needs one on memory")?;
+        ensure!(
+            swap >= memory,
+            "the limit on memory and swap together is less than that on memory"
+        );
+        Ok(())
+    }
 }
 
 /// Time on processors: `quota` of every `period`, both in microseconds.

@@ -70,7 +70,8 @@ pub(crate) enum Entrance {
 }
 
 /// What to mount below `/sys/fs/cgroup` in the container, once it is in its cgroup namespace.
-/// Everything is `ro,nosuid,nodev,noexec`; a tmpfs becomes so when all is in it.
+/// Everything is `ro,nosuid,nodev,noexec`; a tmpfs becomes so when all is in it. These are attributes of the
+/// mount (`fsmount`, `mount_setattr`), never options of the file system, which is shared with the host.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct View {
     /// The first is `/sys/fs/cgroup` itself. Empty if there is no cgroup.
@@ -95,6 +96,7 @@ impl Cgroup {
     /// A limit that was asked for and cannot be enforced is an [`Unenforceable`]. Where this process may
     /// not make a cgroup at all and no limit was asked for, the result is empty: entering it does nothing.
     pub(crate) fn create(id: &str, limits: &Limits) -> Result<Self> {
+        limits.check()?;
         let mut cgroup = Self::empty(id)?;
         let filled = match cgroup.version {
             Version::V1 => v1::fill(&mut cgroup, limits),
@@ -309,17 +311,28 @@ fn bases(version: Version) -> io::Result<Vec<(String, PathBuf)>> {
 fn make(base: &Path, id: &str) -> io::Result<PathBuf> {
     let parent = base.join(PARENT);
     let directory = parent.join(id);
-    match fs_err::create_dir(&directory) {
+    match make_directory(&directory) {
         // The first container since the machine was started.
         Err(error) if error.kind() == ErrorKind::NotFound => {}
         made => return made.map(|()| directory),
     }
-    match fs_err::create_dir(&parent) {
+    match make_directory(&parent) {
         Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
         Ok(()) | Err(_) => {}
     }
-    fs_err::create_dir(&directory)?;
+    make_directory(&directory)?;
     Ok(directory)
+}
+
+/// Makes one directory in which only its owner may make others, also under the umask 0 of a daemon.
+fn make_directory(path: &Path) -> io::Result<()> {
+    rustix::fs::mkdir(path, Mode::from_raw_mode(0o755)).map_err(|error| {
+        let error = io::Error::from(error);
+        io::Error::new(
+            error.kind(),
+            format!("making `{}`: {error}", path.display()),
+        )
+    })
 }
 
 /// Passes over an error that says that there is no such hierarchy, or that we may not use it.
@@ -489,10 +502,20 @@ mod tests {
             v2
         };
         assert_eq!(file(&cgroup.0, "cpu.cfs_quota_us", "cpu.max"), expected);
-        // 50 ms of work at 40 % is throttled at least once.
-        run(&cgroup, "i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done");
-        let stat = file(&cgroup.0, "cpu.stat", "cpu.stat");
-        assert!(!stat.contains("nr_throttled 0\n"), "{stat}");
+        // Looking is the work that is throttled.
+        let at = cgroup
+            .0
+            .hierarchies
+            .iter()
+            .map(|joined| joined.directory.join("cpu.stat"));
+        let stat = at.filter(|stat| stat.exists()).last().unwrap();
+        run(
+            &cgroup,
+            &format!(
+                "while grep -q 'nr_throttled 0' {}; do :; done",
+                stat.display()
+            ),
+        );
     }
 
     #[test]
@@ -729,6 +752,77 @@ mod tests {
                     .cure
                     .is_some()
             );
+        }
+    }
+
+    #[test]
+    #[ignore = "needs cgroup v2: scripts/test-vm runs it"]
+    fn an_ordinary_user_limits_below_a_delegated_cgroup() {
+        const NOBODY: u32 = 65534;
+        let write = |path: &Path, value: &str| limit::overwrite(path, value).unwrap();
+        let (root, outer) = (Path::new(ROOT), Path::new(ROOT).join("outer"));
+        let (delegated, own) = (outer.join("delegated"), outer.join("delegated/own"));
+        fs_err::create_dir_all(&own).unwrap();
+        write(&root.join("cgroup.subtree_control"), "+memory +pids");
+        write(&outer.join("cgroup.subtree_control"), "+memory +pids");
+        for file in ["", "cgroup.procs", "cgroup.subtree_control"] {
+            fs_err::os::unix::fs::chown(delegated.join(file), Some(NOBODY), None).unwrap();
+        }
+        write(&own.join("cgroup.procs"), "0");
+        let as_nobody = || {
+            rustix::thread::set_thread_uid(rustix::process::Uid::from_raw(NOBODY)).unwrap();
+            let limits = Limits {
+                memory: Some(1 << 24),
+                pids: Pids::AtMost(1),
+                ..Limits::default()
+            };
+            let cgroup = Cgroup::create(&new_id(), &limits)?;
+            let directory = cgroup.hierarchies[0].directory.clone();
+            let script = format!(
+                "echo 0 > {}/cgroup.procs && (exit 0); exit 0",
+                directory.display()
+            );
+            let forked = Command::new("sh").args(["-c", &script]).output()?;
+            let found = ids()?.contains(&cgroup.id);
+            let cpu = Some(Cpu {
+                quota: 5000,
+                period: 10000,
+            });
+            let refused = Cgroup::create(
+                &new_id(),
+                &Limits {
+                    cpu,
+                    ..Limits::default()
+                },
+            )
+            .unwrap_err();
+            cgroup.remove()?;
+            anyhow::Ok((directory, forked, found, refused))
+        };
+        let outcome = std::thread::scope(|scope| scope.spawn(as_nobody).join());
+        write(&root.join("cgroup.procs"), "0");
+        end::remove(&outer).unwrap();
+        let (directory, forked, found, refused) = outcome.unwrap().unwrap();
+        assert!(directory.starts_with(delegated.join(PARENT)) && found);
+        assert!(
+            !forked.status.success() && !forked.stderr.is_empty(),
+            "{forked:?}"
+        );
+        let refused = refused.downcast::<Unenforceable>().unwrap();
+        assert_eq!(refused.what, "cpu");
+        assert!(refused.cure.unwrap().contains("cgroup.controllers"));
+    }
+
+    #[test]
+    fn swap_without_memory_or_below_it_is_refused() {
+        for (memory, swap) in [(None, 1 << 24), (Some(1 << 25), 1 << 24)] {
+            let limits = Limits {
+                memory,
+                swap: Some(swap),
+                ..Limits::default()
+            };
+            let error = Cgroup::create(&new_id(), &limits).unwrap_err().to_string();
+            assert!(error.contains("memory"), "{error}");
         }
     }
 

@@ -70,10 +70,13 @@ fn is_missing(written: &io::Result<String>) -> bool {
 
 /// Returns the container's directory in the hierarchy of `controller`, which is made if this is its first use.
 fn join(cgroup: &mut Cgroup, controller: &'static str) -> io::Result<PathBuf> {
-    let name = hierarchy(controller)?;
-    if let Some(joined) = cgroup.hierarchies.iter().find(|joined| joined.name == name) {
+    let mut joined = cgroup.hierarchies.iter();
+    if let Some(joined) =
+        joined.find(|joined| joined.name.split(',').any(|name| name == controller))
+    {
         return Ok(joined.directory.clone());
     }
+    let name = hierarchy(controller)?;
     let directory = make(&Path::new(ROOT).join(&name), &cgroup.id)?;
     cgroup.hierarchies.push(Hierarchy {
         name,
@@ -115,8 +118,8 @@ fn guard_devices(directory: &Path, rules: &[DeviceRule]) -> Result<bool> {
             match file.write_all(line.as_bytes()) {
                 Ok(()) => {}
                 // The cgroup above has no such device to give, and an allowance is no limit. As on v2, every level must allow.
-                Err(error) if error.raw_os_error() == Some(libc::EPERM) && rule.allow => {}
-                Err(error) if error.raw_os_error() == Some(libc::EPERM) => return Ok(false),
+                Err(error) if error.kind() == ErrorKind::PermissionDenied && rule.allow => {}
+                Err(error) if error.kind() == ErrorKind::PermissionDenied => return Ok(false),
                 Err(error) => {
                     return Err(error).with_context(|| format!("writing the device rule `{line}`"));
                 }

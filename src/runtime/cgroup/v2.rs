@@ -127,11 +127,11 @@ fn enable(directory: &Path, setting: &Setting) -> Result<(), Unenforceable> {
             .expect("it is BASE/ddock/ID");
         let path = above.join("cgroup.subtree_control");
         limit::overwrite(&path, &format!("+{}", setting.controller)).map_err(|error| {
-            let cure = match error.raw_os_error() {
-                Some(libc::EBUSY) => {
+            let cure = match error.kind() {
+                ErrorKind::ResourceBusy => {
                     Some("move the processes of that cgroup into a child of it first")
                 }
-                Some(libc::ENOENT) => Some(
+                ErrorKind::NotFound => Some(
                     "the controller must be in `cgroup.controllers` there: see `man 7 cgroups`",
                 ),
                 _ => None,
@@ -148,6 +148,7 @@ fn guard_devices(directory: &Path, rules: &[DeviceRule]) -> Result<bool> {
     let attached = bpf::load_device_program(&devices::program(rules))
         .and_then(|program| bpf::attach_device_program(cgroup.as_fd(), program.as_fd()));
     match attached {
+        // Not EACCES, which is the verifier's word.
         Err(error) if error.raw_os_error() == Some(libc::EPERM) => Ok(false),
         attached => attached
             .map(|()| true)

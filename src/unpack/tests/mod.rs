@@ -1,6 +1,8 @@
 //! Layers unpacked for real: hostile ones, exact ones, and what they say to the layers below.
 
+mod crooked;
 mod exact;
 mod hostile;
 mod merge;
+mod random;
 mod stream;

@@ -146,15 +146,22 @@ fn ranged(request: &Request, mut reply: Reply) -> Reply {
     )
 }
 
-/// Answers one request and closes; what is not HTTP (a TLS hello) is closed at once.
+/// Answers one request and closes.
 fn converse(
     stream: TcpStream,
     log: &Mutex<Vec<Request>>,
     answer: &dyn Fn(&Request) -> Reply,
 ) -> std::io::Result<()> {
-    let mut first = [0];
-    if stream.peek(&mut first)? == 0 || !first[0].is_ascii_alphabetic() {
+    let mut stream = stream;
+    let mut first = [0; 1024];
+    if stream.peek(&mut first)? == 0 {
         return Ok(());
+    }
+    if !first[0].is_ascii_alphabetic() {
+        // A TLS hello: answered as Go's servers do, docker-registry among them.
+        let _length = stream.read(&mut first)?;
+        return stream
+            .write_all(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n400 Bad Request");
     }
     let mut reader = BufReader::new(stream.try_clone()?);
     let mut line = String::new();
@@ -171,7 +178,6 @@ fn converse(
     log.lock().unwrap().push(request.clone());
 
     let reply = answer(&request);
-    let mut stream = stream;
     write!(stream, "HTTP/1.1 {} Canned\r\n", reply.status)?;
     for (name, value) in &reply.headers {
         write!(stream, "{name}: {value}\r\n")?;

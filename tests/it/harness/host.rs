@@ -82,6 +82,11 @@ pub(crate) fn limit(id: &str, names: &[&str]) -> Option<String> {
     None
 }
 
+/// Returns a number of seconds to sleep that no other test sleeps: it tells a container's processes on the host.
+pub(crate) fn unique_seconds() -> String {
+    (10_000_000 + std::process::id()).to_string()
+}
+
 /// Returns the PIDs on the host whose command line has this text as an argument.
 pub(crate) fn processes_with(argument: &str) -> Vec<u32> {
     let has = |pid: &u32| {

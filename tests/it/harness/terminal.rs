@@ -74,6 +74,8 @@ impl Terminal {
     }
 
     /// Reads until `text` appears after what was expected before; returns all up to its end.
+    ///
+    /// Carriage returns are left out: how many there are depends on which of two terminals is raw.
     #[track_caller]
     pub(crate) fn expect(&mut self, text: &str) -> String {
         let end = Instant::now() + DEADLINE;
@@ -104,7 +106,8 @@ impl Terminal {
         let mut buffer = [0; 4096];
         match rustix::io::read(&self.screen, &mut buffer) {
             Ok(length) => {
-                self.seen += &String::from_utf8_lossy(&buffer[..length]);
+                let text = String::from_utf8_lossy(&buffer[..length]);
+                self.seen.extend(text.chars().filter(|c| *c != '\r'));
                 length > 0
             }
             Err(_) => false, // EIO: the last process closed the terminal

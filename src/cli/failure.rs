@@ -3,6 +3,7 @@
 use crate::cli::output;
 use crate::human;
 use crate::pull::Stopped;
+use crate::registry::RegistryError;
 use crate::runtime::StartError;
 use crate::store::{Damaged, NotFound};
 use anyhow::Error;
@@ -131,6 +132,9 @@ fn hint(error: &Error) -> Option<String> {
     if let Some(refusal) = find::<Refusal>(error) {
         return refusal.hint.clone();
     }
+    if let Some(error) = find::<RegistryError>(error) {
+        return registry_hint(error).map(str::to_owned);
+    }
     let hint = if find::<Damaged>(error).is_some() {
         "`ddock pull` it again to repair it"
     } else if find::<NotFound>(error).is_some() {
@@ -144,6 +148,27 @@ fn hint(error: &Error) -> Option<String> {
         }
     };
     Some(hint.to_owned())
+}
+
+fn registry_hint(error: &RegistryError) -> Option<&'static str> {
+    match error {
+        RegistryError::Denied { .. } => {
+            Some("check the name; for a private repository, `docker login` or `podman login` first")
+        }
+        RegistryError::WrongCredentials { .. } => {
+            Some("log in again with `docker login` or `podman login`")
+        }
+        RegistryError::RateLimited { .. } => {
+            Some("wait and pull again, or log in: registries give known users more")
+        }
+        RegistryError::Untrusted { .. } => {
+            Some("if its authority is your own, name its PEM file in SSL_CERT_FILE")
+        }
+        RegistryError::Unreachable { .. } => {
+            Some("check the registry's name and the network; a proxy is taken from HTTPS_PROXY")
+        }
+        _ => None,
+    }
 }
 
 /// Returns the first error of type `T` in the chain, whether it was the cause or added as context.

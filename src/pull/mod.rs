@@ -26,6 +26,13 @@ pub(crate) struct Stopped {
     pub(crate) signal: i32,
 }
 
+impl Stopped {
+    /// Returns the exit code of a process that this signal ends, as shells have it.
+    pub(crate) fn exit_code(&self) -> u8 {
+        u8::try_from(128 + self.signal).expect("signals are below 128")
+    }
+}
+
 /// Pulls the image that `reference` names for `platform`, or for this machine, and tells `events` how it goes.
 ///
 /// What was here already is not fetched again, and what arrives becomes visible all at once, verified.

@@ -160,5 +160,9 @@ fn a_store_of_another_mapping_is_refused() {
     root.args(["images"]).env("DDOCK_ROOT", ddock.root());
     let output = crate::harness::ddock::output(&mut root);
     assert_ne!(output.code, 0, "{}", output.text());
-    assert!(output.stderr.contains("mapping"), "{}", output.text());
+    assert!(
+        output.stderr.contains("belongs to another user"),
+        "{}",
+        output.text()
+    );
 }

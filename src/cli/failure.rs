@@ -69,15 +69,16 @@ pub(crate) fn report(error: &Error, otherwise: u8) -> ExitCode {
     if let Some(Told(code)) = find(error) {
         return ExitCode::from(*code);
     }
+    if let Some(stopped) = find::<Stopped>(error) {
+        // Who sent the signal knows: there is nothing to tell.
+        return ExitCode::from(stopped.exit_code());
+    }
     tell(error);
     ExitCode::from(code(error).unwrap_or(otherwise))
 }
 
 /// Returns the exit code that `error` asks for, if it does.
 fn code(error: &Error) -> Option<u8> {
-    if let Some(Stopped { signal }) = find(error) {
-        return u8::try_from(128 + signal).ok();
-    }
     match find(error) {
         Some(StartError::CommandNotFound(_)) => return Some(127),
         Some(StartError::CommandNotExecutable(_)) => return Some(126),

@@ -82,7 +82,7 @@ fn code(error: &Error) -> Option<u8> {
     match find(error) {
         Some(StartError::CommandNotFound(_)) => return Some(127),
         Some(StartError::CommandNotExecutable(_)) => return Some(126),
-        Some(StartError::Setup(_)) | None => {}
+        Some(StartError::Unenforceable { .. } | StartError::Setup(_)) | None => {}
     }
     find::<Refusal>(error).map(|refusal| refusal.code)
 }
@@ -132,6 +132,9 @@ pub(crate) fn render(error: &Error) -> String {
 fn hint(error: &Error) -> Option<String> {
     if let Some(refusal) = find::<Refusal>(error) {
         return refusal.hint.clone();
+    }
+    if let Some(StartError::Unenforceable { cure, .. }) = find(error) {
+        return cure.clone();
     }
     if let Some(error) = find::<RegistryError>(error) {
         return registry_hint(error).map(str::to_owned);

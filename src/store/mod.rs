@@ -92,7 +92,7 @@ pub(crate) struct Store {
 impl Store {
     /// Opens the store at `root`, and creates it at first use.
     ///
-    /// `mapping` says who owns the files of containers here: `root`, `single:1000` or `ranges:…`. A store
+    /// `mapping` says who owns the files of containers here (`sys::userns::Mapping`). A store
     /// made under another one is refused. Creating probes the file system and needs the rights that
     /// running has: an ordinary user does it inside their user namespace (see [`Store::exists`]).
     pub(crate) fn open(root: &Path, mapping: &str) -> Result<Self> {

@@ -502,12 +502,12 @@ mod tests {
         };
         assert_eq!(file(&cgroup.0, "cpu.cfs_quota_us", "cpu.max"), expected);
         // Looking is the work that is throttled.
-        let at = cgroup
+        let mut at = cgroup
             .0
             .hierarchies
             .iter()
             .map(|joined| joined.directory.join("cpu.stat"));
-        let stat = at.filter(|stat| stat.exists()).next_back().unwrap();
+        let stat = at.rfind(|stat| stat.exists()).unwrap();
         run(
             &cgroup,
             &format!(

@@ -16,12 +16,16 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Exit code of a container whose monitor died, and which the kernel killed for that.
 const KILLED: u8 = 137;
 
 /// How many containers a command looks at for ones that nobody looks after any more.
 const SWEEP: usize = 64;
+
+/// How often a container that is being killed is looked at.
+const POLL: Duration = Duration::from_millis(2);
 
 /// A container in the store.
 pub(crate) struct Container {
@@ -140,13 +144,14 @@ impl Container {
             finished: Utc::now(),
         };
         self.save()?;
-        Ok(fs::remove_file(alive_file(&self.directory))?)
+        disown(&self.directory)
     }
 }
 
 /// Returns all containers, newest first; those that nobody looks after any more are ended or removed first.
 pub(crate) fn list(store: &Store) -> Result<Vec<Record>> {
     sweep_all(store, usize::MAX)?;
+    store.sweep_temporaries()?;
     records(store)
 }
 
@@ -184,24 +189,29 @@ pub(crate) fn remove(store: &Store, record: &Record, force: bool) -> Result<()> 
     remove_all(store, record)
 }
 
-/// Kills a container's first process, and waits until its monitor has recorded that.
+/// Kills a container's first process, and waits until its monitor has cleaned up.
 fn kill(store: &Store, record: &Record) -> Result<()> {
-    if let Status::Running {
-        pid, start_time, ..
-    } = record.status
-    {
-        runtime::kill(pid, start_time)
-            .with_context(|| format!("killing container `{}`", record.name))?;
-    }
     let directory = store.container_directory(&record.id);
-    match fs::File::open(alive_file(&directory)) {
-        // Its monitor gives the lock up when it has cleaned up.
-        Ok(alive) => Ok(rustix::io::retry_on_intr(|| {
-            flock(&alive, FlockOperation::LockExclusive)
-        })?),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error.into()),
+    let alive = match fs::File::open(alive_file(&directory)) {
+        Ok(alive) => alive,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
+    // Its monitor gives the lock up at the very end. Until then it may be starting, with nothing to kill yet.
+    while flock(&alive, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK) {
+        if let Some(Record {
+            status: Status::Running {
+                pid, start_time, ..
+            },
+            ..
+        }) = read(&directory)?
+        {
+            runtime::kill(pid, start_time)
+                .with_context(|| format!("killing container `{}`", record.name))?;
+        }
+        std::thread::sleep(POLL);
     }
+    Ok(())
 }
 
 /// Ends or removes containers whose monitor died, looking at a bounded number of them.
@@ -214,8 +224,12 @@ fn sweep_all(store: &Store, at_most: usize) -> Result<()> {
         let directory = store.container_directory(&id);
         let alive = match fs::File::open(alive_file(&directory)) {
             Ok(alive) => alive,
-            // It has ended, or is being made just now.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                if !state_file(&directory).exists() {
+                    bury_unborn(store, &id, &directory)?;
+                }
+                continue;
+            }
             Err(error) => return Err(error.into()),
         };
         if flock(&alive, FlockOperation::NonBlockingLockExclusive).is_ok() {
@@ -226,6 +240,17 @@ fn sweep_all(store: &Store, at_most: usize) -> Result<()> {
     Ok(())
 }
 
+/// Removes a directory that has neither an owner nor a record, unless it is being made just now.
+///
+/// That is done under the store's lock: who holds it alone sees only what was left when its maker died.
+fn bury_unborn(store: &Store, id: &str, directory: &Path) -> Result<()> {
+    let _exclusive = store.exclusive()?;
+    if alive_file(directory).exists() || state_file(directory).exists() {
+        return Ok(());
+    }
+    forget(store.remove_container(id))
+}
+
 /// Cleans up after a container whose monitor died. Whoever does so holds the container's lock.
 fn bury(store: &Store, id: &str, directory: &Path) -> Result<()> {
     runtime::remove_cgroup(id)?;
@@ -233,6 +258,15 @@ fn bury(store: &Store, id: &str, directory: &Path) -> Result<()> {
         // It died before there was a record, so nothing ran.
         return forget(store.remove_container(id));
     };
+    match record.status {
+        // Its monitor came to its end, or almost.
+        Status::Exited { .. } if !record.auto_remove => return disown(directory),
+        // Where there are no cgroups the death of the monitor should have ended it; make sure.
+        Status::Running {
+            pid, start_time, ..
+        } => runtime::kill(pid, start_time)?,
+        Status::Created | Status::Exited { .. } => {}
+    }
     if record.auto_remove || record.status == Status::Created {
         return remove_all(store, &record);
     }
@@ -248,7 +282,15 @@ fn bury(store: &Store, id: &str, directory: &Path) -> Result<()> {
         _alive: None,
     };
     container.save()?;
-    Ok(fs::remove_file(alive_file(directory))?)
+    disown(directory)
+}
+
+/// Tells everyone that nobody needs to look after the container any more.
+fn disown(directory: &Path) -> Result<()> {
+    match fs::remove_file(alive_file(directory)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => Ok(other?),
+    }
 }
 
 /// Tells whether a process of ours holds the container.

@@ -3,10 +3,13 @@
 use crate::monitor::relay::Relay;
 use crate::runtime::Streams;
 use anyhow::{Context, Result};
-use rustix::fs::{FileType, fstat};
+use rustix::fs::fstatfs;
 use rustix::io::fcntl_dupfd_cloexec;
 use rustix::pipe::{PipeFlags, pipe_with};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// `f_type` of a pipe without a name (linux/magic.h).
+const PIPEFS_MAGIC: rustix::fs::FsWord = 0x5049_5045;
 
 /// The command's streams, and what this process relays of them.
 pub(crate) struct Wiring {
@@ -29,7 +32,7 @@ impl Wiring {
     /// Wires the caller's own streams: pipes are handed over as they are, so that nothing is copied or lost.
     ///
     /// Anything else is relayed: a container's root could open a file, a directory, a device or a
-    /// terminal again through `/proc/self/fd`, for writing too.
+    /// terminal again through `/proc/self/fd`, for writing too, or change its mode, a named pipe's as well.
     pub(crate) fn pipes(interactive: bool) -> Result<Self> {
         let mut relays = Vec::new();
         let stdin = if interactive {
@@ -63,7 +66,7 @@ fn hand_over(
     direction: Direction,
 ) -> Result<OwnedFd> {
     let own = copy(stream)?;
-    if FileType::from_raw_mode(fstat(&own)?.st_mode) == FileType::Fifo {
+    if fstatfs(&own)?.f_type == PIPEFS_MAGIC {
         return Ok(own);
     }
     let (read, write) = pipe_with(PipeFlags::CLOEXEC).context("making a pipe")?;

@@ -60,8 +60,9 @@ fn path_of(name: &CStr) -> &Path {
     Path::new(std::ffi::OsStr::from_bytes(name.to_bytes()))
 }
 
+/// A symlink that leads nowhere is as good as nothing.
 fn exists(name: &CStr) -> bool {
-    path_of(name).symlink_metadata().is_ok()
+    path_of(name).exists()
 }
 
 /// Says what `error` means for `path`, which the user called `name`.
@@ -75,7 +76,7 @@ fn diagnose(name: &CStr, path: &CStr, error: &io::Error) -> StartError {
             "stat {}: no such file or directory",
             path.to_string_lossy()
         ))),
-        ErrorKind::NotADirectory => StartError::CommandNotFound(said("not a directory")),
+        ErrorKind::NotADirectory => StartError::CommandNotExecutable(said("not a directory")),
         ErrorKind::PermissionDenied if path_of(path).is_dir() => {
             StartError::CommandNotExecutable(said("is a directory"))
         }

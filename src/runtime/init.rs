@@ -23,6 +23,7 @@ use rustix::mount::{
 use rustix::process::{
     Signal, chdir, fchdir, getppid, pivot_root, set_parent_process_death_signal,
 };
+use std::io::ErrorKind;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
@@ -118,7 +119,7 @@ fn mount_all(
             continue;
         }
         mount.attach(root)?;
-        if mount.target() == Path::new("/dev") {
+        if mount.is_new_dev() {
             make_devices(&plan.nodes, root)?;
         }
     }
@@ -171,14 +172,10 @@ fn configure(plan: &Plan) -> Result<()> {
 
 fn hide(plan: &Plan, root: Root<'_>) -> Result<()> {
     if !plan.masked.is_empty() {
-        let null = rustix::fs::stat("/dev/null").context("looking at /dev/null")?;
-        ensure!(
-            null.st_rdev == rustix::fs::makedev(1, 3),
-            "`/dev/null` in the container is not the null device"
-        );
-    }
-    for path in &plan.masked {
-        mounts::mask(Path::new(path), root)?;
+        let mut covers = mounts::Covers::open(root)?;
+        for path in &plan.masked {
+            covers.mask(Path::new(path), root)?;
+        }
     }
     for path in &plan.read_only {
         mounts::protect(Path::new(path), root)?;
@@ -214,8 +211,15 @@ fn drop_rights(
     parent: &Channel,
 ) -> Result<()> {
     let command = &plan.process;
-    // A keyring of the caller's would stay readable; kernels without keyrings have none to leak.
-    kernel::join_new_session_keyring().ok();
+    match kernel::join_new_session_keyring() {
+        // Without keyrings, or without the right to one, there is none of the caller's to leak.
+        Err(error)
+            if matches!(
+                error.kind(),
+                ErrorKind::Unsupported | ErrorKind::PermissionDenied
+            ) => {}
+        other => other.context("leaving the caller's session keyring")?,
+    }
     identity::limit(command)?;
     identity::bound(command.capabilities.bounding)?;
     // As root if the user may not: Docker lets a command start where its user could not go itself.

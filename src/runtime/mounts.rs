@@ -2,19 +2,19 @@
 
 use crate::runtime::options::{Bind, Options};
 use crate::runtime::plan::Mount;
+use crate::runtime::rootfs::explained;
 use crate::runtime::target::{Kind, Root};
 use crate::sys::kernel::{MountAttributes, mount_setattr};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use nix::libc;
-use rustix::fs::{CWD, FileType, fstat};
+use rustix::fs::{CWD, FileType, PROC_SUPER_MAGIC, fstat, fstatfs, makedev};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, OpenTreeFlags,
-    fsconfig_create, fsconfig_set_string, fsmount, fsopen, mount, mount_bind, move_mount,
+    fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount,
     open_tree,
 };
-use std::ffi::CString;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 /// A mount, with what it shows already held if that had to be taken hold of outside.
@@ -28,9 +28,10 @@ pub(crate) struct Prepared<'a> {
 enum Held {
     /// A bind: a clone of the host's mount.
     Tree(OwnedFd),
-    /// A new `proc` or `sysfs`, attached nowhere yet.
+    /// A new file system of the kernel's, attached nowhere yet.
     New(OwnedFd),
-    Nothing,
+    /// The container's cgroups, however many mounts those need.
+    Cgroup,
 }
 
 /// Takes hold of what has to be taken hold of while the host's root is still there.
@@ -41,27 +42,64 @@ pub(crate) fn prepare(mounts: &[Mount]) -> Result<Vec<Prepared<'_>>> {
     let prepared = mounts.iter().map(|mount| {
         let held = match (mount.options.bind, mount.kind.as_str()) {
             (Some(bind), _) => Held::Tree(take_tree(&mount.source, bind)?),
-            (None, "proc" | "sysfs") => Held::New(new_detached(mount)?),
-            _ => Held::Nothing,
+            (None, "cgroup" | "cgroup2") => Held::Cgroup,
+            _ => Held::New(
+                new_of(mount).with_context(|| format!("mounting `{}`", mount.target.display()))?,
+            ),
         };
         Ok(Prepared { mount, held })
     });
     prepared.collect()
 }
 
-fn new_detached(mount: &Mount) -> Result<OwnedFd> {
-    let context = || format!("mounting `{}`", mount.target.display());
-    let new = fsopen(mount.kind.as_str(), FsOpenFlags::FSOPEN_CLOEXEC).with_context(context)?;
-    fsconfig_set_string(&new, "source", &mount.source).with_context(context)?;
-    fsconfig_create(&new).with_context(context)?;
-    let attributes = u32::try_from(attributes(mount.options.flags)).with_context(context)?;
-    let attributes = MountAttrFlags::from_bits_retain(attributes);
+fn new_of(mount: &Mount) -> Result<OwnedFd> {
+    let Options { flags, data, .. } = &mount.options;
+    let words = data.split(',').filter(|word| !word.is_empty());
+    let mut options: Vec<_> = words
+        .map(|word| match word.split_once('=') {
+            Some((name, value)) => (name, Some(value)),
+            None => (word, None),
+        })
+        .collect();
+    // These are the file system's, not the mount's.
+    let own = [
+        (MountFlags::SYNCHRONOUS, "sync"),
+        (MountFlags::DIRSYNC, "dirsync"),
+    ];
+    let own = own.iter().filter(|(flag, _)| flags.contains(*flag));
+    options.extend(own.map(|(_, name)| (*name, None)));
+    new_mount(&mount.kind, &mount.source, options, *flags)
+}
+
+/// Makes a new mount of a file system of the kernel's, attached nowhere (fsopen(2), fsmount(2)).
+///
+/// Nothing here or where it is attached goes through a path in `/proc`, which an image could try to put elsewhere.
+pub(crate) fn new_mount<'a>(
+    kind: &str,
+    source: &Path,
+    options: impl IntoIterator<Item = (&'a str, Option<&'a str>)>,
+    flags: MountFlags,
+) -> Result<OwnedFd> {
+    let new = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)
+        .with_context(|| format!("opening the file system `{kind}`"))?;
+    fsconfig_set_string(&new, "source", source).context("naming the source")?;
+    for (name, value) in options {
+        match value {
+            Some(value) => fsconfig_set_string(&new, name, value),
+            None => fsconfig_set_flag(&new, name),
+        }
+        .with_context(|| format!("setting the {kind} option `{name}`"))
+        .map_err(|error| explained(error, new.as_fd()))?;
+    }
+    fsconfig_create(&new)
+        .with_context(|| format!("making a {kind}"))
+        .map_err(|error| explained(error, new.as_fd()))?;
+    let attributes = MountAttrFlags::from_bits_retain(u32::try_from(attributes(flags))?);
     match fsmount(&new, FsMountFlags::FSMOUNT_CLOEXEC, attributes) {
-        Err(Errno::PERM) => bail!(
-            "mounting `{}`: the host's own is partly masked, so the kernel refuses a new one here",
-            mount.target.display()
-        ),
-        other => other.with_context(context),
+        Err(Errno::PERM) if matches!(kind, "proc" | "sysfs") => {
+            bail!("the host's own is partly masked, so the kernel refuses a new one here")
+        }
+        other => other.with_context(|| format!("mounting a {kind}")),
     }
 }
 
@@ -76,15 +114,14 @@ pub(crate) fn take_tree(source: &Path, bind: Bind) -> Result<OwnedFd> {
 }
 
 impl Prepared<'_> {
-    /// Returns where it goes.
-    pub(crate) fn target(&self) -> &Path {
-        &self.mount.target
-    }
-
     /// Tells whether this stands for the container's cgroups, however many mounts those need.
     pub(crate) fn shows_cgroup(&self) -> bool {
-        matches!(self.held, Held::Nothing)
-            && matches!(self.mount.kind.as_str(), "cgroup" | "cgroup2")
+        matches!(self.held, Held::Cgroup)
+    }
+
+    /// Tells whether this is a new, empty `/dev`; one of the host's must not be added to.
+    pub(crate) fn is_new_dev(&self) -> bool {
+        matches!(self.held, Held::New(_)) && self.mount.target == Path::new("/dev")
     }
 
     /// Mounts it. This process's root is the container's.
@@ -94,14 +131,36 @@ impl Prepared<'_> {
         } = self.mount;
         match &self.held {
             Held::Tree(tree) => attach_tree(tree.as_fd(), options, target, root),
-            Held::New(new) => {
-                let place = root.plain_directory(target)?;
-                move_here(new.as_fd(), place.as_fd())
-            }
-            Held::Nothing => mount_new(self.mount, root),
+            Held::New(new) => attach_new(new.as_fd(), target, root),
+            Held::Cgroup => Ok(()),
         }
         .with_context(|| format!("mounting `{}`", target.display()))
     }
+}
+
+/// Attaches a new mount at `target`; what belongs to the kernel goes exactly there, through no symlink of the image.
+fn attach_new(new: BorrowedFd<'_>, target: &Path, root: Root<'_>) -> Result<()> {
+    let is_kernels = ["/dev", "/proc", "/sys"]
+        .iter()
+        .any(|top| target.starts_with(top));
+    let place = if is_kernels {
+        root.plain_directory(target)?
+    } else {
+        let place = root.create(target, Kind::Directory)?;
+        refuse_proc(place.as_fd())?;
+        place
+    };
+    move_here(new, place.as_fd())
+}
+
+/// Refuses to cover a part of `/proc`: a symlink of the image leads there, and what is masked could come
+/// to lie elsewhere (CVE-2023-28642, CVE-2025-52881).
+fn refuse_proc(place: BorrowedFd<'_>) -> Result<()> {
+    ensure!(
+        fstatfs(place)?.f_type != PROC_SUPER_MAGIC,
+        "it is a symlink of the image that leads into `/proc`"
+    );
+    Ok(())
 }
 
 /// Attaches a cloned mount at `target`, which is made if it is missing, as a file or a directory.
@@ -118,14 +177,21 @@ pub(crate) fn attach_tree(
         Kind::File
     };
     let place = root.create(target, kind)?;
+    refuse_proc(place.as_fd())?;
     let propagation = options
         .propagation
         .map_or(libc::MS_PRIVATE, |flags| flags.bits().into());
     // Flags that the source has and nobody asked for stay, locked ones too. A read-only
     // recursive bind is read-only all the way down.
+    let set = attributes(options.flags);
     let change = MountAttributes {
-        set: attributes(options.flags),
-        clear: 0,
+        set,
+        // The three ways to keep access times are one field (mount_setattr(2)).
+        clear: if set & libc::MOUNT_ATTR__ATIME == 0 {
+            0
+        } else {
+            libc::MOUNT_ATTR__ATIME
+        },
         propagation: propagation & !libc::MS_REC,
     };
     mount_setattr(source, options.bind == Some(Bind::Recursive), change)?;
@@ -146,51 +212,77 @@ fn attributes(flags: MountFlags) -> u64 {
         (MountFlags::NOSUID, libc::MOUNT_ATTR_NOSUID),
         (MountFlags::NODEV, libc::MOUNT_ATTR_NODEV),
         (MountFlags::NOEXEC, libc::MOUNT_ATTR_NOEXEC),
+        (MountFlags::NODIRATIME, libc::MOUNT_ATTR_NODIRATIME),
+        (MountFlags::NOATIME, libc::MOUNT_ATTR_NOATIME),
+        (MountFlags::STRICTATIME, libc::MOUNT_ATTR_STRICTATIME),
     ]
     .iter()
     .filter(|(flag, _)| flags.contains(*flag))
     .fold(0, |bits, (_, attribute)| bits | attribute)
 }
 
-/// Mounts a file system of the kernel's.
-fn mount_new(wanted: &Mount, root: Root<'_>) -> Result<()> {
-    // Nothing of the container runs yet, and no volume of others is mounted before these.
-    let is_kernels = ["/dev", "/sys"]
-        .iter()
-        .any(|top| wanted.target.starts_with(top));
-    let place = if is_kernels {
-        root.plain_directory(&wanted.target)?
-    } else {
-        root.create(&wanted.target, Kind::Directory)?
-    };
-    let data = CString::new(wanted.options.data.as_str())?;
-    let source = wanted.source.as_os_str();
-    // The descriptor's own name, through the container's new /proc.
-    let place = format!("/proc/self/fd/{}", place.as_raw_fd());
-    Ok(mount(
-        source,
-        place,
-        wanted.kind.as_str(),
-        wanted.options.flags,
-        Some(data.as_c_str()),
-    )?)
+/// What lies over masked paths: the container's null device, and one empty directory for all.
+pub(crate) struct Covers {
+    null: OwnedFd,
+    /// Mounted on the first directory that is masked.
+    empty: Option<OwnedFd>,
 }
 
-/// Hides `path` from the container: files behind `/dev/null`, directories behind an empty one.
-pub(crate) fn mask(path: &Path, root: Root<'_>) -> Result<()> {
-    let place = match root.open(path) {
-        Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
-        other => other.with_context(|| format!("opening `{}` to mask it", path.display()))?,
-    };
-    let context = || format!("masking `{}`", path.display());
-    if FileType::from_raw_mode(fstat(&place)?.st_mode) == FileType::Directory {
-        let name = format!("/proc/self/fd/{}", place.as_raw_fd());
-        let flags =
-            MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
-        return mount("tmpfs", name, "tmpfs", flags, Some(c"size=0k")).with_context(context);
+impl Covers {
+    /// Opens the null device, and makes sure that it is that (CVE-2025-31133).
+    pub(crate) fn open(root: Root<'_>) -> Result<Self> {
+        let null = root
+            .open(Path::new("/dev/null"))
+            .context("opening `/dev/null`")?;
+        let stat = fstat(&null)?;
+        let is_device = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice;
+        ensure!(
+            is_device && stat.st_rdev == makedev(1, 3),
+            "`/dev/null` in the container is not the null device"
+        );
+        Ok(Self { null, empty: None })
     }
-    let name = format!("/proc/self/fd/{}", place.as_raw_fd());
-    mount_bind("/dev/null", name).with_context(context)
+
+    /// Hides `path` from the container: files behind `/dev/null`, directories behind an empty one.
+    pub(crate) fn mask(&mut self, path: &Path, root: Root<'_>) -> Result<()> {
+        let context = || format!("masking `{}`", path.display());
+        let place = match root.open(path) {
+            Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
+            other => other.with_context(context)?,
+        };
+        let is_directory = FileType::from_raw_mode(fstat(&place)?.st_mode) == FileType::Directory;
+        let cover = match (is_directory, &self.empty) {
+            (false, _) => clone_of(self.null.as_fd(), false).with_context(context)?,
+            (true, Some(empty)) => clone_of(empty.as_fd(), false).with_context(context)?,
+            (true, None) => {
+                let options = [("size", Some("0k"))];
+                new_mount("tmpfs", Path::new("tmpfs"), options, HIDDEN).with_context(context)?
+            }
+        };
+        move_here(cover.as_fd(), place.as_fd()).with_context(context)?;
+        if is_directory {
+            // Only what is attached can be cloned (open_tree(2), before Linux 6.15).
+            self.empty.get_or_insert(cover);
+        }
+        Ok(())
+    }
+}
+
+/// What a place can do that only hides something, or must not be changed.
+const HIDDEN: MountFlags = MountFlags::RDONLY
+    .union(MountFlags::NOSUID)
+    .union(MountFlags::NODEV)
+    .union(MountFlags::NOEXEC);
+
+/// Clones the mount that `place` is on, from there down, attached nowhere (`open_tree(2)`).
+fn clone_of(place: BorrowedFd<'_>, recursive: bool) -> rustix::io::Result<OwnedFd> {
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_EMPTY_PATH;
+    if recursive {
+        flags |= OpenTreeFlags::AT_RECURSIVE;
+    }
+    open_tree(place, "", flags)
 }
 
 /// Makes `path` read-only for the container.
@@ -200,18 +292,9 @@ pub(crate) fn protect(path: &Path, root: Root<'_>) -> Result<()> {
         Err(Errno::NOENT | Errno::NOTDIR) => return Ok(()),
         other => other.with_context(context)?,
     };
-    let copy = open_tree(
-        &place,
-        "",
-        OpenTreeFlags::OPEN_TREE_CLONE
-            | OpenTreeFlags::OPEN_TREE_CLOEXEC
-            | OpenTreeFlags::AT_RECURSIVE
-            | OpenTreeFlags::AT_EMPTY_PATH,
-    )
-    .with_context(context)?;
-    let flags = MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    let copy = clone_of(place.as_fd(), true).with_context(context)?;
     let change = MountAttributes {
-        set: attributes(flags),
+        set: attributes(HIDDEN),
         ..MountAttributes::default()
     };
     mount_setattr(copy.as_fd(), false, change).with_context(context)?;

@@ -135,10 +135,10 @@ fn set_lower_at_once(overlay: BorrowedFd<'_>, layers: &[PathBuf]) -> Result<()> 
     set
 }
 
-/// Adds what overlayfs itself says of a failure, which it leaves to be read from the descriptor.
-fn explained(error: anyhow::Error, overlay: BorrowedFd<'_>) -> anyhow::Error {
+/// Adds what a file system itself says of a failure, which it leaves to be read from the descriptor.
+pub(crate) fn explained(error: anyhow::Error, context: BorrowedFd<'_>) -> anyhow::Error {
     let mut text = [0; 512];
-    match rustix::io::read(overlay, &mut text) {
+    match rustix::io::read(context, &mut text) {
         Ok(length) if length > 0 => {
             let said = String::from_utf8_lossy(&text[..length]);
             error.context(said.trim_start_matches("e ").trim().to_owned())

@@ -97,24 +97,32 @@ pub(crate) fn start(
     let limits = resources::limits(&plan.resources)?;
     let cgroup = Cgroup::create(id, &limits).map_err(refused)?;
     match start_in(plan, &cgroup, &limits, root, place, privilege, streams) {
-        Ok((child, terminal)) => {
-            let pid = child.pid.as_raw_nonzero().get().cast_unsigned();
-            Ok(Running {
-                pid,
-                start_time: start_time(pid)?,
-                terminal,
-                notices: cgroup.notices().to_vec(),
-                id: id.to_owned(),
-                pidfd: child.pidfd,
-                cgroup,
-            })
-        }
+        Ok(started) => Ok(Running {
+            pid: pid_of(&started.child),
+            start_time: started.start_time,
+            terminal: started.terminal,
+            notices: cgroup.notices().to_vec(),
+            id: id.to_owned(),
+            pidfd: started.child.pidfd,
+            cgroup,
+        }),
         Err(error) => {
             // The first error is the one to tell.
             cgroup.remove().ok();
             Err(error)
         }
     }
+}
+
+/// The first process, which has become the command.
+struct Started {
+    child: Child,
+    start_time: u64,
+    terminal: Option<OwnedFd>,
+}
+
+fn pid_of(child: &Child) -> u32 {
+    child.pid.as_raw_nonzero().get().cast_unsigned()
 }
 
 fn start_in(
@@ -125,7 +133,7 @@ fn start_in(
     place: &Path,
     privilege: Privilege,
     streams: Streams,
-) -> Result<(Child, Option<OwnedFd>)> {
+) -> Result<Started> {
     let device_rules_hold = cgroup.guards_devices() || !cgroup::restricts_devices(&limits.devices);
     ensure!(
         device_rules_hold || privilege.in_user_namespace,
@@ -148,8 +156,14 @@ fn start_in(
         }
         Clone::Parent(child) => {
             drop((childs, root, streams));
-            match await_exec(&ours) {
-                Ok(terminal) => Ok((child, terminal)),
+            let started =
+                await_exec(&ours).and_then(|terminal| Ok((terminal, start_time(pid_of(&child))?)));
+            match started {
+                Ok((terminal, start_time)) => Ok(Started {
+                    child,
+                    start_time,
+                    terminal,
+                }),
                 Err(error) => {
                     // It reported and ends, or it died; make sure, so that nothing is left.
                     pidfd_send_signal(&child.pidfd, Signal::KILL).ok();

@@ -1,10 +1,18 @@
 //! Paths inside a container's root, resolved by the kernel and never beyond it.
 
-use anyhow::{Context, Result, bail};
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fstat, mkdirat, openat, openat2};
+use anyhow::{Context, Result, bail, ensure};
+use rustix::fs::{
+    FileType, Mode, OFlags, ResolveFlags, fstat, mkdirat, openat, openat2, readlinkat,
+};
 use rustix::io::Errno;
+use std::collections::VecDeque;
+use std::ffi::OsString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Component, Path};
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Component, Path, PathBuf};
+
+/// How many symlinks a path may lead through (path_resolution(7)).
+const MAX_LINKS: u32 = 40;
 
 /// What a path must lead to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,7 +72,8 @@ impl Root<'_> {
         }
     }
 
-    /// Opens `path`, making it and the directories above it (0755, root's) where they are missing.
+    /// Opens `path`, making it and the directories above it (0755, root's) where they are missing;
+    /// what a symlink leads to, too, inside.
     pub(crate) fn create(self, path: &Path, kind: Kind) -> Result<OwnedFd> {
         let context = || format!("opening `{}` in the container", path.display());
         match self.open(path) {
@@ -73,29 +82,63 @@ impl Root<'_> {
             Err(error) => return Err(error).with_context(context),
         }
         let mut parent = self.open(Path::new("/")).with_context(context)?;
-        let mut so_far = std::path::PathBuf::from("/");
-        let mut names = path.components().peekable();
-        while let Some(component) = names.next() {
-            let Component::Normal(name) = component else {
-                if component == Component::ParentDir {
-                    bail!("`{}` has a `..`", path.display());
-                }
-                continue;
-            };
-            so_far.push(name);
-            let kind = if names.peek().is_some() {
-                Kind::Directory
-            } else {
+        let mut so_far = PathBuf::from("/");
+        let mut rest = names(path);
+        let mut links = 0;
+        while let Some(name) = rest.pop_front() {
+            let kind = if rest.is_empty() {
                 kind
+            } else {
+                Kind::Directory
             };
-            parent = match self.open(&so_far) {
-                Err(Errno::NOENT) => make(parent.as_fd(), Path::new(name), kind)
-                    .with_context(|| format!("making `{}` in the container", so_far.display()))?,
-                found => expect_kind(found.with_context(context)?, &so_far, kind)?,
-            };
+            match self.open(&so_far.join(&name)) {
+                Ok(found) => parent = expect_kind(found, path, kind)?,
+                Err(Errno::NOENT) => match readlinkat(&parent, &name, Vec::new()) {
+                    // What it leads to is missing: that is to be made instead.
+                    Ok(target) => {
+                        links += 1;
+                        ensure!(
+                            links <= MAX_LINKS,
+                            "`{}` in the container leads through too many symlinks",
+                            path.display()
+                        );
+                        let target = PathBuf::from(OsString::from_vec(target.into_bytes()));
+                        if target.is_absolute() {
+                            so_far = PathBuf::from("/");
+                            parent = self.open(&so_far).with_context(context)?;
+                        }
+                        let mut expanded = names(&target);
+                        expanded.append(&mut rest);
+                        rest = expanded;
+                        continue;
+                    }
+                    Err(Errno::NOENT) => {
+                        parent =
+                            make(parent.as_fd(), Path::new(&name), kind).with_context(|| {
+                                format!(
+                                    "making `{}` in the container",
+                                    so_far.join(&name).display()
+                                )
+                            })?;
+                    }
+                    Err(error) => return Err(error).with_context(context),
+                },
+                Err(error) => return Err(error).with_context(context),
+            }
+            so_far.push(name);
         }
         Ok(parent)
     }
+}
+
+/// The names on the way along `path`, `..` among them: the kernel knows best where that leads.
+fn names(path: &Path) -> VecDeque<OsString> {
+    let names = path.components().filter_map(|component| match component {
+        Component::Normal(name) => Some(name.to_owned()),
+        Component::ParentDir => Some("..".into()),
+        Component::RootDir | Component::CurDir | Component::Prefix(_) => None,
+    });
+    names.collect()
 }
 
 /// Makes `name` in `parent`, where it must not be yet.
@@ -148,16 +191,17 @@ mod tests {
         root.create(Path::new("/a/b/c"), Kind::Directory).unwrap();
         root.create(Path::new("/a/b/f"), Kind::File).unwrap();
         assert!(inside.join("a/b/c").is_dir() && inside.join("a/b/f").is_file());
-        // Both links point to paths that do not exist below the root.
-        assert!(
-            root.create(Path::new("/absolute/x"), Kind::Directory)
-                .is_err()
-        );
-        assert!(
-            root.create(Path::new("/relative/x"), Kind::Directory)
-                .is_err()
-        );
+        // Both links point to what is missing below the root, and it is made there.
+        root.create(Path::new("/absolute/x"), Kind::Directory)
+            .unwrap();
+        root.create(Path::new("/relative/../relative/y"), Kind::File)
+            .unwrap();
+        let absolute = outside.strip_prefix("/").unwrap();
+        assert!(inside.join(absolute).join("x").is_dir() && inside.join("out/y").is_file());
         assert_eq!(outside.read_dir().unwrap().count(), 0);
+        symlink("b", inside.join("a/b/loop")).unwrap();
+        symlink("loop", inside.join("a/b/b")).unwrap();
+        assert!(root.create(Path::new("/a/b/loop/x"), Kind::File).is_err());
         let error = root.plain_directory(Path::new("/relative")).unwrap_err();
         assert_eq!(
             error.to_string(),

@@ -2,13 +2,16 @@
 
 use crate::runtime::mounts;
 use crate::runtime::target::{Kind, Root};
-use anyhow::{Context, Result};
-use rustix::fs::{Mode, OFlags, open};
+use anyhow::{Context, Result, ensure};
+use rustix::fs::{Mode, OFlags, fstatfs, open};
 use rustix::mount::{OpenTreeFlags, open_tree};
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+
+/// `f_type` of a devpts (linux/magic.h).
+const DEVPTS_SUPER_MAGIC: rustix::fs::FsWord = 0x1cd1;
 
 /// Both ends of a PTY.
 pub(crate) struct Terminal {
@@ -24,6 +27,11 @@ impl Terminal {
         let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
         let master =
             open("/dev/pts/ptmx", flags, Mode::empty()).context("opening /dev/pts/ptmx")?;
+        // A volume may have come to lie on /dev/pts by way of a symlink of the image (CVE-2025-52565).
+        ensure!(
+            fstatfs(&master)?.f_type == DEVPTS_SUPER_MAGIC,
+            "`/dev/pts` is not the container's own"
+        );
         unlockpt(&master).context("unlocking the terminal")?;
         // By descriptor: a path under /dev/pts could be someone else's (TIOCGPTPEER, ioctl_tty(2)).
         let slave = ioctl_tiocgptpeer(

@@ -78,7 +78,7 @@ impl Store {
     }
 
     /// Removes what dead operations left in `tmp/`.
-    pub(super) fn sweep_temporaries(&self) -> Result<()> {
+    pub(crate) fn sweep_temporaries(&self) -> Result<()> {
         for entry in fs::read_dir(self.layout.temporary())? {
             let path = entry?.path();
             let exclusive = self.exclusive()?;

@@ -89,20 +89,35 @@ const IFF_UP: libc::c_short = 1;
 
 /// Gives every signal its default action and unblocks all (what execve(2) would pass on otherwise).
 pub(crate) fn reset_signals() -> io::Result<()> {
-    let default = nix::sys::signal::SigAction::new(
-        nix::sys::signal::SigHandler::SigDfl,
-        nix::sys::signal::SaFlags::empty(),
-        nix::sys::signal::SigSet::empty(),
-    );
-    for signal in nix::sys::signal::Signal::iterator() {
-        use nix::sys::signal::Signal::{SIGKILL, SIGSTOP};
-        if !matches!(signal, SIGKILL | SIGSTOP) {
-            // SAFETY: SIG_DFL is no handler, so no code of ours runs in a signal.
-            unsafe { nix::sys::signal::sigaction(signal, &default) }?;
-        }
+    const LAST: libc::c_int = 64; // _NSIG of the kernel
+    for signal in (1..=LAST).filter(|signal| !matches!(*signal, libc::SIGKILL | libc::SIGSTOP)) {
+        default_action(signal)?;
     }
     nix::sys::signal::SigSet::empty().thread_set_mask()?;
     Ok(())
+}
+
+/// Sees to it that children that end can be waited for: a caller that ignores SIGCHLD passes that
+/// on, and then the kernel reaps them at once (wait(2), "Linux notes").
+pub(crate) fn keep_ended_children() -> io::Result<()> {
+    default_action(libc::SIGCHLD)
+}
+
+/// By the system call: the C library keeps two signals to itself, which a caller may ignore all the same.
+fn default_action(signal: libc::c_int) -> io::Result<()> {
+    // The kernel's own struct, not the C library's: SIG_DFL, no flags, no restorer, an empty mask.
+    let default = [0_u64; 4];
+    // SAFETY: `default` is valid for reads of the kernel's struct sigaction, which is no longer than
+    // this on any architecture; SIG_DFL is no handler, so no code of ours runs in a signal.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_rt_sigaction,
+            signal,
+            default.as_ptr(),
+            std::ptr::null_mut::<libc::c_void>(),
+            size_of::<u64>(),
+        )
+    })
 }
 
 /// Replaces this process by `program`; returns only if that failed (execve(2)).

@@ -9,6 +9,7 @@
 mod architecture;
 mod bad_input;
 mod harness;
+mod hostile;
 mod images;
 mod isolation;
 mod limits;

@@ -70,7 +70,9 @@ fn a_pull_killed_at_any_point_is_nothing_that_the_next_one_trips_over() {
         ddock.sh(&[], &reference, "cat /layer* | wc -c"),
         format!("{}\n", 12 << 20)
     );
-    for dir in ["tmp", "leases", "partial"] {
+    // What the dead held goes with the next removal.
+    ddock.ok(&["rmi", &reference]);
+    for dir in ["tmp", "leases", "partial", "layers"] {
         let Ok(entries) = fs_err::read_dir(ddock.root().join("v1").join(dir)) else {
             continue;
         };

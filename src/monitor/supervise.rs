@@ -6,7 +6,7 @@ use crate::monitor::signals::Signals;
 use crate::monitor::streams::Wiring;
 use crate::monitor::{FromClient, FromMonitor};
 use crate::runtime::{self, ExitStatus, Plan, Privilege, Running, StartError, Streams};
-use crate::sys::clone::{Clone, fork};
+use crate::sys::clone::{Clone, end_child, fork};
 use crate::sys::message::Channel;
 use anyhow::{Context, Result};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -51,7 +51,7 @@ pub(crate) fn run(job: Job<'_>) -> Result<Outcome> {
             // Ends of pipes that this process kept would keep readers waiting.
             drop((client, wiring.relays, signals));
             supervise(job, wiring.streams, &monitor);
-            end_process()
+            end_child(0)
         }
         Clone::Parent(child) => {
             // The monitor's from now on: its lock as well, so that its end is seen.
@@ -70,14 +70,6 @@ pub(crate) fn run(job: Job<'_>) -> Result<Outcome> {
             attached
         }
     }
-}
-
-#[expect(
-    clippy::exit,
-    reason = "the monitor must not return into the client's code"
-)]
-fn end_process() -> ! {
-    std::process::exit(0)
 }
 
 fn supervise(job: Job<'_>, streams: Streams, client: &Channel) {

@@ -2,9 +2,11 @@
 
 use crate::runtime::failure::StartError;
 use crate::sys::kernel;
+use rustix::fs::{Mode, OFlags};
 use std::ffi::{CStr, CString};
 use std::io::{self, ErrorKind, Read};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 /// Replaces this process by the command; returns only if that failed, with the reason.
@@ -13,6 +15,9 @@ use std::path::Path;
 pub(crate) fn become_command(arguments: &[CString], environment: &[CString]) -> StartError {
     let name = &arguments[0];
     if name.as_bytes().contains(&b'/') || name.is_empty() {
+        if leads_here(name) {
+            return own_program(name);
+        }
         let error = kernel::execute(name, arguments, environment);
         return diagnose(name, name, &error);
     }
@@ -27,6 +32,9 @@ pub(crate) fn become_command(arguments: &[CString], environment: &[CString]) -> 
         let Ok(candidate) = CString::new(candidate) else {
             continue;
         };
+        if leads_here(&candidate) {
+            return own_program(name);
+        }
         let error = kernel::execute(&candidate, arguments, environment);
         match error.kind() {
             // The file may be there, and its interpreter not.
@@ -46,6 +54,36 @@ pub(crate) fn become_command(arguments: &[CString], environment: &[CString]) -> 
             name.to_string_lossy()
         )),
     }
+}
+
+/// Tells whether running `path` would run this program: `/proc/self/exe`, directly or as an interpreter.
+///
+/// An image that has this is up to no good (CVE-2019-5736), or has lost its way. It is refused to say so;
+/// what protects the program, whatever a volume's files become in the meantime, is `sys::program`.
+fn leads_here(path: &CStr) -> bool {
+    let identity = |path: &Path| path.metadata().map(|file| (file.dev(), file.ino()));
+    let Ok(own) = identity(Path::new("/proc/self/exe")) else {
+        return false;
+    };
+    let is_own = |path: &Path| identity(path).is_ok_and(|found| found == own);
+    is_own(path_of(path))
+        || interpreter(&read_start(path))
+            .is_some_and(|interpreter| is_own(Path::new(std::ffi::OsStr::from_bytes(interpreter))))
+}
+
+fn own_program(name: &CStr) -> StartError {
+    StartError::CommandNotExecutable(format!(
+        "exec: {:?}: it leads to ddock's own program, which is not the container's to run",
+        name.to_string_lossy()
+    ))
+}
+
+/// Returns the interpreter that a script names (execve(2), "Interpreter scripts").
+fn interpreter(start: &[u8]) -> Option<&[u8]> {
+    let line = start.strip_prefix(b"#!")?;
+    let line = line.split(|byte| *byte == b'\n').next()?;
+    let is_blank = |byte: &u8| matches!(byte, b' ' | b'\t');
+    line.split(is_blank).find(|word| !word.is_empty())
 }
 
 fn search_path(environment: &[CString]) -> &[u8] {
@@ -91,16 +129,10 @@ fn diagnose(name: &CStr, path: &CStr, error: &io::Error) -> StartError {
 /// The kernel says "no such file" of the interpreter too; a file that is there lacks that.
 fn missing_interpreter(path: &CStr) -> String {
     let start = read_start(path);
-    let Some(line) = start.strip_prefix(b"#!") else {
+    let Some(interpreter) = interpreter(&start) else {
         return "its loader (ELF interpreter) is missing in the image".to_owned();
     };
-    let line = line.split(|byte| *byte == b'\n').next().unwrap_or_default();
-    let line = String::from_utf8_lossy(line);
-    let interpreter = line
-        .trim_start()
-        .split([' ', '\t'])
-        .next()
-        .unwrap_or_default();
+    let interpreter = String::from_utf8_lossy(interpreter);
     match interpreter.strip_suffix('\r') {
         Some(interpreter) => format!(
             "its interpreter `{interpreter}\\r` is missing: the script has Windows line ends (CRLF)"
@@ -143,11 +175,17 @@ fn elf_machine(start: &[u8]) -> Option<String> {
     })
 }
 
+/// Returns the first bytes of a regular file, as many as the kernel looks at; nothing if they cannot be read.
 fn read_start(path: &CStr) -> Vec<u8> {
     let mut start = Vec::new();
-    // A file that cannot be read only makes the message less precise.
-    if let Ok(file) = fs_err::File::open(path_of(path)) {
-        file.take(256).read_to_end(&mut start).ok();
+    // A named pipe would block until someone writes to it.
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    if let Ok(file) = rustix::fs::open(path, flags, Mode::empty()) {
+        let file = fs_err::File::from_parts(file.into(), path_of(path));
+        if file.metadata().is_ok_and(|file| file.is_file()) {
+            // A file that cannot be read only makes a message less precise.
+            file.take(256).read_to_end(&mut start).ok();
+        }
     }
     start
 }
@@ -165,6 +203,18 @@ mod tests {
         ];
         assert_eq!(search_path(&environment), b"/b");
         assert_eq!(search_path(&[]), b"");
+    }
+
+    #[test]
+    fn the_interpreter_is_the_first_word() {
+        for (start, found) in [
+            (&b"#! /bin/sh -e\nexit"[..], Some(&b"/bin/sh"[..])),
+            (b"#!/bin/sh\r\n", Some(b"/bin/sh\r")),
+            (b"#!\n/bin/sh", None),
+            (b"\x7fELF", None),
+        ] {
+            assert_eq!(interpreter(start), found);
+        }
     }
 
     #[test]

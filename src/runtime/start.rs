@@ -4,7 +4,7 @@ use crate::runtime::cgroup::{self, Cgroup, Entrance, Limits, Unenforceable, View
 use crate::runtime::failure::StartError;
 use crate::runtime::plan::Plan;
 use crate::runtime::{init, resources};
-use crate::sys::clone::{Child, Clone, clone};
+use crate::sys::clone::{Child, Clone, clone, end_child};
 use crate::sys::message::Channel;
 use anyhow::{Context, Result, bail, ensure};
 use nix::sched::{CloneFlags, unshare};
@@ -152,7 +152,7 @@ fn start_in(
             let error = init::run(plan, root, place, &confinement, &streams, &childs);
             // If the parent is gone, nobody is left to be told.
             childs.send(&Report::Failed(error), None).ok();
-            end_process()
+            end_child(125)
         }
         Clone::Parent(child) => {
             drop((childs, root, streams));
@@ -196,14 +196,6 @@ fn await_exec(channel: &Channel) -> Result<Option<OwnedFd>> {
             None => return Ok(terminal),
         }
     }
-}
-
-#[expect(
-    clippy::exit,
-    reason = "the child must not return into the parent's code"
-)]
-fn end_process() -> ! {
-    std::process::exit(125)
 }
 
 impl Confinement {

@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Component, Path, PathBuf};
 
-/// How many symlinks a path may lead through (path_resolution(7)).
+/// How many symlinks a path may lead through (`path_resolution(7)`).
 const MAX_LINKS: u32 = 40;
 
 /// What a path must lead to.

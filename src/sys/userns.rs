@@ -1,6 +1,6 @@
 //! User namespaces for ordinary users: which IDs they may map, and entering one.
 
-use crate::sys::clone::{Clone, fork};
+use crate::sys::clone::{Clone, end_child, fork};
 use anyhow::{Context, Result, bail, ensure};
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, unshare};
@@ -144,7 +144,7 @@ fn enter_with_helpers(uids: &[String], gids: &[String]) -> Result<()> {
                 }
                 _ => false,
             };
-            end_process(u8::from(!mapped))
+            end_child(u8::from(!mapped))
         }
         Clone::Parent(child) => {
             drop(inside);
@@ -162,14 +162,6 @@ fn enter_with_helpers(uids: &[String], gids: &[String]) -> Result<()> {
     }
 }
 
-#[expect(
-    clippy::exit,
-    reason = "the child must not return into the parent's code"
-)]
-fn end_process(code: u8) -> ! {
-    std::process::exit(code.into())
-}
-
 fn map(program: &str, process: Pid, fields: &[String]) -> bool {
     helper(program).is_some_and(|path| {
         Command::new(path)
@@ -182,7 +174,8 @@ fn map(program: &str, process: Pid, fields: &[String]) -> bool {
     })
 }
 
-fn unshare_user() -> Result<()> {
+/// Makes a user namespace, in which this process has every right and no ID yet, and a mount namespace.
+pub(crate) fn unshare_user() -> Result<()> {
     match unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS) {
         Ok(()) => Ok(()),
         Err(Errno::EPERM | Errno::ENOSPC) => bail!(

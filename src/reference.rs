@@ -58,15 +58,6 @@ impl Reference {
         self.digest.as_ref()
     }
 
-    /// Returns this repository at `tag`; `None` if that is no tag.
-    pub(crate) fn with_tag(&self, tag: &str) -> Option<Self> {
-        is_tag(tag).then(|| Self {
-            tag: Some(tag.to_owned()),
-            digest: None,
-            ..self.clone()
-        })
-    }
-
     /// Returns this repository at `digest`.
     pub(crate) fn with_digest(&self, digest: Digest) -> Self {
         Self {

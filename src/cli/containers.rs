@@ -110,9 +110,17 @@ fn render(arguments: &ListArguments, mut containers: Vec<Record>, now: DateTime<
     human::table(&table)
 }
 
-/// Returns the command line in quotes, shortened with `…` unless `whole`.
+/// Returns the command line in quotes, as Docker shows it: words with blanks in single quotes of their
+/// own, and shortened with `…` unless `whole`.
 fn command(words: &[String], whole: bool) -> String {
-    let line = words.join(" ");
+    let quoted = words.iter().map(|word| {
+        if word.contains(' ') {
+            format!("'{word}'")
+        } else {
+            word.clone()
+        }
+    });
+    let line = quoted.collect::<Vec<_>>().join(" ");
     let shown = if whole || line.chars().count() <= COMMAND_WIDTH {
         line
     } else {
@@ -194,10 +202,10 @@ mod tests {
     #[test]
     fn the_table_is_dockers() {
         insta::assert_snapshot!(shown(true, false, false), @r#"
-        CONTAINER ID   IMAGE       COMMAND                   CREATED             STATUS                     PORTS       NAMES
-        bbbbbbbbbbbb   ubuntu      "/bin/sh"                 4 seconds ago       Up 3 seconds                           brisk_vermeer
-        cccccccccccc   ubuntu      "a-command-that-is-l…"    About an hour ago   Created                                never
-        aaaaaaaaaaaa   ubuntu      "bash -c echo \"a\nb\""   3 hours ago         Exited (137) 2 hours ago               old
+        CONTAINER ID   IMAGE       COMMAND                     CREATED             STATUS                     PORTS       NAMES
+        bbbbbbbbbbbb   ubuntu      "/bin/sh"                   4 seconds ago       Up 3 seconds                           brisk_vermeer
+        cccccccccccc   ubuntu      "a-command-that-is-l…"      About an hour ago   Created                                never
+        aaaaaaaaaaaa   ubuntu      "bash -c 'echo \"a\nb\"'"   3 hours ago         Exited (137) 2 hours ago               old
         "#);
     }
 

@@ -3,6 +3,7 @@
 use crate::cli::output;
 use crate::human;
 use crate::pull::Stopped;
+use crate::registry::RegistryError;
 use crate::runtime::StartError;
 use crate::store::{Damaged, NotFound};
 use anyhow::Error;
@@ -68,19 +69,20 @@ pub(crate) fn report(error: &Error, otherwise: u8) -> ExitCode {
     if let Some(Told(code)) = find(error) {
         return ExitCode::from(*code);
     }
+    if let Some(stopped) = find::<Stopped>(error) {
+        // Who sent the signal knows: there is nothing to tell.
+        return ExitCode::from(stopped.exit_code());
+    }
     tell(error);
     ExitCode::from(code(error).unwrap_or(otherwise))
 }
 
 /// Returns the exit code that `error` asks for, if it does.
 fn code(error: &Error) -> Option<u8> {
-    if let Some(Stopped { signal }) = find(error) {
-        return u8::try_from(128 + signal).ok();
-    }
     match find(error) {
         Some(StartError::CommandNotFound(_)) => return Some(127),
         Some(StartError::CommandNotExecutable(_)) => return Some(126),
-        Some(StartError::Setup(_)) | None => {}
+        Some(StartError::Unenforceable { .. } | StartError::Setup(_)) | None => {}
     }
     find::<Refusal>(error).map(|refusal| refusal.code)
 }
@@ -131,6 +133,12 @@ fn hint(error: &Error) -> Option<String> {
     if let Some(refusal) = find::<Refusal>(error) {
         return refusal.hint.clone();
     }
+    if let Some(StartError::Unenforceable { cure, .. }) = find(error) {
+        return cure.clone();
+    }
+    if let Some(error) = find::<RegistryError>(error) {
+        return registry_hint(error).map(str::to_owned);
+    }
     let hint = if find::<Damaged>(error).is_some() {
         "`ddock pull` it again to repair it"
     } else if find::<NotFound>(error).is_some() {
@@ -144,6 +152,27 @@ fn hint(error: &Error) -> Option<String> {
         }
     };
     Some(hint.to_owned())
+}
+
+fn registry_hint(error: &RegistryError) -> Option<&'static str> {
+    match error {
+        RegistryError::Denied { .. } => {
+            Some("check the name; for a private repository, `docker login` or `podman login` first")
+        }
+        RegistryError::WrongCredentials { .. } => {
+            Some("log in again with `docker login` or `podman login`")
+        }
+        RegistryError::RateLimited { .. } => {
+            Some("wait and pull again, or log in: registries give known users more")
+        }
+        RegistryError::Untrusted { .. } => {
+            Some("if its authority is your own, name its PEM file in SSL_CERT_FILE")
+        }
+        RegistryError::Unreachable { .. } => {
+            Some("check the registry's name and the network; a proxy is taken from HTTPS_PROXY")
+        }
+        _ => None,
+    }
 }
 
 /// Returns the first error of type `T` in the chain, whether it was the cause or added as context.

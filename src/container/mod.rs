@@ -64,6 +64,7 @@ impl Container {
     ) -> Result<Self> {
         let holds = image.holds();
         let directory = store.create_container(&shared, &record.id, &holds)?;
+        store.touch_image(&image.id)?;
         // Locked before it has its name, so that no sweep finds it without an owner.
         let unnamed = directory.join("alive.new");
         let alive = fs::File::create_new(&unnamed)?;
@@ -308,9 +309,7 @@ fn is_looked_after(directory: &Path) -> Result<bool> {
 
 /// Removes what the store has of a container; that another process does so too is no error.
 fn remove_all(store: &Store, record: &Record) -> Result<()> {
-    let shared = store.shared()?;
-    store.release_name(&shared, &record.name, &record.id)?;
-    drop(shared);
+    store.release_name(&record.name, &record.id)?;
     forget(store.remove_container(&record.id))
 }
 

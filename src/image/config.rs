@@ -120,11 +120,21 @@ pub(crate) struct Healthcheck {
     /// `NONE`, or `CMD` or `CMD-SHELL` and words.
     #[serde(deserialize_with = "null_is_empty")]
     pub(crate) test: Vec<String>,
+    #[serde(skip_serializing_if = "is_zero")]
     pub(crate) interval: i64,
+    #[serde(skip_serializing_if = "is_zero")]
     pub(crate) timeout: i64,
+    #[serde(skip_serializing_if = "is_zero")]
     pub(crate) start_period: i64,
+    #[serde(skip_serializing_if = "is_zero")]
     pub(crate) start_interval: i64,
+    #[serde(skip_serializing_if = "is_zero")]
     pub(crate) retries: i64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks by reference")]
+fn is_zero(number: &i64) -> bool {
+    *number == 0
 }
 
 /// Reads `null` as the empty value.

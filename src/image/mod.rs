@@ -6,11 +6,11 @@ mod publish;
 mod record;
 mod remove;
 
-pub(crate) use config::{ContainerConfig, Healthcheck, History, ImageConfig};
+pub(crate) use config::ImageConfig;
 pub(crate) use find::find;
 pub(crate) use publish::{Fetched, publish};
 pub(crate) use record::{Layer, Record};
-pub(crate) use remove::{Removed, Use, remove};
+pub(crate) use remove::{Use, remove};
 
 use crate::digest::Digest;
 use crate::reference::Reference;

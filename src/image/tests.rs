@@ -1,6 +1,7 @@
 //! Tests of images in a real store: found, listed, put together and removed.
 
 use super::*;
+use crate::image::remove::Removed;
 use crate::platform::Platform;
 use crate::store::{LayerMeta, NotFound, StagedLayer};
 use chrono::DateTime;
@@ -177,7 +178,7 @@ fn images_are_listed_newest_first_with_their_tags_and_damage_is_told() {
     ];
     assert_eq!(shown, expected);
 
-    let images = store.root().join("v1/images");
+    let images = store.directory().join("images");
     fs::write(images.join(format!("{}.json", old.hex())), "{").unwrap();
     let listing = list(&store).unwrap();
     assert_eq!((listing.images.len(), listing.damaged.len()), (1, 1));
@@ -251,7 +252,7 @@ fn removal_by_name_takes_the_image_with_its_last_name() {
     ];
     assert_eq!(lines(&removed), expected);
     for directory in ["images", "layers", "blobs/sha256", "refs", "tmp"] {
-        let left = fs::read_dir(store.root().join("v1").join(directory)).unwrap();
+        let left = fs::read_dir(store.directory().join(directory)).unwrap();
         assert_eq!(left.count(), 0, "{directory}");
     }
 }

@@ -49,6 +49,7 @@ pub(crate) struct Pulled {
     /// The digest of the index or manifest as served: the repo digest.
     pub(crate) digest: Digest,
     /// The image's ID: the digest of its config.
+    #[cfg_attr(not(test), expect(dead_code, reason = "only tests compare it so far"))]
     pub(crate) image: Digest,
     /// False if the image was here already and nothing changed.
     pub(crate) newer: bool,

@@ -12,6 +12,13 @@ pub(crate) enum StartError {
     /// Exit code 126.
     #[error("{0}")]
     CommandNotExecutable(String),
+    /// Exit code 125: a limit that the user asked for would not hold.
+    #[error("{message}")]
+    Unenforceable {
+        message: String,
+        /// What the user can do.
+        cure: Option<String>,
+    },
     /// Exit code 125.
     #[error("{0}")]
     Setup(String),

@@ -14,23 +14,18 @@ use rustix::thread::{
 ///
 /// Needs `CAP_SETPCAP`, so it comes before the IDs change.
 pub(crate) fn bound(bounding: CapabilitySet) -> Result<()> {
-    for bit in 0..=last_capability() {
+    for bit in 0..u64::BITS {
         let capability = CapabilitySet::from_bits_retain(1 << bit);
-        if !bounding.contains(capability) {
-            match remove_capability_from_bounding_set(capability) {
-                // The kernel knows fewer than we do.
-                Err(rustix::io::Errno::INVAL) => break,
-                other => other.context("removing a capability from the bounding set")?,
-            }
+        if bounding.contains(capability) {
+            continue;
+        }
+        match remove_capability_from_bounding_set(capability) {
+            // The kernel has no capability of this number, nor of a higher one.
+            Err(rustix::io::Errno::INVAL) => break,
+            other => other.context("removing a capability from the bounding set")?,
         }
     }
     Ok(())
-}
-
-/// No kernel has more capabilities than its sets have bits.
-fn last_capability() -> u32 {
-    40.max(CapabilitySet::all().bits().checked_ilog2().unwrap_or(0))
-        .min(62)
 }
 
 /// Takes the command's user, groups and capabilities; `setgroups` is denied under a single mapping.

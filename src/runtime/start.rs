@@ -1,6 +1,6 @@
 //! Starting a container: the parent's side, from the cgroup to a command that runs.
 
-use crate::runtime::cgroup::{self, Cgroup, Entrance, Limits, View};
+use crate::runtime::cgroup::{self, Cgroup, Entrance, Limits, Unenforceable, View};
 use crate::runtime::failure::StartError;
 use crate::runtime::plan::Plan;
 use crate::runtime::{init, resources};
@@ -95,7 +95,7 @@ pub(crate) fn start(
     streams: Streams,
 ) -> Result<Running> {
     let limits = resources::limits(&plan.resources)?;
-    let cgroup = Cgroup::create(id, &limits).context("limiting the container")?;
+    let cgroup = Cgroup::create(id, &limits).map_err(refused)?;
     match start_in(plan, &cgroup, &limits, root, place, privilege, streams) {
         Ok(started) => Ok(Running {
             pid: pid_of(&started.child),
@@ -172,6 +172,18 @@ fn start_in(
                 }
             }
         }
+    }
+}
+
+/// A limit that cannot be enforced is told as such, with what to do about it.
+fn refused(error: anyhow::Error) -> anyhow::Error {
+    match error.downcast::<Unenforceable>() {
+        Ok(refusal) => StartError::Unenforceable {
+            message: refusal.to_string(),
+            cure: refusal.cure.map(str::to_owned),
+        }
+        .into(),
+        Err(error) => error.context("limiting the container"),
     }
 }
 

@@ -22,6 +22,7 @@ pub(crate) use request::{ImageDefaults, Network, Request};
 use anyhow::{Context, Result, bail, ensure};
 use devices::Device;
 use oci_spec::runtime::Spec;
+use serde::Deserialize as _;
 use serde_json::{Value, json};
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
@@ -41,6 +42,8 @@ const HOSTNAME_LIMIT: usize = 64;
 pub(crate) struct Built {
     /// Its root is `rootfs` in the container's directory; its cgroup `ddock/<id>`, from the root of the hierarchy if the path is absolute.
     pub(crate) spec: Spec,
+    /// The same as the text of `config.json`.
+    pub(crate) config: String,
     /// To be written into the container's directory before it starts.
     pub(crate) files: Vec<File>,
     /// What the user should know, for stderr.
@@ -83,24 +86,15 @@ pub(crate) fn build(
         },
     });
     // From JSON, not from the crate's builders: those fill what is left out with opinions of their own.
-    let spec = serde_json::from_value(document).context("building the OCI spec")?;
+    let spec = Spec::deserialize(&document).context("building the OCI spec")?;
     let files = files::build(request.network, &hostname, host.ipv6)?;
     Ok(Built {
         spec,
+        // The document's text rather than the spec's: that has its sets in hash maps, in another order each time.
+        config: serde_json::to_string_pretty(&document).context("writing the OCI spec")?,
         files,
         notes: make_directories(&mounts.missing)?,
     })
-}
-
-/// Returns the text of config.json. Its sets are sorted, so that the same spec is always the same text.
-pub(crate) fn to_json(spec: &Spec) -> Result<String> {
-    let mut document = serde_json::to_value(spec).context("writing the OCI spec")?;
-    if let Some(Value::Object(sets)) = document.pointer_mut("/process/capabilities") {
-        for set in sets.values_mut().filter_map(Value::as_array_mut) {
-            set.sort_by(|a, b| a.as_str().cmp(&b.as_str()));
-        }
-    }
-    Ok(serde_json::to_string_pretty(&document)?)
 }
 
 fn find_user(

@@ -509,7 +509,7 @@ mod tests {
             &request(&volumes.each_ref().map(String::as_str), &[]),
             &host(),
         );
-        assert_eq!(mounts.unwrap().missing, [source.clone()]);
+        assert_eq!(mounts.unwrap().missing, std::slice::from_ref(&source));
         assert!(!source.exists(), "planning does nothing");
 
         for target in ["/etc/passwd", "/link", "/etc/hosts"] {

@@ -78,7 +78,11 @@ pub(crate) fn read(root: BorrowedFd<'_>, path: &Path) -> Result<String> {
     );
     // The descriptor's own name in /proc opens the very file that was looked at.
     let file = fs_err::File::open(format!("/proc/self/fd/{}", entry.file.as_raw_fd()))?;
-    let mut content = Vec::new();
+    // As large as it says, and the byte that tells the end: one read for most.
+    let size = fstat(&entry.file)?
+        .st_size
+        .clamp(0, FILE_LIMIT.cast_signed());
+    let mut content = Vec::with_capacity(usize::try_from(size)? + 1);
     file.take(FILE_LIMIT + 1)
         .read_to_end(&mut content)
         .with_context(|| format!("reading `{}` of the image", path.display()))?;

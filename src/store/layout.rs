@@ -102,12 +102,12 @@ impl Layout {
     }
 
     /// Links named as containers are, each to its container's ID.
-    pub(super) fn container_name(&self, name: &str) -> PathBuf {
-        self.names().join(name)
+    pub(super) fn names(&self) -> PathBuf {
+        self.version.join("names")
     }
 
-    fn names(&self) -> PathBuf {
-        self.version.join("names")
+    pub(super) fn container_name(&self, name: &str) -> PathBuf {
+        self.names().join(name)
     }
 
     pub(super) fn temporary(&self) -> PathBuf {

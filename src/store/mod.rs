@@ -19,20 +19,23 @@ mod stage;
 mod sweep;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod trouble;
 
-pub(crate) use lock::{Exclusive, Lease, Shared};
+pub(crate) use lock::{Exclusive, Shared};
 pub(crate) use names::NameInUse;
 pub(crate) use objects::LayerMeta;
-pub(crate) use probe::{Attributes, Facts};
+pub(crate) use probe::Facts;
 pub(crate) use publish::{Publication, StagedLayer};
 pub(crate) use stage::Stage;
 
 use anyhow::{Context, Result, ensure};
 use fs_err as fs;
 use layout::Layout;
+use objects::read_if_there;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use thiserror::Error;
 
 /// Something in the store is not what it was when it was written. Pulling the image again puts it right.
@@ -83,21 +86,22 @@ pub(crate) fn unique<T>(
 /// A store, open.
 #[derive(Debug, Clone)]
 pub(crate) struct Store {
-    root: PathBuf,
     layout: Layout,
 }
 
 impl Store {
     /// Opens the store at `root`, and creates it at first use.
     ///
-    /// `mapping` says who owns the files of containers here: `root`, `single:1000` or `ranges:…`. A store
+    /// `mapping` says who owns the files of containers here (`sys::userns::Mapping`). A store
     /// made under another one is refused. Creating probes the file system and needs the rights that
     /// running has: an ordinary user does it inside their user namespace (see [`Store::exists`]).
     pub(crate) fn open(root: &Path, mapping: &str) -> Result<Self> {
-        let store = Self::named(root)?;
+        let root = std::path::absolute(root).context("finding the store")?;
+        let layout = Layout::at_root(&root);
+        let store = Self { layout };
         if !store.is_there(mapping)? {
-            create::create(&store.root, &store.layout, mapping)
-                .with_context(|| format!("creating the store `{}`", store.root.display()))?;
+            create::create(&root, &store.layout, mapping)
+                .with_context(|| format!("creating the store `{}`", root.display()))?;
             ensure!(store.is_there(mapping)?, "the store was removed at once");
         }
         Ok(store)
@@ -105,12 +109,7 @@ impl Store {
 
     /// Tells whether there is a store at `root`, so that opening it needs no more rights than reading.
     pub(crate) fn exists(root: &Path) -> Result<bool> {
-        Ok(Self::named(root)?.layout.mapping().exists())
-    }
-
-    /// Returns the directory that the user named, absolute.
-    pub(crate) fn root(&self) -> &Path {
-        &self.root
+        Ok(Layout::at_root(root).mapping().try_exists()?)
     }
 
     /// Returns the directory that everything lies in.
@@ -123,12 +122,6 @@ impl Store {
         let path = self.layout.facts();
         serde_json::from_slice(&fs::read(&path)?)
             .with_context(|| format!("reading `{}`", path.display()))
-    }
-
-    fn named(root: &Path) -> Result<Self> {
-        let root = std::path::absolute(root).context("finding the store")?;
-        let layout = Layout::at_root(&root);
-        Ok(Self { root, layout })
     }
 
     /// Checks that the store is ours to use; false if there is none.
@@ -152,8 +145,9 @@ impl Store {
             directory.display(),
             metadata.mode() & 0o7777
         );
-        let found = fs::read_to_string(self.layout.mapping())
+        let found = read_if_there(&self.layout.mapping())?
             .with_context(|| format!("`{}` is no ddock store", directory.display()))?;
+        let found = String::from_utf8_lossy(&found);
         ensure!(
             found.trim_end() == mapping,
             "the store `{}` was made for the ID mapping `{}`, and this is `{mapping}`: use another --root",

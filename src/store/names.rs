@@ -1,13 +1,16 @@
 //! Names of containers: each belongs to one, claimed by making a link.
+//!
+//! A link whose container is gone is stale: its name is free. Whoever changes a link that is there holds the
+//! lock of the directory, flock(2), not the store's: a claim is made while that one is held shared.
 
 use crate::store::Store;
-use crate::store::lock::{Shared, missing_is_fine};
+use crate::store::lock::{lock, missing_is_fine};
 use anyhow::Result;
 use fs_err as fs;
-use rustix::fs::symlink;
+use rustix::fs::{FlockOperation, symlink};
 use rustix::io::Errno;
 use std::io;
-use std::path::PathBuf;
+use std::path::Path;
 use thiserror::Error;
 
 /// A name that another container has. The words are Docker's.
@@ -29,18 +32,28 @@ impl Store {
             Err(Errno::EXIST) => {}
             made => return Ok(made?),
         }
-        // The name may be left from a container that died while it was removed: looked at again alone.
-        let _exclusive = self.exclusive()?;
-        if let Some(owner) = self.named_container(name)? {
+        let _names = self.lock_names()?;
+        let taken = |owner| {
             let name = name.to_owned();
-            return Err(NameInUse { name, id: owner }.into());
+            Err(NameInUse { name, id: owner }.into())
+        };
+        if let Some(owner) = self.named_container(name)? {
+            return taken(owner);
         }
         fs::remove_file(&path).or_else(missing_is_fine)?;
-        Ok(symlink(id, &path)?)
+        match symlink(id, &path) {
+            // The first attempt of another claim, which takes no lock, came in between.
+            Err(Errno::EXIST) => taken(self.named_container(name)?.unwrap_or_default()),
+            made => Ok(made?),
+        }
     }
 
     /// Returns the ID of the container that has `name`.
     pub(crate) fn named_container(&self, name: &str) -> Result<Option<String>> {
+        // What the user typed may be a path; a name is not.
+        if Path::new(name).file_name().is_none_or(|file| file != name) {
+            return Ok(None);
+        }
         let owner = match fs::read_link(self.layout.container_name(name)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             other => other?,
@@ -51,13 +64,86 @@ impl Store {
     }
 
     /// Takes `name` from the container `id`, if that has it.
-    pub(crate) fn release_name(&self, _: &Shared, name: &str, id: &str) -> Result<()> {
+    pub(crate) fn release_name(&self, name: &str, id: &str) -> Result<()> {
         let path = self.layout.container_name(name);
+        let _names = self.lock_names()?;
         match fs::read_link(&path) {
-            Ok(owner) if owner == PathBuf::from(id) => {
+            Ok(owner) if owner == Path::new(id) => {
                 Ok(fs::remove_file(path).or_else(missing_is_fine)?)
             }
             _ => Ok(()),
+        }
+    }
+
+    fn lock_names(&self) -> Result<fs::File> {
+        let names = fs::File::open(self.layout.names())?;
+        lock(&names, FlockOperation::LockExclusive)?;
+        Ok(names)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::tests::{names, scratch};
+
+    #[test]
+    fn a_name_belongs_to_one_container_until_that_is_gone() {
+        let (_directory, store) = scratch();
+        let shared = store.shared().unwrap();
+        let [first, second] = ["a", "b"].map(|digit| digit.repeat(64));
+        for id in [&first, &second] {
+            store.create_container(&shared, id, &[]).unwrap();
+        }
+        // All of it while the store's lock is held shared, as `run` does.
+        store.claim_name("web", &first).unwrap();
+        let error = store.claim_name("web", &second).unwrap_err();
+        assert!(error.is::<NameInUse>() && error.to_string().contains(&first));
+        store.release_name("web", &second).unwrap();
+        assert_eq!(store.named_container("web").unwrap(), Some(first.clone()));
+        for text in ["nope", "", ".", "..", "../containers", "a/b", "web/"] {
+            assert_eq!(store.named_container(text).unwrap(), None, "{text}");
+        }
+
+        store.remove_container(&first).unwrap();
+        assert_eq!(store.named_container("web").unwrap(), None);
+        store.claim_name("web", &second).unwrap();
+        store.release_name("web", &first).unwrap();
+        assert_eq!(store.named_container("web").unwrap(), Some(second.clone()));
+        store.release_name("web", &second).unwrap();
+        assert_eq!(names(&store, "names"), [""; 0]);
+    }
+
+    #[test]
+    fn of_many_claims_to_a_name_one_wins() {
+        let (_directory, store) = scratch();
+        let shared = store.shared().unwrap();
+        let ids: Vec<String> = ('a'..='f')
+            .map(|digit| digit.to_string().repeat(64))
+            .collect();
+        for round in 0..20 {
+            // Left from a container that died while it was removed.
+            store.claim_name("web", &format!("gone-{round}")).unwrap();
+            let claim = |id: &String| {
+                store.create_container(&shared, id, &[]).unwrap();
+                store.claim_name("web", id).is_ok()
+            };
+            let winners: Vec<&String> = std::thread::scope(|scope| {
+                let claims = ids.iter().map(|id| (id, scope.spawn(move || claim(id))));
+                let claims: Vec<_> = claims.collect();
+                let won = |(id, claim): (_, std::thread::ScopedJoinHandle<'_, bool>)| {
+                    claim.join().unwrap().then_some(id)
+                };
+                claims.into_iter().filter_map(won).collect()
+            });
+            assert_eq!(winners.len(), 1);
+            assert_eq!(
+                store.named_container("web").unwrap().as_ref(),
+                Some(winners[0])
+            );
+            for id in &ids {
+                store.remove_container(id).unwrap();
+            }
         }
     }
 }

@@ -6,8 +6,15 @@ use crate::store::{Damaged, Store, layout};
 use anyhow::{Context, Result, ensure};
 use fs_err as fs;
 use serde::{Deserialize, Serialize};
-use std::io;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
+
+/// Bytes of the largest file that is read as a whole: no manifest or config of this size is ever taken in, and one
+/// that grew here is damaged.
+const LARGEST: u64 = 16 << 20;
+
+/// Bytes that most tags, records, manifests and configs fit in.
+const USUAL: usize = 16 << 10;
 
 /// What is known of an unpacked layer, settled when it was unpacked. The diff ID is the layer's name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -120,11 +127,15 @@ impl Store {
     }
 }
 
-/// Returns the content of a file, `None` if it is not there.
+/// Returns the content of a file of at most [`LARGEST`] bytes, `None` if it is not there.
 pub(super) fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>> {
-    match fs::read(path) {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error.into()),
-    }
+    let file = match fs::File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    let mut bytes = Vec::with_capacity(USUAL);
+    // `take` also keeps the library from asking for the size first: a start reads four such files.
+    file.take(LARGEST).read_to_end(&mut bytes)?;
+    Ok(Some(bytes))
 }

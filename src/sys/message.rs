@@ -112,11 +112,8 @@ mod tests {
         let (message, descriptor): ((String, i32), _) = other.receive().unwrap().unwrap();
         assert_eq!(message, ("hello".to_owned(), 7));
         let mut text = String::new();
-        std::io::Read::read_to_string(
-            &mut fs_err::File::from_parts(descriptor.unwrap().into(), "received"),
-            &mut text,
-        )
-        .unwrap();
+        let mut received = fs_err::File::from_parts(descriptor.unwrap().into(), "received");
+        received.read_to_string(&mut text).unwrap();
         let mut rest = Vec::new();
         file.read_to_end(&mut rest).unwrap();
         assert_eq!((text.as_str(), rest.len()), ("content", 0));

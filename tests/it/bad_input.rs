@@ -186,7 +186,7 @@ fn a_layer_whose_diff_id_is_a_lie_is_refused() {
         .layer(Tree::new().dir("./", 0o755).file("hello", 0o644, ""))
         .claim_diff_ids(Vec::new())
         .build();
-    pull_fails(&image, "diff", |_, reply| reply);
+    pull_fails(&image, "1 layers", |_, reply| reply);
 }
 
 #[test]
@@ -231,7 +231,7 @@ fn manifests_that_make_no_sense_are_refused() {
             with(&|m| m["layers"][0]["digest"] = json!("sha256:../../../etc")),
             "digest",
         ),
-        (with(&|m| m["layers"][0]["size"] = json!(-1)), "size"),
+        (with(&|m| m["layers"][0]["size"] = json!(-1)), "-1"),
         (
             with(&|m| m["layers"][0]["mediaType"] = json!("text/plain")),
             "text/plain",
@@ -240,7 +240,10 @@ fn manifests_that_make_no_sense_are_refused() {
             with(&|m| m["config"]["mediaType"] = json!("application/x-model")),
             "application/x-model",
         ),
-        (with(&|m| m["manifests"] = json!([])), "manifests"),
+        (
+            with(&|m| m["manifests"] = json!([])),
+            "an image and an index",
+        ),
         (with(&|m| m["schemaVersion"] = json!(1)), "schema"),
     ] {
         pull_fails(&image, reason, move |target, mut reply| {

@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::MetadataExt;
 
-use crate::harness::ddock::Ddock;
+use crate::harness::ddock::{Ddock, binary};
 use crate::harness::host::assert_nothing_left;
 use crate::harness::image::{ImageBuilder, busybox, busybox_tree};
 use crate::harness::registry::Registry;
@@ -156,9 +156,13 @@ fn a_store_of_another_mapping_is_refused() {
     let ddock = Ddock::for_user(User::with_ranges());
     ddock.ok(&["pull", "-q", &reference]);
     // Root on the user's store: owners in it mean something else.
-    let mut root = std::process::Command::new(env!("CARGO_BIN_EXE_ddock"));
+    let mut root = std::process::Command::new(binary());
     root.args(["images"]).env("DDOCK_ROOT", ddock.root());
     let output = crate::harness::ddock::output(&mut root);
     assert_ne!(output.code, 0, "{}", output.text());
-    assert!(output.stderr.contains("mapping"), "{}", output.text());
+    assert!(
+        output.stderr.contains("belongs to another user"),
+        "{}",
+        output.text()
+    );
 }

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::harness::ddock::Ddock;
+use crate::harness::ddock::{Ddock, binary};
 use crate::harness::host::{assert_nothing_left, unique_seconds};
 use crate::harness::image::{ImageBuilder, busybox, busybox_tree};
 use crate::harness::registry::Registry;
@@ -326,10 +326,7 @@ fn a_regular_file_as_stdin_or_stdout_is_not_handed_in() {
 #[test]
 fn a_reader_that_leaves_early_is_no_failure_of_ours() {
     let (ddock, image) = Ddock::with_busybox();
-    let script = format!(
-        "{} run --rm {image} yes | head -n 1",
-        env!("CARGO_BIN_EXE_ddock")
-    );
+    let script = format!("{} run --rm {image} yes | head -n 1", binary().display());
     let mut shell = std::process::Command::new("bash");
     shell.args(["-c", &script]).env("DDOCK_ROOT", ddock.root());
     let output = crate::harness::ddock::output(&mut shell);

@@ -168,7 +168,9 @@ fn a_closed_terminal_takes_the_container_along() {
     wait_for("the container to end", || {
         processes_with(&seconds).is_empty().then_some(())
     });
-    assert_eq!(ddock.containers(), [""; 0]);
+    wait_for("the container to be removed", || {
+        ddock.containers().is_empty().then_some(())
+    });
     assert_nothing_left(&ddock, "no-such-container");
 }
 
@@ -176,7 +178,7 @@ fn a_closed_terminal_takes_the_container_along() {
 fn the_callers_terminal_is_never_handed_in() {
     let (ddock, image) = Ddock::with_busybox();
     // Without -t the command has pipes or relays, and no controlling terminal to push keys into.
-    let script = "tty; readlink /proc/$$/fd/[012] | grep -c pts; cat /dev/tty 2>&1 | head -n 1";
+    let script = "tty; for fd in 0 1 2; do readlink /proc/$$/fd/$fd; done | grep -c pts; cat /dev/tty 2>&1 | head -n 1";
     let command = ddock.command(&["run", "--rm", "-i", &image, "sh", "-c", script]);
     let mut terminal = Terminal::start(&command, 24, 80);
     terminal.expect("not a tty\n0\n");

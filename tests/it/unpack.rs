@@ -213,32 +213,6 @@ fn a_whiteout_and_a_directory_of_one_name_make_it_new() {
 }
 
 #[test]
-fn a_directory_that_a_layer_only_implies_stays_as_it_was() {
-    let below = Tree::new()
-        .owner(1000, 1000)
-        .dir("private/", 0o700)
-        .dir("private/tmp/", 0o1777);
-    let above = Tree::new().file("private/tmp/file", 0o644, "");
-    let script = "stat -c '%a %u' /private /private/tmp; stat -c %a /";
-    assert_eq!(
-        merged(vec![below, above], script),
-        "700 1000\n1777 1000\n755\n"
-    );
-}
-
-#[test]
-fn a_parent_that_is_a_symlink_below_is_followed_on_the_merged_tree() {
-    let below = Tree::new()
-        .dir("usr/", 0o755)
-        .dir("usr/lib/", 0o755)
-        .file("usr/lib/old", 0o644, "")
-        .symlink("lib", "usr/lib");
-    let above = Tree::new().file("lib/new", 0o644, "");
-    let script = "readlink /lib; ls /usr/lib";
-    assert_eq!(merged(vec![below, above], script), "usr/lib\nnew\nold\n");
-}
-
-#[test]
 fn kinds_may_change_from_layer_to_layer() {
     let below = Tree::new()
         .file("a", 0o644, "file")
@@ -254,16 +228,6 @@ fn kinds_may_change_from_layer_to_layer() {
     assert_eq!(
         merged(vec![below, above], script),
         "directory\nregular file\ndirectory\n/a:\nin\n\n/c:\n"
-    );
-}
-
-#[test]
-fn a_hard_link_to_a_file_of_a_lower_layer_works() {
-    let below = Tree::new().file("one", 0o640, "content");
-    let above = Tree::new().hardlink("two", "one");
-    assert_eq!(
-        merged(vec![below, above], "cat /two; stat -c %a /two"),
-        "content640\n"
     );
 }
 

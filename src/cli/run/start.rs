@@ -109,7 +109,7 @@ fn prepare(
     for note in &built.notes {
         output::tell(&format!("ddock: {note}\n"));
     }
-    container.write_bundle(&spec::to_json(&built.spec)?, &built.files)?;
+    container.write_bundle(&built.config, &built.files)?;
     // Kept when the command has started.
     let process = built.spec.process().as_ref();
     let words = process.and_then(|process| process.args().clone());

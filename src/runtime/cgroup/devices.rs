@@ -61,6 +61,7 @@ impl DeviceRule {
         access: Access::ALL,
     };
 
+    #[cfg(test)]
     /// Returns the rule that opens a character device; `minor` is `None` for all of its major number.
     pub(crate) const fn character(major: u32, minor: Option<u32>) -> Self {
         Self {
@@ -72,6 +73,7 @@ impl DeviceRule {
         }
     }
 
+    #[cfg(test)]
     const fn mknod(kind: Kind) -> Self {
         Self {
             allow: true,
@@ -94,6 +96,7 @@ impl DeviceRule {
 
 /// What a container may use unless it asks for more: Docker's list (moby `oci/defaults.go`), with runc's `/dev/net/tun`.
 /// Nodes may be made, which opens nothing: package managers unpack them.
+#[cfg(test)]
 pub(crate) const DEFAULT: [DeviceRule; 13] = [
     DeviceRule::DENY_ALL,
     DeviceRule::mknod(Kind::Character),

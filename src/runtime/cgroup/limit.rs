@@ -50,9 +50,6 @@ pub(crate) struct Cpu {
 pub(crate) enum Pids {
     #[default]
     Unlimited,
-    /// Nobody asked for it, so it is dropped where it cannot be enforced.
-    Default(u64),
-    /// Enforced or refused.
     AtMost(u64),
 }
 
@@ -73,7 +70,6 @@ pub(super) struct Setting {
     pub(super) controller: &'static str,
     pub(super) file: &'static str,
     pub(super) value: String,
-    pub(super) asked: bool,
 }
 
 impl Setting {
@@ -82,21 +78,15 @@ impl Setting {
             controller,
             file,
             value: value.to_string(),
-            asked: true,
         }
     }
 
     /// Returns the setting for a limit on processes, the same on v1 and v2.
     pub(super) fn pids(limit: Pids) -> Option<Self> {
-        let (limit, asked) = match limit {
-            Pids::Unlimited => return None,
-            Pids::Default(limit) => (limit, false),
-            Pids::AtMost(limit) => (limit, true),
-        };
-        Some(Self {
-            asked,
-            ..Self::new("pids", "pids.max", &limit)
-        })
+        match limit {
+            Pids::Unlimited => None,
+            Pids::AtMost(limit) => Some(Self::new("pids", "pids.max", &limit)),
+        }
     }
 
     /// Returns what the user knows this limit as.

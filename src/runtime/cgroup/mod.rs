@@ -16,16 +16,14 @@ mod limit;
 mod v1;
 mod v2;
 
-pub(crate) use devices::{
-    Access, DEFAULT as DEFAULT_DEVICES, DeviceRule, Kind as DeviceKind,
-    restrict as restricts_devices,
-};
+#[cfg(test)]
+use devices::DEFAULT as DEFAULT_DEVICES;
+pub(crate) use devices::{Access, DeviceRule, Kind as DeviceKind, restrict as restricts_devices};
 pub(crate) use limit::{Cpu, Limits, Pids, Unenforceable};
 
 use anyhow::{Context as _, Result, ensure};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
-use std::collections::BTreeSet;
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -228,24 +226,6 @@ impl Cgroup {
     }
 }
 
-/// Returns the IDs of all containers that have a cgroup, alive or dead.
-pub(crate) fn ids() -> Result<BTreeSet<String>> {
-    let mut ids = BTreeSet::new();
-    for (_, base) in bases(version()?)? {
-        let entries = match fs_err::read_dir(base.join(PARENT)) {
-            Err(error) if error.kind() == ErrorKind::NotFound => continue,
-            entries => entries?,
-        };
-        for entry in entries {
-            let entry = entry?;
-            if entry.file_type()?.is_dir() {
-                ids.extend(entry.file_name().into_string());
-            }
-        }
-    }
-    Ok(ids)
-}
-
 impl Entrance {
     /// Moves the calling process in, which must have a single thread. On v1 that makes it cheap too: `cgroup.procs`
     /// would wait 8–13 ms for all other threads of the machine.
@@ -346,6 +326,7 @@ fn unavailable(error: io::Error) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::HashSet;
     use std::io::Read as _;
     use std::os::fd::AsRawFd as _;
     use std::os::unix::process::ExitStatusExt as _;
@@ -431,6 +412,24 @@ mod tests {
         found.unwrap().trim_end().to_owned()
     }
 
+    /// Returns the IDs of all containers that have a cgroup, alive or dead.
+    fn ids() -> Result<HashSet<String>> {
+        let mut ids = HashSet::new();
+        for (_, base) in bases(version()?)? {
+            let entries = match fs_err::read_dir(base.join(PARENT)) {
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                entries => entries?,
+            };
+            for entry in entries {
+                let entry = entry?;
+                if entry.file_type()?.is_dir() {
+                    ids.extend(entry.file_name().into_string());
+                }
+            }
+        }
+        Ok(ids)
+    }
+
     #[test]
     fn memory_beyond_the_limit_is_a_kill_that_is_told() {
         let limits = Limits {
@@ -503,12 +502,12 @@ mod tests {
         };
         assert_eq!(file(&cgroup.0, "cpu.cfs_quota_us", "cpu.max"), expected);
         // Looking is the work that is throttled.
-        let at = cgroup
+        let mut at = cgroup
             .0
             .hierarchies
             .iter()
             .map(|joined| joined.directory.join("cpu.stat"));
-        let stat = at.filter(|stat| stat.exists()).last().unwrap();
+        let stat = at.rfind(|stat| stat.exists()).unwrap();
         run(
             &cgroup,
             &format!(
@@ -629,7 +628,7 @@ mod tests {
     fn everything_in_it_is_killed_and_nothing_is_left() {
         let devices = DEFAULT_DEVICES.to_vec();
         let cgroup = create(&Limits {
-            pids: Pids::Default(100),
+            pids: Pids::AtMost(100),
             devices,
             ..Limits::default()
         });
@@ -714,7 +713,6 @@ mod tests {
             std::thread::spawn(drop_rights).join().unwrap()
         };
         let default = Limits {
-            pids: Pids::Default(5),
             devices: DEFAULT_DEVICES.to_vec(),
             ..Limits::default()
         };

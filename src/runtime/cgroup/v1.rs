@@ -16,11 +16,7 @@ pub(super) fn fill(cgroup: &mut Cgroup, limits: &Limits) -> Result<()> {
     // Joined in any case: it is how a container's processes are found, and kept from forking while they are killed.
     join(cgroup, "pids").map(drop).or_else(unavailable)?;
     for setting in settings(limits) {
-        match apply(cgroup, &setting) {
-            Err(error) if setting.asked => return Err(error.into()),
-            // A default is dropped where it cannot be enforced.
-            Ok(()) | Err(_) => {}
-        }
+        apply(cgroup, &setting)?;
     }
     if devices::restrict(&limits.devices) {
         match join(cgroup, "devices") {
@@ -143,7 +139,7 @@ mod tests {
                 quota: 50_000,
                 period: 100_000,
             }),
-            pids: Pids::Default(10),
+            pids: Pids::AtMost(10),
             devices: Vec::new(),
         };
         let written: Vec<_> = settings(&limits)

@@ -18,7 +18,7 @@ pub(super) fn fill(cgroup: &mut Cgroup, limits: &Limits) -> Result<()> {
         Err(error) => {
             let cure =
                 "run it as root, or as `systemd-run --user --scope ddock …`, or without this limit";
-            if let Some(setting) = settings.iter().find(|setting| setting.asked) {
+            if let Some(setting) = settings.first() {
                 return Err(setting.refused(&error, Some(cure)).into());
             }
             return unavailable(error).map_err(Into::into);
@@ -29,11 +29,7 @@ pub(super) fn fill(cgroup: &mut Cgroup, limits: &Limits) -> Result<()> {
         directory: directory.clone(),
     });
     for setting in settings {
-        match apply(cgroup, &directory, &setting) {
-            Err(error) if setting.asked => return Err(error.into()),
-            // A default is dropped where it cannot be enforced.
-            Ok(()) | Err(_) => {}
-        }
+        apply(cgroup, &directory, &setting)?;
     }
     if devices::restrict(&limits.devices) {
         cgroup.guards_devices = guard_devices(&directory, &limits.devices)?;

@@ -9,6 +9,12 @@ use crate::harness::registry::Registry;
 use crate::harness::scratch::Scratch;
 use crate::harness::user::User;
 
+/// Returns the binary under test: `DDOCK_UNDER_TEST`, which scripts/test sets to the one that users get, or cargo's own.
+pub(crate) fn binary() -> PathBuf {
+    let named = std::env::var_os("DDOCK_UNDER_TEST").map(PathBuf::from);
+    named.unwrap_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_ddock")))
+}
+
 /// What a command said and how it ended.
 pub(crate) struct Output {
     /// The exit code, or 128 + n when the process itself died of signal n.
@@ -121,10 +127,9 @@ impl Ddock {
 
     /// Returns the command, with an environment that holds nothing but what is named here.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
-        let binary = Path::new(env!("CARGO_BIN_EXE_ddock"));
         let mut command = match &self.user {
-            Some(user) => user.command(&user.copy_of(binary)),
-            None => Command::new(binary),
+            Some(user) => user.command(&user.copy_of(&binary())),
+            None => Command::new(binary()),
         };
         command.env_clear().env("DDOCK_ROOT", &self.root).env(
             "PATH",

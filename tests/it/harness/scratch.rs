@@ -104,7 +104,7 @@ pub(crate) fn chmod(path: &Path, mode: u32) {
     fs_err::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
 }
 
-/// Runs a command of the test's own and fails the test with its output if it fails; returns its stdout.
+/// Runs a command of the test's own and fails the test with its output if it fails; returns its stdout, what is not UTF-8 replaced.
 pub(crate) fn command_succeeds(command: &mut Command) -> String {
     let output = command.output().unwrap();
     assert!(
@@ -114,5 +114,5 @@ pub(crate) fn command_succeeds(command: &mut Command) -> String {
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr)
     );
-    String::from_utf8(output.stdout).unwrap()
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }

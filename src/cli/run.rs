@@ -10,7 +10,6 @@ use crate::platform::Platform;
 use crate::reference::Reference;
 use crate::spec::Request;
 use crate::store::{NotFound, Store};
-use crate::sys::program;
 use crate::sys::userns::Mapping;
 use anyhow::{Context, Result};
 use clap::ValueEnum;
@@ -58,7 +57,6 @@ pub(crate) enum PullPolicy {
 
 /// Runs a command in a new container and returns the exit code of ddock: the command's own, if it ran.
 pub(crate) fn run(arguments: Arguments, root: &Path) -> Result<u8> {
-    program::protect().context("cannot run a container")?;
     let run = Run::try_from(arguments)?;
     if run.interactive && run.request.terminal && !io::stdin().is_terminal() {
         return Err(no_terminal().into());

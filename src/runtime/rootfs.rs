@@ -59,34 +59,64 @@ impl Rootfs {
     /// Merges the directories into a mount that is attached nowhere: it goes with the descriptor.
     ///
     /// They are named as seen from `base`, because the container's mount table shows the names.
-    /// Every option that the kernel's configuration could decide is set (overlayfs.rst).
     pub(crate) fn assemble(&self, base: &Path) -> Result<OwnedFd> {
         let before = open_directory(Path::new("."))?;
-        chdir(base).with_context(|| format!("entering `{}`", base.display()))?;
-        let assembled = self.assemble_from(base);
+        let mut assembled = self.assemble_from(base);
+        if assembled.as_ref().is_err_and(is_invalid) {
+            assembled = self.assemble_on_old_kernel();
+        }
         fchdir(before).context("returning to the working directory")?;
         assembled
     }
 
     fn assemble_from(&self, base: &Path) -> Result<OwnedFd> {
+        chdir(base).with_context(|| format!("entering `{}`", base.display()))?;
+        let from_base = |path: &Path| path.strip_prefix(base).unwrap_or(path).to_owned();
+        // Overlayfs wants the top layer first; this is where the order turns.
+        let lower = self.lower.iter().rev();
+        let lower = lower.map(|layer| ("lowerdir+", from_base(layer)));
+        self.merge(
+            lower.collect(),
+            from_base(&self.upper),
+            from_base(&self.work),
+        )
+    }
+
+    /// Before Linux 6.5 there is no `lowerdir+`, which shows only when all is merged. All layers go in
+    /// one string, of which the kernel takes 256 bytes: they are named by their descriptors, seen from
+    /// `/proc/self/fd`, which makes three or four bytes a layer. The names are looked up at the very end.
+    fn assemble_on_old_kernel(&self) -> Result<OwnedFd> {
+        let open = |path: &PathBuf| open_directory(path);
+        let layers: Vec<_> = self.lower.iter().rev().map(open).collect::<Result<_>>()?;
+        let (upper, work) = (open(&self.upper)?, open(&self.work)?);
+        let name = |directory: &OwnedFd| directory.as_raw_fd().to_string();
+        let lower = layers.iter().map(name).collect::<Vec<_>>().join(":");
+        chdir("/proc/self/fd").context("entering /proc/self/fd")?;
+        let lower = vec![("lowerdir", lower.into())];
+        self.merge(lower, name(&upper).into(), name(&work).into())
+            .with_context(|| format!("merging {} layers on this kernel", layers.len()))
+    }
+
+    /// Every option that the kernel's configuration could decide is set (overlayfs.rst).
+    fn merge(
+        &self,
+        lower: Vec<(&'static str, PathBuf)>,
+        upper: PathBuf,
+        work: PathBuf,
+    ) -> Result<OwnedFd> {
         let overlay =
             fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).context("opening overlayfs")?;
-        let set = |key: &str, value: &Path| {
-            fsconfig_set_string(&overlay, key, value)
-                .with_context(|| format!("setting overlayfs {key} to `{}`", value.display()))
-                .map_err(|error| explained(error, overlay.as_fd()))
-        };
-        let from_base = |path: &Path| path.strip_prefix(base).unwrap_or(path).to_owned();
-        set("source", Path::new("overlay"))?;
-        let lower: Vec<_> = self.lower.iter().map(|layer| from_base(layer)).collect();
-        set_lower(overlay.as_fd(), &lower)?;
-        set("upperdir", &from_base(&self.upper))?;
-        set("workdir", &from_base(&self.work))?;
-        for key in ["index", "metacopy", "xino", "nfs_export"] {
-            set(key, Path::new("off"))?;
-        }
+        let mut options = vec![("source", PathBuf::from("overlay"))];
+        options.extend(lower);
+        options.extend([("upperdir", upper), ("workdir", work)]);
+        options.extend(["index", "metacopy", "xino", "nfs_export"].map(|key| (key, "off".into())));
         // `off` may still follow what a layer brought, as the kernel is configured.
-        set("redirect_dir", Path::new("nofollow"))?;
+        options.push(("redirect_dir", "nofollow".into()));
+        for (key, value) in &options {
+            fsconfig_set_string(&overlay, *key, value)
+                .with_context(|| format!("setting overlayfs {key} to `{}`", value.display()))
+                .map_err(|error| explained(error, overlay.as_fd()))?;
+        }
         let flags = [
             ("volatile", self.discarded),
             ("userxattr", self.user_attributes),
@@ -103,36 +133,8 @@ impl Rootfs {
     }
 }
 
-/// Overlayfs wants the top layer first; this is where the order turns.
-fn set_lower(overlay: BorrowedFd<'_>, layers: &[PathBuf]) -> Result<()> {
-    for layer in layers.iter().rev() {
-        match fsconfig_set_string(overlay, "lowerdir+", layer) {
-            // Before Linux 6.5 there is no `lowerdir+`.
-            Err(Errno::INVAL) => return set_lower_at_once(overlay, layers),
-            other => other
-                .with_context(|| format!("adding the layer `{}`", layer.display()))
-                .map_err(|error| explained(error, overlay))?,
-        }
-    }
-    Ok(())
-}
-
-/// All layers in one string, of which the kernel takes 256 bytes: they are named by their
-/// descriptors, seen from `/proc/self/fd`, which makes three or four bytes a layer.
-fn set_lower_at_once(overlay: BorrowedFd<'_>, layers: &[PathBuf]) -> Result<()> {
-    let layers = layers.iter().rev().map(|layer| open_directory(layer));
-    let layers = layers.collect::<Result<Vec<_>>>()?;
-    let names: Vec<_> = layers
-        .iter()
-        .map(|layer| layer.as_raw_fd().to_string())
-        .collect();
-    let before = open_directory(Path::new("."))?;
-    chdir("/proc/self/fd").context("entering /proc/self/fd")?;
-    let set = fsconfig_set_string(overlay, "lowerdir", names.join(":"))
-        .with_context(|| format!("merging {} layers on this kernel", layers.len()))
-        .map_err(|error| explained(error, overlay));
-    fchdir(before).context("returning from /proc/self/fd")?;
-    set
+fn is_invalid(error: &anyhow::Error) -> bool {
+    error.root_cause().downcast_ref() == Some(&Errno::INVAL)
 }
 
 /// Adds what a file system itself says of a failure, which it leaves to be read from the descriptor.

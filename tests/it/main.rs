@@ -20,4 +20,5 @@ mod run;
 mod store;
 mod tty;
 mod unpack;
+mod vm;
 mod volumes;

@@ -1,0 +1,96 @@
+//! ddock on another kernel, with pure cgroup v2: a virtual machine with the distribution's own (scripts/test-vm).
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::harness::image::{Image, busybox};
+
+const DDOCK: &str = env!("CARGO_BIN_EXE_ddock");
+
+/// What the machine runs. Each check prints one line.
+const SCRIPT: &str = r#"
+cd /root && export DDOCK_ROOT=/root/store HOME=/root
+busybox httpd -p 127.0.0.1:5000 -h "$WWW"
+image=127.0.0.1:5000/test/image:latest
+run() { "$DDOCK" run --rm "$@"; }
+"$DDOCK" pull -q $image >/dev/null; echo "pull $?"
+
+script='cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/cpu.max /sys/fs/cgroup/pids.max; read go'
+mkfifo go
+run -i --memory 64m --cpus 0.5 --pids-limit 20 $image sh -c "$script" <go >inside &
+exec 3>go
+for i in $(seq 100); do [ "$(cat inside | wc -l)" = 3 ] && break; sleep 0.1; done
+echo "inside" $(cat inside)
+own=$(echo /sys/fs/cgroup/ddock/*/)
+echo "outside" $(cat $own/memory.max $own/cpu.max $own/pids.max)
+exec 3>&-
+wait
+
+echo "view" $(run $image sh -c 'cat /proc/self/cgroup; mkdir /sys/fs/cgroup/x 2>/dev/null || echo read-only')
+echo "fork" $(run --pids-limit 5 $image sh -c 'for i in 1 2 3 4 5 6; do sleep 9 & done; echo all' 2>&1 | grep -c fork)
+run -m 32m $image tail /dev/zero 2>told; echo "memory $? $(grep -c 'memory limit' told)"
+echo "device" $(run $image sh -c 'mknod /k c 1 11; head -c 1 /k 2>&1; head -c 1 /dev/zero | wc -c')
+for command in 'exit 7' 'exec absent' 'exec /etc'; do
+    run $image sh -c "$command" 2>/dev/null; echo "$command: $?"
+done
+run $image absent 2>/dev/null; echo "absent: $?"
+run $image /etc 2>/dev/null; echo "directory: $?"
+echo "left" $(find /sys/fs/cgroup/ddock -mindepth 1 -type d; grep overlay /proc/mounts; ls store/v1/containers store/v1/tmp | grep -v :)
+"#;
+
+/// Lays an image out as the files that any web server serves as a registry.
+fn write_registry(image: &Image, www: &Path) {
+    let repository = www.join("v2/test/image");
+    for directory in ["blobs", "manifests"] {
+        fs_err::create_dir_all(repository.join(directory)).unwrap();
+    }
+    for blob in &image.blobs {
+        fs_err::write(repository.join("blobs").join(&blob.digest), &blob.bytes).unwrap();
+    }
+    for name in [&image.top().digest, "latest"] {
+        fs_err::write(repository.join("manifests").join(name), &image.top().bytes).unwrap();
+    }
+    fs_err::write(www.join("v2/index.html"), "{}").unwrap();
+}
+
+#[test]
+fn an_older_kernel_with_cgroup_v2_alone_does_it_all() {
+    // Not in /tmp or /dev/shm: the machine has its own there.
+    let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
+    let directory = tempfile::tempdir_in(directory).unwrap();
+    let (www, script) = (
+        directory.path().join("www"),
+        directory.path().join("script"),
+    );
+    write_registry(&busybox().build(), &www);
+    fs_err::write(&script, SCRIPT).unwrap();
+    let output = Command::new("scripts/test-vm")
+        .arg(directory.path())
+        .arg(DDOCK)
+        .args(["--", "env"])
+        .args([format!("WWW={}", www.display()), format!("DDOCK={DDOCK}")])
+        .args(["sh".as_ref(), script.as_os_str()])
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    let limits = "67108864 50000 100000 20";
+    let expected = [
+        "pull 0",
+        &format!("inside {limits}"),
+        &format!("outside {limits}"),
+        "view 0::/ read-only",
+        "fork 1",
+        "memory 137 1",
+        "device head: /k: Operation not permitted 1",
+        "exit 7: 7",
+        "exec absent: 127",
+        "exec /etc: 126",
+        "absent: 127",
+        "directory: 126",
+        "left",
+    ];
+    let lines: Vec<&str> = said.lines().collect();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(lines, expected, "{errors}");
+}

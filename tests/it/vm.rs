@@ -3,9 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use crate::harness::ddock::binary;
 use crate::harness::image::{Image, busybox};
-
-const DDOCK: &str = env!("CARGO_BIN_EXE_ddock");
 
 /// What the machine runs. Each check prints one line.
 const SCRIPT: &str = r#"
@@ -55,6 +54,7 @@ fn write_registry(image: &Image, www: &Path) {
 
 #[test]
 fn an_older_kernel_with_cgroup_v2_alone_does_it_all() {
+    let ddock = binary();
     // Not in /tmp or /dev/shm: the machine has its own there.
     let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
     let directory = tempfile::tempdir_in(directory).unwrap();
@@ -66,9 +66,12 @@ fn an_older_kernel_with_cgroup_v2_alone_does_it_all() {
     fs_err::write(&script, SCRIPT).unwrap();
     let output = Command::new("scripts/test-vm")
         .arg(directory.path())
-        .arg(DDOCK)
+        .arg(&ddock)
         .args(["--", "env"])
-        .args([format!("WWW={}", www.display()), format!("DDOCK={DDOCK}")])
+        .args([
+            format!("WWW={}", www.display()),
+            format!("DDOCK={}", ddock.display()),
+        ])
         .args(["sh".as_ref(), script.as_os_str()])
         .stdin(Stdio::null())
         .output()

@@ -16,7 +16,6 @@ mod run;
 mod unimplemented;
 mod version;
 
-use crate::sys::program;
 use anyhow::Result;
 use clap::{ArgAction, Parser, Subcommand};
 use command_line::Parsed;
@@ -71,12 +70,6 @@ enum Command {
 
 /// Runs the command named by this process's arguments.
 pub(crate) fn run() -> ExitCode {
-    // As early as can be, because what is done before is done again.
-    if env::args_os().any(|word| word == "run")
-        && let Err(error) = program::protect()
-    {
-        return failure::report(&error, DDOCK_FAILED);
-    }
     let arguments = match command_line::parse(env::args_os().collect()) {
         Ok(Parsed::Command(arguments)) => arguments,
         Ok(Parsed::Text(text)) => return finish(output::print(&text)),

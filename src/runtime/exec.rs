@@ -56,19 +56,31 @@ pub(crate) fn become_command(arguments: &[CString], environment: &[CString]) -> 
     }
 }
 
-/// Tells whether running `path` would run this program: `/proc/self/exe`, directly or as an interpreter.
+/// How many scripts may name each other as interpreters (linux/binfmts.h, `bprm->recursion_depth`).
+const INTERPRETERS: usize = 5;
+
+/// Tells whether `path`, or an interpreter on the way from it, is the program of this very process.
 ///
-/// An image that has this is up to no good (CVE-2019-5736), or has lost its way. It is refused to say so;
-/// what protects the program, whatever a volume's files become in the meantime, is `sys::program`.
+/// This process is ddock until the exec, and `/proc/self/exe` leads to the host's file of it: an image that gets it
+/// to run as its command could be handed a way to write it (CVE-2019-5736). Nothing else runs in the new PID
+/// namespace yet, so nobody is there to change the image's files after this look.
 fn leads_here(path: &CStr) -> bool {
     let identity = |path: &Path| path.metadata().map(|file| (file.dev(), file.ino()));
     let Ok(own) = identity(Path::new("/proc/self/exe")) else {
         return false;
     };
-    let is_own = |path: &Path| identity(path).is_ok_and(|found| found == own);
-    is_own(path_of(path))
-        || interpreter(&read_start(path))
-            .is_some_and(|interpreter| is_own(Path::new(std::ffi::OsStr::from_bytes(interpreter))))
+    let mut program = path.to_owned();
+    for _ in 0..INTERPRETERS {
+        if identity(path_of(&program)).is_ok_and(|found| found == own) {
+            return true;
+        }
+        let start = read_start(&program);
+        let Some(Ok(next)) = interpreter(&start).map(CString::new) else {
+            return false;
+        };
+        program = next;
+    }
+    false
 }
 
 fn own_program(name: &CStr) -> StartError {

@@ -175,7 +175,7 @@ fn map(program: &str, process: Pid, fields: &[String]) -> bool {
 }
 
 /// Makes a user namespace, in which this process has every right and no ID yet, and a mount namespace.
-pub(crate) fn unshare_user() -> Result<()> {
+fn unshare_user() -> Result<()> {
     match unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS) {
         Ok(()) => Ok(()),
         Err(Errno::EPERM | Errno::ENOSPC) => bail!(

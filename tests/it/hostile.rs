@@ -324,6 +324,10 @@ fn the_end_of_the_monitor_is_the_end_of_the_container() {
         .spawn()
         .unwrap();
     wait_for_process("sleep", &seconds);
+    // The command runs a moment before that is written down.
+    wait_for("the container to be recorded", || {
+        ddock.ok(&["ps"]).contains("Up ").then_some(())
+    });
     for monitor in children(client.id()) {
         kill_process(monitor, Signal::KILL).unwrap();
     }

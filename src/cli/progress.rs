@@ -11,6 +11,7 @@ use bars::Bars;
 use std::collections::HashMap;
 use std::mem::{Discriminant, discriminant};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 /// How a pull is shown. It may be told of events by several threads.
 pub(crate) struct Progress {
@@ -52,6 +53,18 @@ impl Progress {
                 Ok(())
             }
             _ if self.quiet => Ok(()),
+            Event::Waiting { why, wait } => {
+                let text = format!(
+                    "{}; retrying in {}\n",
+                    human::printable(&why),
+                    seconds(wait)
+                );
+                match &*state {
+                    State::Bars(bars) => bars.suspend(|| output::tell(&text)),
+                    _ => output::tell(&text),
+                }
+                Ok(())
+            }
             Event::Started { reference, layers } => {
                 let shown = self.stream.write(&from_line(&reference));
                 *state = if self.stream.is_terminal() {
@@ -134,6 +147,13 @@ fn closing_lines(pulled: &Pulled, stream: Stream, quiet: bool, started: bool) ->
     )
 }
 
+/// `1 second`, `12 seconds`.
+fn seconds(wait: Duration) -> String {
+    let seconds = wait.as_secs().max(1);
+    let plural = if seconds == 1 { "" } else { "s" };
+    format!("{seconds} second{plural}")
+}
+
 /// The state that each layer was last shown in, so that only changes make a line.
 #[derive(Default)]
 struct Lines(HashMap<LayerId, Discriminant<LayerState>>);
@@ -155,9 +175,7 @@ fn word(state: LayerState) -> Option<String> {
         LayerState::AlreadyExists => "Already exists".to_owned(),
         LayerState::Downloading { .. } => return None,
         LayerState::Retrying { after } => {
-            let seconds = after.as_secs().max(1);
-            let plural = if seconds == 1 { "" } else { "s" };
-            format!("Retrying in {seconds} second{plural}")
+            format!("Retrying in {}", seconds(after))
         }
         LayerState::DownloadComplete => "Download complete".to_owned(),
         LayerState::PullComplete => "Pull complete".to_owned(),

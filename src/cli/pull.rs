@@ -7,6 +7,7 @@ use crate::cli::progress::Progress;
 use crate::platform::Platform;
 use crate::pull;
 use crate::reference::Reference;
+use crate::registry::Access;
 use crate::sys::userns::Mapping;
 use crate::unpack::{self, Limits, OverlayAttributes, Owners};
 use anyhow::{Context, Result};
@@ -49,12 +50,18 @@ pub(crate) fn run(arguments: &Arguments, root: &Path) -> Result<()> {
         output::print("Using default tag: latest\n")?;
     }
     let progress = Progress::new(stream, arguments.quiet);
-    let platform = arguments.platform.as_ref();
+    // Before the namespace is entered: there, everybody is root.
+    let access = Access::gather();
     let (store, mapping) = place::enter(root).with_context(context)?;
     let unpacking = unpacking(&mapping);
     let tell = |event| progress.event(event);
-    let pulled =
-        pull::pull(&store, &reference, platform, &unpacking, &tell).with_context(context)?;
+    let request = pull::Request {
+        reference: &reference,
+        platform: arguments.platform.as_ref(),
+        access: &access,
+        unpacking: &unpacking,
+    };
+    let pulled = pull::pull(&store, &request, &tell).with_context(context)?;
     progress.finish(&pulled)
 }
 

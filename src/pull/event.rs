@@ -14,6 +14,8 @@ pub(crate) enum Event {
     },
     /// The state of a layer changed, or it went on.
     Layer { id: LayerId, state: LayerState },
+    /// Nothing moves for so long: the registry could not answer, or wants us to wait.
+    Waiting { why: String, wait: Duration },
     /// Something the user should know that does not stop the pull.
     Note(String),
 }

@@ -68,7 +68,7 @@ pub(crate) fn plan(store: &Store, layers: &[Layer]) -> Result<Plan> {
 
 /// What fetching layers needs.
 pub(crate) struct Work<'scope, 'env> {
-    pub(crate) client: &'env Client,
+    pub(crate) client: &'env Client<'env>,
     pub(crate) stage: &'env Stage,
     pub(crate) unpacking: &'env unpack::Options,
     pub(crate) events: &'env dyn Fn(Event),

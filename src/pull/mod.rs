@@ -10,7 +10,7 @@ pub(crate) use event::{Event, LayerId, LayerState, Pulled};
 use crate::image;
 use crate::platform::Platform;
 use crate::reference::Reference;
-use crate::registry::Client;
+use crate::registry::{Access, Client, Notice};
 use crate::store::Store;
 use crate::unpack;
 use anyhow::{Context, Result};
@@ -33,24 +33,37 @@ impl Stopped {
     }
 }
 
-/// Pulls the image that `reference` names for `platform`, or for this machine, and tells `events` how it goes.
+/// What to pull, and how.
+#[derive(Clone, Copy)]
+pub(crate) struct Request<'a> {
+    pub(crate) reference: &'a Reference,
+    /// This machine's own if there is none.
+    pub(crate) platform: Option<&'a Platform>,
+    pub(crate) access: &'a Access,
+    pub(crate) unpacking: &'a unpack::Options,
+}
+
+/// Pulls an image, and tells `events` how it goes.
 ///
 /// What was here already is not fetched again, and what arrives becomes visible all at once, verified.
 /// Runs inside the user namespace that owns the store's files, if there is one. From here on the
 /// process has several threads. An error with [`Stopped`] says that the user ended it.
-pub(crate) fn pull(
-    store: &Store,
-    reference: &Reference,
-    platform: Option<&Platform>,
-    unpacking: &unpack::Options,
-    events: &dyn Fn(Event),
-) -> Result<Pulled> {
+pub(crate) fn pull(store: &Store, request: &Request<'_>, events: &dyn Fn(Event)) -> Result<Pulled> {
+    let Request {
+        reference,
+        platform,
+        access,
+        unpacking,
+    } = *request;
     // The only runtime in ddock. One thread is enough for the network; what computes has its own.
     let runtime = runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("starting the runtime")?;
-    let client = Client::new(reference)?;
+    let notify = |notice| match notice {
+        Notice::Waiting { why, wait } => events(Event::Waiting { why, wait }),
+    };
+    let client = Client::new(reference, access, &notify)?;
     let resolving = resolve::resolve(store, &client, reference, platform);
     let pulled = run(&runtime, resolving).and_then(|resolved| {
         // First the lease, then the look at what is there: so nothing that was seen goes meanwhile.

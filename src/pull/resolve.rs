@@ -50,7 +50,7 @@ impl Resolved {
 /// If the registry's answer to "what does this tag name now" is what was pulled last, nothing else is asked.
 pub(crate) async fn resolve(
     store: &Store,
-    client: &Client,
+    client: &Client<'_>,
     reference: &Reference,
     platform: Option<&Platform>,
 ) -> Result<Resolved> {
@@ -102,7 +102,7 @@ pub(crate) async fn resolve(
 /// Returns our copy of what a tag names, if we have one and the registry says that it is still the same.
 async fn unchanged(
     store: &Store,
-    client: &Client,
+    client: &Client<'_>,
     reference: &Reference,
 ) -> Result<Option<Document>> {
     if reference.digest().is_some() {

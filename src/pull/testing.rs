@@ -1,7 +1,8 @@
 //! What tests of pulling stand on: a registry that they fill, and a real store.
 
 use crate::digest::Digest;
-use crate::pull::{Event, LayerId, LayerState, Pulled, pull};
+use crate::pull::{Event, LayerId, LayerState, Pulled, Request, pull};
+use crate::registry::Access;
 use crate::registry::testing::{Answer, Asked, Server};
 use crate::store::Store;
 use crate::unpack::{self, Limits, OverlayAttributes, Owners};
@@ -158,13 +159,13 @@ impl Host {
         };
         self.events.borrow_mut().clear();
         let tell = |event| self.events.borrow_mut().push(event);
-        pull(
-            &self.store,
-            &reference,
-            platform.as_ref(),
-            &unpacking,
-            &tell,
-        )
+        let request = Request {
+            reference: &reference,
+            platform: platform.as_ref(),
+            access: &Access::default(),
+            unpacking: &unpacking,
+        };
+        pull(&self.store, &request, &tell)
     }
 
     pub(crate) fn pull(&self, server: &Server, tag: &str) -> Result<Pulled> {

@@ -15,7 +15,7 @@ use std::time::Duration;
 ///
 /// The receiver verifies the digest.
 pub(crate) struct Blob<'c> {
-    client: &'c Client,
+    client: &'c Client<'c>,
     digest: Digest,
     size: u64,
     /// How much has been handed out.
@@ -40,7 +40,7 @@ pub(crate) enum Piece {
 }
 
 impl<'c> Blob<'c> {
-    pub(crate) fn new(client: &'c Client, digest: Digest, size: u64) -> Self {
+    pub(crate) fn new(client: &'c Client<'c>, digest: Digest, size: u64) -> Self {
         Self {
             client,
             digest,
@@ -87,7 +87,7 @@ impl<'c> Blob<'c> {
                 Ok(bytes) => bytes,
                 // All is there: that the connection did not end well changes nothing.
                 Err(_) if self.offset == self.size && self.skip == 0 => None,
-                Err(error) => return Err(self.client.transport.failure(&error)),
+                Err(error) => return Err(self.client.endpoint.transport.failure(&error)),
             };
             let Some(mut bytes) = bytes else {
                 if self.offset < self.size || self.skip > 0 {
@@ -166,7 +166,7 @@ impl<'c> Blob<'c> {
 
     fn interrupted(&self, cause: &str) -> RegistryError {
         RegistryError::Interrupted {
-            host: self.client.registry.clone(),
+            host: self.client.endpoint.registry.clone(),
             cause: cause.to_owned(),
         }
     }
@@ -196,7 +196,7 @@ fn content_range(response: &Response) -> Option<(u64, Option<u64>)> {
 mod tests {
     use super::*;
     use crate::reference::Reference;
-    use crate::registry::testing::{Answer, Asked, Server, descriptor, wait};
+    use crate::registry::testing::{Answer, Asked, Server, client, descriptor, wait};
 
     const SIZE: usize = 100_000;
 
@@ -228,7 +228,7 @@ mod tests {
     /// Reads a blob of `SIZE` bytes to its end; also returns how often it was retried.
     fn read(server: &Server) -> Result<(Vec<u8>, usize), RegistryError> {
         let reference: Reference = format!("{}/lib/x:1", server.address()).parse().unwrap();
-        let client = Client::new(&reference).unwrap();
+        let client = client(&reference);
         let layer = descriptor(&content(), "x");
         let (mut bytes, mut retries) = (Vec::new(), 0);
         wait(async {

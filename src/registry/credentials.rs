@@ -55,27 +55,42 @@ struct Entry {
     password: String,
 }
 
-/// Returns the user's credentials for `registry` in the file `path`, `None` if there are none.
-///
-/// They are read at each call: a login in another terminal counts at once.
-pub(crate) fn find(path: Option<&Path>, registry: &str) -> Result<Option<Login>> {
-    let Some(path) = path else {
-        return Ok(None);
-    };
-    match fs_err::read(path) {
-        Ok(text) => find_in(&text, path, registry),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error).context("reading the credentials"),
-    }
+/// Where credentials are looked for.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Credentials {
+    /// `None` for a user without a home.
+    file: Option<PathBuf>,
 }
 
-/// Returns where this user's credentials are, `None` for a user without a home.
-pub(crate) fn path() -> Option<PathBuf> {
-    let directory = match std::env::var_os("DOCKER_CONFIG").filter(|value| !value.is_empty()) {
-        Some(directory) => PathBuf::from(directory),
-        None => PathBuf::from(std::env::var_os("HOME")?).join(".docker"),
-    };
-    Some(directory.join("config.json"))
+impl Credentials {
+    /// Returns those of this process's user.
+    pub(crate) fn of_user() -> Self {
+        let directory = match std::env::var_os("DOCKER_CONFIG").filter(|value| !value.is_empty()) {
+            Some(directory) => Some(PathBuf::from(directory)),
+            None => std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".docker")),
+        };
+        let file = directory.map(|directory| directory.join("config.json"));
+        Self { file }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn in_file(path: PathBuf) -> Self {
+        Self { file: Some(path) }
+    }
+
+    /// Returns what there is for `registry`, `None` if there is nothing.
+    ///
+    /// It is read at each call: a login in another terminal counts at once.
+    pub(crate) fn find(&self, registry: &str) -> Result<Option<Login>> {
+        let Some(path) = &self.file else {
+            return Ok(None);
+        };
+        match fs_err::read(path) {
+            Ok(text) => find_in(&text, path, registry),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).context("reading the credentials"),
+        }
+    }
 }
 
 fn find_in(text: &[u8], path: &Path, registry: &str) -> Result<Option<Login>> {

@@ -1,7 +1,8 @@
 //! A server for tests: real sockets, and answers that a test makes up, good or hostile.
 
 use crate::digest::Digest;
-use crate::registry::Descriptor;
+use crate::reference::Reference;
+use crate::registry::{Access, Client, Descriptor};
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -114,6 +115,11 @@ impl Answer {
         }
         stream.write_all(b"0\r\n\r\n")
     }
+}
+
+/// A client of one without any credentials.
+pub(crate) fn client(reference: &Reference) -> Client<'static> {
+    Client::new(reference, &Access::default(), &|_| {}).unwrap()
 }
 
 /// A plain http server on loopback that lives as long as this value.

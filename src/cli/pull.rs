@@ -4,16 +4,17 @@ use crate::cli::failure::{DDOCK_FAILED, Told};
 use crate::cli::output::{self, Stream};
 use crate::cli::place;
 use crate::cli::progress::Progress;
+use crate::human;
 use crate::platform::Platform;
 use crate::pull;
 use crate::reference::Reference;
-use crate::registry::Access;
+use crate::registry::{Access, Given, Secret};
 use crate::sys::userns::Mapping;
 use crate::unpack::{self, Limits, OverlayAttributes, Owners};
 use anyhow::{Context, Result};
 use clap::Args;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 #[derive(Debug, Args, PartialEq, Eq)]
@@ -29,6 +30,12 @@ pub(crate) struct Arguments {
         hide_env = true
     )]
     platform: Option<Platform>,
+    /// Log in to the registry as this user; others can see it in the list of processes
+    #[arg(long, value_name = "USER:PASSWORD")]
+    creds: Option<Secret>,
+    /// Look into this file first for how to log in to the registry
+    #[arg(long, value_name = "FILE")]
+    authfile: Option<PathBuf>,
     /// Report on stderr: the container's own output is to have stdout
     #[arg(long, hide = true)]
     for_run: bool,
@@ -51,7 +58,14 @@ pub(crate) fn run(arguments: &Arguments, root: &Path) -> Result<()> {
     }
     let progress = Progress::new(stream, arguments.quiet);
     // Before the namespace is entered: there, everybody is root.
-    let access = Access::gather();
+    let given = Given {
+        pair: arguments.creds.clone(),
+        file: arguments.authfile.clone(),
+    };
+    let access = Access::gather(&reference, &given).with_context(context)?;
+    for warning in access.warnings() {
+        output::tell(&format!("ddock: {}\n", human::printable(warning)));
+    }
     let (store, mapping) = place::enter(root).with_context(context)?;
     let unpacking = unpacking(&mapping);
     let tell = |event| progress.event(event);
@@ -89,12 +103,16 @@ pub(crate) fn in_child(
     root: &Path,
     name: &str,
     platform: Option<&Platform>,
+    authfile: Option<&Path>,
     quiet: bool,
 ) -> Result<()> {
     let mut child = Command::new("/proc/self/exe");
     child.arg0("ddock").arg("--root").arg(root);
     child.args(["pull", "--for-run"]);
     child.args(platform.map(|platform| format!("--platform={platform}")));
+    if let Some(authfile) = authfile {
+        child.arg("--authfile").arg(authfile);
+    }
     child.args(quiet.then_some("--quiet"));
     let status = child
         .args(["--", name])

@@ -7,6 +7,7 @@ mod challenge;
 mod credentials;
 mod endpoint;
 mod error;
+mod log_in;
 mod manifest;
 mod retry;
 #[cfg(test)]
@@ -16,7 +17,9 @@ mod transport;
 
 pub(crate) use access::Access;
 pub(crate) use blob::{Blob, Piece};
-pub(crate) use error::RegistryError;
+pub(crate) use credentials::{Given, Keeper, Keyring, Secret};
+pub(crate) use error::{Identity, RegistryError};
+pub(crate) use log_in::{registry_of, verify};
 pub(crate) use manifest::{Descriptor, Image, Manifest};
 
 use crate::digest::{Digest, Hasher};

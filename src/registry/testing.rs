@@ -17,6 +17,7 @@ pub(crate) struct Asked {
     pub(crate) path: String,
     /// Names in lower case.
     headers: Vec<(String, String)>,
+    pub(crate) body: String,
 }
 
 impl Asked {
@@ -186,7 +187,8 @@ fn serve(
         assert!(stream.read(&mut greeting)? > 0);
         return Answer::status(400).write(stream, true);
     }
-    let mut lines = BufReader::new(stream.try_clone()?).lines();
+    let mut reader = BufReader::new(stream.try_clone()?);
+    let mut lines = reader.by_ref().lines();
     let Some(line) = lines.next() else {
         return Ok(());
     };
@@ -195,7 +197,7 @@ fn serve(
     let mut asked = Asked {
         method: words.next().unwrap_or_default(),
         path: words.next().unwrap_or_default(),
-        headers: Vec::new(),
+        ..Asked::default()
     };
     for line in lines {
         let line = line?;
@@ -206,6 +208,9 @@ fn serve(
             .headers
             .push((name.to_ascii_lowercase(), value.to_owned()));
     }
+    let length = asked.header("content-length");
+    let length = length.map_or(0, |text| text.parse().expect("a length"));
+    reader.take(length).read_to_string(&mut asked.body)?;
     let before = {
         let mut seen = seen.lock().unwrap();
         seen.push(asked.clone());

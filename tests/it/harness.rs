@@ -1,5 +1,6 @@
 //! What the tests stand on: real registries, images made in code, ddock with a store of its own, terminals, users.
 
+pub(crate) mod authority;
 pub(crate) mod canned;
 pub(crate) mod ddock;
 pub(crate) mod host;

@@ -1,14 +1,18 @@
 //! A real registry, Debian's docker-registry, on loopback for one test.
 
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 
+use crate::harness::authority::Pair;
 use crate::harness::http::{self, Response};
 use crate::harness::image::{Blob, Image};
 use crate::harness::scratch::Scratch;
 use crate::harness::wait_for;
 
 pub(crate) struct Registry {
-    scratch: Scratch,
+    scratch: Arc<Scratch>,
+    log: PathBuf,
     server: Child,
     address: String,
 }
@@ -16,34 +20,66 @@ pub(crate) struct Registry {
 impl Registry {
     /// Starts a registry with an empty storage on a port that the kernel chooses.
     pub(crate) fn start() -> Registry {
-        let scratch = Scratch::new();
+        Registry::serve(Arc::new(Scratch::new()), "plain", "", "")
+    }
+
+    /// Starts a second registry on the same storage: what is pushed here can be pulled there.
+    ///
+    /// `http` are settings of its `http` section as `name: value, …`, `more` are whole sections,
+    /// such as `auth`, a line each.
+    pub(crate) fn sibling(&self, name: &str, http: &str, more: &str) -> Registry {
+        Registry::serve(Arc::clone(&self.scratch), name, http, more)
+    }
+
+    /// Starts a second registry on the same storage that speaks TLS as `pair`.
+    pub(crate) fn over_tls(&self, pair: &Pair) -> Registry {
+        self.sibling("tls", &tls(pair), "")
+    }
+
+    fn serve(scratch: Arc<Scratch>, name: &str, http: &str, more: &str) -> Registry {
         let config = format!(
             "version: 0.1\nlog: {{accesslog: {{disabled: false}}}}\n\
-             storage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: \"127.0.0.1:0\"}}\n",
+             storage: {{filesystem: {{rootdirectory: {}}}}}\n\
+             http: {{addr: \"127.0.0.1:0\", {http}}}\n{more}",
             scratch.join("storage").display()
         );
-        let config = scratch.file("config.yml", config);
-        let log = fs_err::File::create(scratch.join("log")).unwrap();
+        let config = scratch.file(&format!("{name}.yml"), config);
+        let log = scratch.join(&format!("{name}.log"));
+        let file = fs_err::File::create(&log).unwrap();
         let mut server = Command::new("docker-registry")
             .arg("serve")
             .arg(config)
             .stdin(Stdio::null())
-            .stdout(log.try_clone().unwrap().into_file())
-            .stderr(log.into_file())
+            .stdout(file.try_clone().unwrap().into_file())
+            .stderr(file.into_file())
             .spawn()
             .expect("docker-registry is installed");
         let address = wait_for("the registry to listen", || {
-            assert!(server.try_wait().unwrap().is_none(), "the registry ended");
-            let log = fs_err::read_to_string(scratch.join("log")).unwrap();
-            let (_, rest) = log.split_once("listening on 127.0.0.1:")?;
-            let (port, _) = rest.split_once('"')?;
-            Some(format!("localhost:{port}"))
+            let text = fs_err::read_to_string(&log).unwrap();
+            let ended = server.try_wait().unwrap().is_some();
+            assert!(!ended, "the registry ended: {text}");
+            let (_, rest) = text.split_once("listening on 127.0.0.1:")?;
+            let port = rest.split(|c: char| !c.is_ascii_digit()).next()?;
+            // Its end is not there yet if the number is the last that was written.
+            (port.len() < rest.len()).then(|| format!("localhost:{port}"))
         });
         Registry {
             scratch,
+            log,
             server,
             address,
         }
+    }
+
+    /// Returns `localhost:PORT`, its host as references have it.
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Ends the registry before its value does.
+    pub(crate) fn stop(&mut self) {
+        drop(self.server.kill());
+        drop(self.server.wait());
     }
 
     /// Returns the reference of a repository and tag here.
@@ -105,7 +141,7 @@ impl Registry {
 
     /// Returns the requests answered so far as "METHOD /path STATUS", oldest first.
     pub(crate) fn requests(&self) -> Vec<String> {
-        let log = fs_err::read_to_string(self.scratch.join("log")).unwrap();
+        let log = fs_err::read_to_string(&self.log).unwrap();
         // An access log line: 127.0.0.1 - - [time] "GET /v2/… HTTP/1.1" 200 1234 "" "agent"
         let lines = log.lines().filter(|line| line.contains(" HTTP/1.1\" "));
         lines
@@ -128,7 +164,12 @@ impl Registry {
 
 impl Drop for Registry {
     fn drop(&mut self) {
-        drop(self.server.kill());
-        drop(self.server.wait());
+        self.stop();
     }
+}
+
+/// Returns the settings of an `http` section that speaks TLS as `pair`.
+pub(crate) fn tls(pair: &Pair) -> String {
+    let (certificate, key) = (pair.certificate.display(), pair.key.display());
+    format!("tls: {{certificate: {certificate}, key: {key}}}")
 }

@@ -13,6 +13,7 @@ use crate::sys::userns::Mapping;
 use crate::unpack::{self, Limits, OverlayAttributes, Owners};
 use anyhow::{Context, Result};
 use clap::Args;
+use rustix::process::Signal;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -36,6 +37,9 @@ pub(crate) struct Arguments {
     /// Look into this file first for how to log in to the registry
     #[arg(long, value_name = "FILE")]
     authfile: Option<PathBuf>,
+    /// Connections to the registry at the same time
+    #[arg(long, value_name = "N", default_value = "6", value_parser = clap::value_parser!(u8).range(1..=64))]
+    jobs: u8,
     /// Report on stderr: the container's own output is to have stdout
     #[arg(long, hide = true)]
     for_run: bool,
@@ -67,6 +71,12 @@ pub(crate) fn run(arguments: &Arguments, root: &Path) -> Result<()> {
         output::tell(&format!("ddock: {}\n", human::printable(warning)));
     }
     let (store, mapping) = place::enter(root).with_context(context)?;
+    if arguments.for_run {
+        // Whoever waits for us may be ended without being able to tell us. After the namespace is entered: that
+        // clears it (prctl(2), PR_SET_PDEATHSIG).
+        rustix::process::set_parent_process_death_signal(Some(Signal::TERM))
+            .context("asking to end with `ddock run`")?;
+    }
     let unpacking = unpacking(&mapping);
     let tell = |event| progress.event(event);
     let request = pull::Request {
@@ -74,6 +84,7 @@ pub(crate) fn run(arguments: &Arguments, root: &Path) -> Result<()> {
         platform: arguments.platform.as_ref(),
         access: &access,
         unpacking: &unpacking,
+        jobs: arguments.jobs.into(),
     };
     let pulled = pull::pull(&store, &request, &tell).with_context(context)?;
     progress.finish(&pulled)

@@ -44,7 +44,7 @@ pub(crate) fn verify(registry: &str, user: &str, password: &Secret) -> Result<()
         method: Method::GET,
         path: String::new(),
         accept: None,
-        offset: 0,
+        part: None,
     };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -9,6 +9,7 @@ pub(crate) mod image;
 pub(crate) mod registry;
 pub(crate) mod scratch;
 pub(crate) mod terminal;
+pub(crate) mod token_service;
 pub(crate) mod tree;
 pub(crate) mod user;
 

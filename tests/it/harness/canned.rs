@@ -13,6 +13,7 @@ pub(crate) struct Request {
     pub(crate) method: String,
     pub(crate) target: String,
     pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Request {
@@ -167,14 +168,15 @@ fn converse(
     let mut line = String::new();
     reader.read_line(&mut line)?;
     let mut words = line.split(' ');
-    let request = Request {
+    let mut request = Request {
         method: words.next().unwrap_or_default().to_owned(),
         target: words.next().unwrap_or_default().to_owned(),
         headers: http::read_headers(&mut reader),
+        body: Vec::new(),
     };
     let length = request.header("Content-Length");
     let length = length.map_or(0, |text| text.parse().expect("a length"));
-    reader.take(length).read_to_end(&mut Vec::new())?;
+    reader.take(length).read_to_end(&mut request.body)?;
     log.lock().unwrap().push(request.clone());
 
     let reply = answer(&request);

@@ -6,6 +6,7 @@ mod failure;
 mod images;
 mod info;
 mod inspect;
+mod manifest;
 mod names;
 mod output;
 mod place;
@@ -52,6 +53,8 @@ enum Command {
     Run(Box<run::Arguments>),
     /// Download an image from a registry
     Pull(pull::Arguments),
+    /// Show what a registry has under a name
+    ManifestInspect(manifest::Arguments),
     /// List images
     Images(images::Arguments),
     /// Remove images
@@ -85,6 +88,7 @@ pub(crate) fn run() -> ExitCode {
             Err(error) => failure::report(&error, DDOCK_FAILED),
         },
         Command::Pull(arguments) => finish(pull::run(&arguments, &root)),
+        Command::ManifestInspect(arguments) => finish(manifest::run(&arguments)),
         Command::Images(arguments) => finish(images::run(&arguments, &root)),
         Command::Rmi(arguments) => finish(rmi::run(&arguments, &root)),
         Command::Ps(arguments) => finish(containers::list(&arguments, &root)),

@@ -3,7 +3,7 @@
 use crate::digest::{Digest, Hasher};
 use crate::image::Layer;
 use crate::pull::pieces::{self, Pieces};
-use crate::pull::{Event, LayerId, LayerState};
+use crate::pull::{Event, LayerId, LayerState, resolve};
 use crate::registry::{Client, Piece};
 use crate::store::{LayerMeta, Stage, StagedLayer, Store};
 use crate::unpack::{self, Unpacked};
@@ -94,7 +94,6 @@ impl Work<'_, '_> {
     }
 
     async fn layer(&self, number: usize, layer: &Layer) -> Result<StagedLayer> {
-        let digest = &layer.digest;
         let fetched = match self.attempt(&number.to_string(), layer).await {
             // A fault on the way may be gone; a registry that holds other bytes sends them again.
             Err(error) if error.is::<WrongDigest>() => {
@@ -102,7 +101,7 @@ impl Work<'_, '_> {
             }
             fetched => fetched,
         };
-        fetched.with_context(|| format!("layer `{}`", digest.short()))
+        fetched.with_context(|| resolve::name(layer))
     }
 
     /// Downloads a layer and unpacks it meanwhile, into the stage's directory `name`.

@@ -3,9 +3,11 @@
 mod event;
 mod layers;
 mod pieces;
+mod question;
 mod resolve;
 
 pub(crate) use event::{Event, LayerId, LayerState, Pulled};
+pub(crate) use question::{manifest, tags};
 
 use crate::image;
 use crate::platform::Platform;
@@ -55,14 +57,8 @@ pub(crate) fn pull(store: &Store, request: &Request<'_>, events: &dyn Fn(Event))
         access,
         unpacking,
     } = *request;
-    // The only runtime in ddock. One thread is enough for the network; what computes has its own.
-    let runtime = runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("starting the runtime")?;
-    let notify = |notice| match notice {
-        Notice::Waiting { why, wait } => events(Event::Waiting { why, wait }),
-    };
+    let runtime = runtime()?;
+    let notify = notify(events);
     let client = Client::new(reference, access, &notify)?;
     let resolving = resolve::resolve(store, &client, reference, platform);
     let pulled = run(&runtime, resolving).and_then(|resolved| {
@@ -108,6 +104,20 @@ pub(crate) fn pull(store: &Store, request: &Request<'_>, events: &dyn Fn(Event))
     // A look-up of a name cannot be stopped, and need not be waited for.
     runtime.shutdown_background();
     pulled
+}
+
+/// Returns the only runtime in ddock. One thread is enough for the network; what computes has its own.
+fn runtime() -> Result<Runtime> {
+    let mut builder = runtime::Builder::new_current_thread();
+    builder.enable_all().build().context("starting the runtime")
+}
+
+/// Returns what makes events of a client's notices.
+fn notify(events: &dyn Fn(Event)) -> impl Fn(Notice) {
+    |notice| match notice {
+        Notice::Waiting { why, wait } => events(Event::Waiting { why, wait }),
+        Notice::NearLimit { .. } => events(Event::Note(notice.to_string())),
+    }
 }
 
 /// Runs `work` to its end, or until a signal asks us to stop.

@@ -4,7 +4,7 @@ use crate::digest::{Algorithm, Digest};
 use crate::image::{Image, ImageConfig, Layer};
 use crate::platform::Platform;
 use crate::reference::Reference;
-use crate::registry::{Client, Descriptor, Document, Manifest, RegistryError};
+use crate::registry::{self, Client, Descriptor, Document, Manifest, RegistryError};
 use crate::store::Store;
 use anyhow::{Result, ensure};
 
@@ -69,7 +69,11 @@ pub(crate) async fn resolve(
             let host = Platform::host();
             let entry = index.choose(platform.unwrap_or(&host))?;
             let name = reference.with_digest(entry.digest.clone());
-            let document = match copy(store, &entry.digest) {
+            let here = match copy(store, &entry.digest) {
+                Some(bytes) => Some(bytes),
+                None => entry.inline()?,
+            };
+            let document = match here {
                 Some(bytes) => Document::read(bytes, "", &name)?,
                 None => client.manifest(&name).await?,
             };
@@ -150,6 +154,17 @@ fn check_platform(reference: &Reference, wanted: &Platform, config: &ImageConfig
          does not match the specified platform ({wanted})"
     );
     Ok(())
+}
+
+/// Returns what errors call a layer. One that registries may not hand on is most likely missing for that reason.
+pub(super) fn name(layer: &Layer) -> String {
+    let id = layer.digest.short();
+    if registry::is_foreign(&layer.media_type) {
+        return format!(
+            "layer `{id}` is a foreign (nondistributable) layer, which is asked of the image's registry only"
+        );
+    }
+    format!("layer `{id}`")
 }
 
 fn layers(descriptors: Vec<Descriptor>, config: &ImageConfig) -> Result<Vec<Layer>> {

@@ -8,12 +8,14 @@
 
 mod architecture;
 mod bad_input;
+mod choose;
 mod harness;
 mod hostile;
 mod images;
 mod isolation;
 mod limits;
 mod process;
+mod progress;
 mod pull;
 mod rootless;
 mod run;

@@ -93,6 +93,11 @@ pub(crate) fn tell(error: &Error) {
     output::tell(&render(error));
 }
 
+/// Tells whether there is no point in the next item: nobody reads any more, or a signal asked to stop.
+fn ends_all(error: &Error) -> bool {
+    find::<output::Closed>(error).is_some() || find::<Stopped>(error).is_some()
+}
+
 /// Does `act` to every item although some fail: tells each failure, and fails with 1 at the end if there was one.
 pub(crate) fn each<T>(
     items: impl IntoIterator<Item = T>,
@@ -102,7 +107,7 @@ pub(crate) fn each<T>(
     for item in items {
         match act(item) {
             Ok(()) => {}
-            Err(error) if find::<output::Closed>(&error).is_some() => return Err(error),
+            Err(error) if ends_all(&error) => return Err(error),
             Err(error) => {
                 tell(&error);
                 failed = true;

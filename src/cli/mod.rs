@@ -7,6 +7,7 @@ mod images;
 mod info;
 mod inspect;
 mod login;
+mod manifest;
 mod names;
 mod output;
 mod place;
@@ -58,6 +59,8 @@ enum Command {
     Login(login::LoginArguments),
     /// Log out of a registry
     Logout(login::LogoutArguments),
+    /// Show what a registry has under a name
+    ManifestInspect(manifest::Arguments),
     /// List images
     Images(images::Arguments),
     /// Remove images
@@ -93,6 +96,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Pull(arguments) => finish(pull::run(&arguments, &root)),
         Command::Login(arguments) => finish(login::login(arguments)),
         Command::Logout(arguments) => finish(login::logout(&arguments)),
+        Command::ManifestInspect(arguments) => finish(manifest::run(&arguments)),
         Command::Images(arguments) => finish(images::run(&arguments, &root)),
         Command::Rmi(arguments) => finish(rmi::run(&arguments, &root)),
         Command::Ps(arguments) => finish(containers::list(&arguments, &root)),

@@ -41,7 +41,7 @@ const COMMANDS_ELSEWHERE: &[(&[&str], &str, &str)] = &[
 const COMMANDS_TO_COME: &[&str] = &[
     "attach", "checkpoint", "commit", "completion", "cp", "create", "diff", "events", "exec",
     "export", "healthcheck", "history", "import", "init", "kill", "load", "logs",
-    "manifest", "mount", "network", "pause", "port", "push", "rename", "restart", "save", "search",
+    "mount", "network", "pause", "port", "push", "rename", "restart", "save", "search",
     "start", "stats", "stop", "system", "tag", "top", "umount", "unmount", "unpause", "unshare",
     "untag", "update", "volume", "wait",
 ];
@@ -58,6 +58,7 @@ const GROUPED_TO_COME: &[(&str, &[&str])] = &[
         "diff", "exists", "history", "import", "load", "mount", "prune", "push", "save", "scp",
         "search", "sign", "tag", "tree", "trust", "unmount", "untag",
     ]),
+    ("manifest", &["add", "annotate", "create", "exists", "push", "remove", "rm"]),
     ("system", &[
         "check", "connection", "dial-stdio", "df", "events", "migrate", "prune", "renumber", "reset",
         "service",
@@ -109,8 +110,8 @@ const FLAGS: &[(&str, &str, &[&str])] = &[
     ("login", "", &["--tls-verify", "--cert-dir", "--get-login", "-v", "--verbose", "--compat-auth-file", "--secret"]),
     ("logout", "", &["-a", "--all", "--compat-auth-file"]),
     ("pull", "", &[
-        "-a", "--all-tags", "--all-platforms", "--cert-dir",
-        "--decryption-key", "--disable-content-trust", "--policy", "--progress", "--retry",
+        "--all-platforms", "--cert-dir",
+        "--decryption-key", "--disable-content-trust", "--policy", "--retry",
         "--retry-delay", "--tls-verify", "--unpack", "--verify",
     ]),
     ("images", "", &["--format", "--tree", "--history", "-n", "--noheading", "--sort"]),

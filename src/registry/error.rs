@@ -5,7 +5,7 @@ use oci_distribution::errors::OciEnvelope;
 use reqwest::Response;
 use std::error::Error as _;
 use std::fmt::{self, Display};
-use std::io;
+use std::io::{self, ErrorKind};
 use std::iter;
 use std::time::Duration;
 use thiserror::Error;
@@ -126,7 +126,7 @@ impl RegistryError {
         if error.is_connect() && !answered {
             return Self::Unreachable { host, cause };
         }
-        if has_cause(error, &[io::ErrorKind::ConnectionRefused]) {
+        if has_cause(error, &[ErrorKind::ConnectionRefused]) {
             return Self::Gone { host };
         }
         Self::Interrupted { host, cause }
@@ -142,12 +142,14 @@ pub(crate) fn speaks_no_tls(error: &reqwest::Error) -> bool {
     if !error.is_connect() {
         return false;
     }
-    use io::ErrorKind::{ConnectionReset, UnexpectedEof};
-    has_cause(error, &[UnexpectedEof, ConnectionReset]) || cause(error).contains(NOT_TLS)
+    has_cause(
+        error,
+        &[ErrorKind::UnexpectedEof, ErrorKind::ConnectionReset],
+    ) || cause(error).contains(NOT_TLS)
 }
 
 /// Tells whether one of these is among the causes of `error`.
-fn has_cause(error: &reqwest::Error, kinds: &[io::ErrorKind]) -> bool {
+fn has_cause(error: &reqwest::Error, kinds: &[ErrorKind]) -> bool {
     let causes = iter::successors(error.source(), |cause| (*cause).source());
     causes
         .filter_map(|cause| cause.downcast_ref::<io::Error>())

@@ -243,6 +243,7 @@ pub(crate) fn descriptor(content: &[u8], media_type: &str) -> Descriptor {
         media_type: media_type.to_owned(),
         digest: Digest::of(content),
         size: content.len() as u64,
+        data: None,
     }
 }
 

@@ -9,12 +9,14 @@
 mod architecture;
 mod auth;
 mod bad_input;
+mod choose;
 mod harness;
 mod hostile;
 mod images;
 mod isolation;
 mod limits;
 mod process;
+mod progress;
 mod pull;
 mod rootless;
 mod run;

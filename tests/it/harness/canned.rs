@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use crate::harness::http;
 use crate::harness::image::{Blob, Image};
@@ -29,6 +30,8 @@ pub(crate) struct Reply {
     pub(crate) body: Vec<u8>,
     /// The connection closes after this many bytes of the body, whatever length the head promised.
     pub(crate) cut: Option<usize>,
+    /// The body comes in so many parts, each this long after the one before.
+    pub(crate) pace: Option<(usize, Duration)>,
 }
 
 impl Reply {
@@ -38,6 +41,7 @@ impl Reply {
             headers: Vec::new(),
             body: body.into(),
             cut: None,
+            pace: None,
         }
     }
 
@@ -190,7 +194,12 @@ fn converse(
     write!(stream, "Connection: close\r\n\r\n")?;
     if request.method != "HEAD" {
         let end = reply.cut.unwrap_or(reply.body.len());
-        stream.write_all(&reply.body[..end.min(reply.body.len())])?;
+        let body = &reply.body[..end.min(reply.body.len())];
+        let (parts, pause) = reply.pace.unwrap_or((1, Duration::ZERO));
+        for part in body.chunks(body.len().div_ceil(parts).max(1)) {
+            std::thread::sleep(pause);
+            stream.write_all(part)?;
+        }
     }
     Ok(())
 }

@@ -133,8 +133,9 @@ fn bars_need_a_terminal() {
         .says("expected auto, tty, plain, json, none");
 }
 
-/// Returns the rows of a screen after `text`, which moves up, clears lines and draws again as indicatif does.
-fn rows(text: &str) -> Vec<String> {
+/// Returns the rows of a screen, this many columns wide, after `text`, which moves up, clears lines and draws again as
+/// indicatif does. The terminal leaves carriage returns out, and there is one before every line that is cleared.
+fn rows(text: &str, columns: usize) -> Vec<String> {
     let mut rows = vec![String::new()];
     let (mut row, mut column) = (0, 0);
     let mut rest = text.chars().peekable();
@@ -147,7 +148,6 @@ fn rows(text: &str) -> Vec<String> {
                     rows.push(String::new());
                 }
             }
-            '\r' => column = 0,
             '\u{1b}' => {
                 assert_eq!(rest.next(), Some('['), "{text:?}");
                 let mut number = String::new();
@@ -161,16 +161,24 @@ fn rows(text: &str) -> Vec<String> {
                 match rest.next() {
                     Some('A') => row -= count.min(row),
                     Some('B') => row = (row + count).min(rows.len() - 1),
-                    Some('K') => rows[row].clear(),
+                    Some('K') => {
+                        rows[row].clear();
+                        column = 0;
+                    }
                     Some('m' | 'l' | 'h' | 'G') => {}
                     other => panic!("{other:?} in {text:?}"),
                 }
             }
             c => {
-                let mut line: Vec<char> = rows[row].chars().collect();
-                line.resize(line.len().max(column + 1), ' ');
-                line[column] = c;
-                rows[row] = line.into_iter().collect();
+                // The last column is left only when there is more to write.
+                if column == columns {
+                    (row, column) = (row + 1, 0);
+                    if row == rows.len() {
+                        rows.push(String::new());
+                    }
+                }
+                rows[row].truncate(column);
+                rows[row].push(c);
                 column += 1;
             }
         }
@@ -196,10 +204,12 @@ fn a_terminal_ends_with_a_line_a_layer_and_the_closing_lines() {
     });
     let reference = registry.reference("test/x:1");
     let ddock = Ddock::new();
-    let mut terminal = Terminal::start(&ddock.command(&["pull", &reference]), 24, 100);
+    let mut command = ddock.command(&["pull", &reference]);
+    command.env("TERM", "xterm");
+    let mut terminal = Terminal::start(&command, 24, 100);
     let mut seen = terminal.expect("Retrying in 2 seconds");
     seen += &terminal.expect("Retrying in 1 second");
-    seen += &terminal.expect(&format!("{reference}\n"));
+    seen += &terminal.expect(&format!("\n{reference}\n"));
     assert_eq!(terminal.wait(), 0);
     for shown in ["Waiting", "Downloading", "Total: ", "/s"] {
         assert!(seen.contains(shown), "{seen}");
@@ -214,5 +224,5 @@ fn a_terminal_ends_with_a_line_a_layer_and_the_closing_lines() {
     expected.push(format!("Digest: {}", image.top().digest));
     expected.push(format!("Status: Downloaded newer image for {reference}"));
     expected.push(reference.clone());
-    assert_eq!(rows(&seen), expected, "{seen:?}");
+    assert_eq!(rows(&seen, 100), expected, "{seen:?}");
 }

@@ -48,7 +48,7 @@ impl Style {
     /// Returns how pulls are shown on `stream`. Refuses bars where there is no terminal to draw them on.
     pub(crate) fn new(stream: Stream, mode: Mode, quiet: bool) -> Result<Self, Refusal> {
         let mode = match mode {
-            Mode::Auto if stream.is_terminal() => Mode::Tty,
+            Mode::Auto if stream.is_terminal() && can_draw() => Mode::Tty,
             Mode::Auto => Mode::Plain,
             Mode::Tty if !quiet && !stream.is_terminal() => {
                 return Err(Refusal::new("`--progress tty` needs a terminal to draw on")
@@ -96,6 +96,11 @@ impl Style {
         };
         self.stream.write(&format!("{status}{name}"))
     }
+}
+
+/// Tells whether the terminal can be drawn on: one that does not say what it is gets lines.
+fn can_draw() -> bool {
+    std::env::var_os("TERM").is_some_and(|name| !name.is_empty() && name != "dumb")
 }
 
 /// A pull that is shown. It may be told of events by several threads.

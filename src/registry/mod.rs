@@ -253,7 +253,7 @@ impl<'e> Client<'e> {
                 Err(error) => error,
             };
             let why = error.to_string();
-            let wait = patience.wait(&error).ok_or(error)?;
+            let wait = patience.wait(&error, false).ok_or(error)?;
             (self.notify)(Notice::Waiting { why, wait });
             tokio::time::sleep(wait).await;
         }

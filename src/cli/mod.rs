@@ -11,6 +11,7 @@ mod output;
 mod place;
 mod progress;
 mod pull;
+mod reach;
 mod rmi;
 mod run;
 mod unimplemented;

@@ -4,6 +4,7 @@ use crate::cli::failure::{DDOCK_FAILED, Told};
 use crate::cli::output::{self, Stream};
 use crate::cli::place;
 use crate::cli::progress::Progress;
+use crate::cli::reach::Reach;
 use crate::platform::Platform;
 use crate::pull;
 use crate::reference::Reference;
@@ -29,6 +30,8 @@ pub(crate) struct Arguments {
         hide_env = true
     )]
     platform: Option<Platform>,
+    #[command(flatten)]
+    reach: Reach,
     /// Report on stderr: the container's own output is to have stdout
     #[arg(long, hide = true)]
     for_run: bool,
@@ -51,7 +54,7 @@ pub(crate) fn run(arguments: &Arguments, root: &Path) -> Result<()> {
     }
     let progress = Progress::new(stream, arguments.quiet);
     // Before the namespace is entered: there, everybody is root.
-    let access = Access::gather();
+    let access = Access::gather().with_flags(arguments.reach.flags());
     let (store, mapping) = place::enter(root).with_context(context)?;
     let unpacking = unpacking(&mapping);
     let tell = |event| progress.event(event);
@@ -89,12 +92,14 @@ pub(crate) fn in_child(
     root: &Path,
     name: &str,
     platform: Option<&Platform>,
+    reach: &Reach,
     quiet: bool,
 ) -> Result<()> {
     let mut child = Command::new("/proc/self/exe");
     child.arg0("ddock").arg("--root").arg(root);
     child.args(["pull", "--for-run"]);
     child.args(platform.map(|platform| format!("--platform={platform}")));
+    child.args(reach.words());
     child.args(quiet.then_some("--quiet"));
     let status = child
         .args(["--", name])

@@ -4,6 +4,7 @@ mod arguments;
 mod start;
 
 use crate::cli::failure::Refusal;
+use crate::cli::reach::Reach;
 use crate::cli::{output, pull};
 use crate::image;
 use crate::platform::Platform;
@@ -33,6 +34,8 @@ pub(crate) struct Run {
     remove: bool,
     pull: PullPolicy,
     platform: Option<Platform>,
+    /// How a pull reaches the registry.
+    reach: Reach,
     /// `-q`
     quiet: bool,
 }
@@ -97,7 +100,13 @@ fn obtain(run: &Run, root: &Path, found: bool) -> Result<()> {
         }
         PullPolicy::Missing | PullPolicy::Always => {}
     }
-    pull::in_child(root, &run.image, run.platform.as_ref(), run.quiet)
+    pull::in_child(
+        root,
+        &run.image,
+        run.platform.as_ref(),
+        &run.reach,
+        run.quiet,
+    )
 }
 
 fn absent(image: &str) -> Refusal {

@@ -60,9 +60,7 @@ pub(crate) fn pull(store: &Store, request: &Request<'_>, events: &dyn Fn(Event))
         .enable_all()
         .build()
         .context("starting the runtime")?;
-    let notify = |notice| match notice {
-        Notice::Waiting { why, wait } => events(Event::Waiting { why, wait }),
-    };
+    let notify = |notice| events(told(notice, reference));
     let client = Client::new(reference, access, &notify)?;
     let resolving = resolve::resolve(store, &client, reference, platform);
     let pulled = run(&runtime, resolving).and_then(|resolved| {
@@ -108,6 +106,20 @@ pub(crate) fn pull(store: &Store, request: &Request<'_>, events: &dyn Fn(Event))
     // A look-up of a name cannot be stopped, and need not be waited for.
     runtime.shutdown_background();
     pulled
+}
+
+/// Returns what the user is told of a notice of the registry's.
+fn told(notice: Notice, reference: &Reference) -> Event {
+    match notice {
+        Notice::Waiting { why, wait } => Event::Waiting { why, wait },
+        Notice::MirrorFailed { mirror, why } => {
+            Event::Note(format!("mirror `{mirror}` is passed over: {why}"))
+        }
+        Notice::ResolvedByMirror { mirror } => {
+            let tag = reference.tag().unwrap_or_default();
+            Event::Note(format!("what `{tag}` names was told by mirror `{mirror}`"))
+        }
+    }
 }
 
 /// Runs `work` to its end, or until a signal asks us to stop.

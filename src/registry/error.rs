@@ -53,7 +53,7 @@ pub(crate) enum RegistryError {
     #[error("cannot reach `{host}`: {cause}")]
     Unreachable { host: String, cause: String },
     #[error(
-        "`{host}` gave an http answer to an https request; plain http is used for loopback addresses only"
+        "`{host}` gave an http answer to an https request; plain http is used for loopback addresses and insecure registries only"
     )]
     SpeaksHttp { host: String },
     #[error("the certificate of `{host}` is not trusted: {cause}")]
@@ -61,6 +61,13 @@ pub(crate) enum RegistryError {
     /// A connection broke, or nothing came for too long, after the registry had answered before.
     #[error("the connection to `{host}` broke: {cause}")]
     Interrupted { host: String, cause: String },
+    /// The registry redirected to a URL that is no longer good: it signs a new one when it is asked again.
+    #[error("`{host}`, where `{registry}` redirects to, answered HTTP {status}")]
+    Expired {
+        host: String,
+        registry: String,
+        status: u16,
+    },
     #[error("`{host}` answered HTTP {status}{detail}")]
     Status {
         host: String,
@@ -85,10 +92,21 @@ impl RegistryError {
     /// Tells whether the same request may well succeed a little later.
     pub(crate) fn is_transient(&self) -> bool {
         match self {
-            Self::RateLimited { .. } | Self::Interrupted { .. } => true,
+            Self::RateLimited { .. } | Self::Interrupted { .. } | Self::Expired { .. } => true,
             Self::Status { status, .. } => matches!(status, 408 | 500 | 502 | 503 | 504),
             _ => false,
         }
+    }
+
+    /// Tells whether there was no answer, or no end of it.
+    pub(crate) fn is_of_transport(&self) -> bool {
+        matches!(
+            self,
+            Self::Unreachable { .. }
+                | Self::SpeaksHttp { .. }
+                | Self::Untrusted { .. }
+                | Self::Interrupted { .. }
+        )
     }
 
     /// Returns how long the server asked to wait before the next request.

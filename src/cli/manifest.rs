@@ -1,6 +1,7 @@
 //! `ddock manifest inspect`: what a registry serves for a name. Nothing is stored, and no store is needed.
 
 use crate::cli::output;
+use crate::cli::reach::Reach;
 use crate::human;
 use crate::platform::Platform;
 use crate::pull::{self, Event};
@@ -22,6 +23,8 @@ pub(crate) struct Arguments {
     /// Print the very bytes that the registry serves
     #[arg(long)]
     raw: bool,
+    #[command(flatten)]
+    reach: Reach,
     /// What to ask for
     #[arg(value_name = "NAME[:TAG|@DIGEST]")]
     name: String,
@@ -32,7 +35,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let context = || format!("cannot inspect `{}`", arguments.name);
     let reference: Reference = arguments.name.parse().with_context(context)?;
     let platform = arguments.platform.as_ref();
-    let access = Access::gather(&reference, &Given::default()).with_context(context)?;
+    let access = Access::gather(&reference, &Given::default(), arguments.reach.flags())
+        .with_context(context)?;
     let bytes = pull::manifest(&reference, platform, &access, &tell).with_context(context)?;
     if arguments.raw {
         return output::print_bytes(&bytes);

@@ -14,6 +14,7 @@ mod place;
 mod progress;
 mod prompt;
 mod pull;
+mod reach;
 mod rmi;
 mod run;
 mod unimplemented;

@@ -4,6 +4,7 @@ use crate::cli::failure::{self, DDOCK_FAILED, Refusal, Told};
 use crate::cli::output::{self, Stream};
 use crate::cli::place;
 use crate::cli::progress::{Mode, Progress, Style};
+use crate::cli::reach::Reach;
 use crate::human;
 use crate::platform::Platform;
 use crate::pull::{self, Pulled};
@@ -32,6 +33,8 @@ pub(crate) struct Arguments {
         hide_env = true
     )]
     platform: Option<Platform>,
+    #[command(flatten)]
+    reach: Reach,
     /// Log in to the registry as this user; others can see it in the list of processes
     #[arg(long, value_name = "USER:PASSWORD")]
     creds: Option<Secret>,
@@ -82,7 +85,8 @@ pub(crate) fn run(arguments: &Arguments, root: &Path) -> Result<()> {
         pair: arguments.creds.clone(),
         file: arguments.authfile.clone(),
     };
-    let access = Access::gather(&reference, &given).with_context(context)?;
+    let access =
+        Access::gather(&reference, &given, arguments.reach.flags()).with_context(context)?;
     for warning in access.warnings() {
         output::tell(&format!("ddock: {}\n", human::printable(warning)));
     }
@@ -183,6 +187,7 @@ pub(crate) fn in_child(
     name: &str,
     platform: Option<&Platform>,
     authfile: Option<&Path>,
+    reach: &Reach,
     quiet: bool,
 ) -> Result<()> {
     let mut child = Command::new("/proc/self/exe");
@@ -192,6 +197,7 @@ pub(crate) fn in_child(
     if let Some(authfile) = authfile {
         child.arg("--authfile").arg(authfile);
     }
+    child.args(reach.words());
     child.args(quiet.then_some("--quiet"));
     let status = child
         .args(["--", name])

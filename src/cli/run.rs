@@ -4,6 +4,7 @@ mod arguments;
 mod start;
 
 use crate::cli::failure::Refusal;
+use crate::cli::reach::Reach;
 use crate::cli::{output, pull};
 use crate::image;
 use crate::platform::Platform;
@@ -35,6 +36,8 @@ pub(crate) struct Run {
     platform: Option<Platform>,
     /// `--authfile`
     authfile: Option<PathBuf>,
+    /// How a pull reaches the registry.
+    reach: Reach,
     /// `-q`
     quiet: bool,
 }
@@ -104,6 +107,7 @@ fn obtain(run: &Run, root: &Path, found: bool) -> Result<()> {
         &run.image,
         run.platform.as_ref(),
         run.authfile.as_deref(),
+        &run.reach,
         run.quiet,
     )
 }

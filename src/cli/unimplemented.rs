@@ -102,7 +102,7 @@ const FLAGS: &[(&str, &str, &[&str])] = &[
         "--rmi", "--rootfs", "--runtime", "--sdnotify", "--seccomp-policy", "--secret",
         "--security-opt", "--shm-size", "--shm-size-systemd", "--sig-proxy", "--stop-signal",
         "--stop-timeout", "--storage-opt", "--subgidname", "--subuidname", "--sysctl", "--systemd",
-        "--timeout", "--tls-verify", "--tz", "--uidmap", "--ulimit", "--umask", "--unsetenv",
+        "--timeout", "--tz", "--uidmap", "--ulimit", "--umask", "--unsetenv",
         "--unsetenv-all", "--use-api-socket", "--userns", "--uts", "--volume-driver",
         "--volumes-from",
     ]),
@@ -112,7 +112,7 @@ const FLAGS: &[(&str, &str, &[&str])] = &[
     ("pull", "", &[
         "--all-platforms", "--cert-dir",
         "--decryption-key", "--disable-content-trust", "--policy", "--retry",
-        "--retry-delay", "--tls-verify", "--unpack", "--verify",
+        "--retry-delay", "--unpack", "--verify",
     ]),
     ("images", "", &["--format", "--tree", "--history", "-n", "--noheading", "--sort"]),
     ("rmi", "", &["--no-prune", "--platform", "-a", "--all", "-i", "--ignore"]),

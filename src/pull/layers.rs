@@ -154,6 +154,7 @@ impl Work<'_, '_> {
         if wrong(&fetched) {
             // A fault on the way may be gone; a registry that holds other bytes sends them again.
             partial.clear()?;
+            self.client.distrust_mirrors();
             fetched = self.attempt(&format!("{name}-again"), layer, partial).await;
         }
         if fetched.as_ref().is_err_and(|error| !may_pass(error)) {

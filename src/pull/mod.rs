@@ -167,7 +167,7 @@ fn runtime() -> Result<Runtime> {
 fn notify(events: &dyn Fn(Event)) -> impl Fn(Notice) {
     |notice| match notice {
         Notice::Waiting { why, wait } => events(Event::Waiting { why, wait }),
-        Notice::NearLimit { .. } => events(Event::Note(notice.to_string())),
+        notice => events(Event::Note(notice.to_string())),
     }
 }
 

@@ -257,6 +257,7 @@ mod tests {
         let reference = format!("{}/lib/x:1", server.address()).parse().unwrap();
         let access = Access {
             credentials: Credentials::in_file(&path),
+            ..Access::default()
         };
         let client = Client::new(&reference, &access, &|_| {}).unwrap();
         (client, reference)

@@ -121,7 +121,7 @@ impl<'c> Blob<'c> {
                 Ok(bytes) => bytes,
                 // All is there: that the connection did not end well changes nothing.
                 Err(_) if self.offset == self.end && self.skip == 0 => None,
-                Err(error) => return Err(self.client.endpoint.transport.failure(&error)),
+                Err(error) => return Err(self.client.broke(&body, &error)),
             };
             let Some(mut bytes) = bytes else {
                 if self.offset < self.end || self.skip > 0 {
@@ -215,7 +215,7 @@ impl<'c> Blob<'c> {
 
     fn interrupted(&self, cause: &str) -> RegistryError {
         RegistryError::Interrupted {
-            host: self.client.endpoint.registry.clone(),
+            host: self.client.registry().to_owned(),
             cause: cause.to_owned(),
         }
     }

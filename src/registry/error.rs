@@ -57,7 +57,7 @@ pub(crate) enum RegistryError {
     #[error("cannot reach `{host}`: {cause}")]
     Unreachable { host: String, cause: String },
     #[error(
-        "`{host}` gave an http answer to an https request; plain http is used for loopback addresses only"
+        "`{host}` gave an http answer to an https request; plain http is used for loopback addresses and insecure registries only"
     )]
     SpeaksHttp { host: String },
     #[error("the certificate of `{host}` is not trusted: {cause}")]
@@ -68,6 +68,13 @@ pub(crate) enum RegistryError {
     /// It had answered before, and nobody listens there any more.
     #[error("`{host}` went away: connection refused")]
     Gone { host: String },
+    /// The registry redirected to a URL that is no longer good: it signs a new one when it is asked again.
+    #[error("`{host}`, where `{registry}` redirects to, answered HTTP {status}")]
+    Expired {
+        host: String,
+        registry: String,
+        status: u16,
+    },
     #[error("`{host}` answered HTTP {status}{detail}")]
     Status {
         host: String,
@@ -95,10 +102,24 @@ impl RegistryError {
     /// Tells whether the same request may well succeed a little later.
     pub(crate) fn is_transient(&self) -> bool {
         match self {
-            Self::RateLimited { .. } | Self::Interrupted { .. } | Self::Gone { .. } => true,
+            Self::RateLimited { .. }
+            | Self::Interrupted { .. }
+            | Self::Gone { .. }
+            | Self::Expired { .. } => true,
             Self::Status { status, .. } => matches!(status, 408 | 500 | 502 | 503 | 504),
             _ => false,
         }
+    }
+
+    /// Tells whether there was no answer, or no end of it.
+    pub(crate) fn is_of_transport(&self) -> bool {
+        matches!(
+            self,
+            Self::Unreachable { .. }
+                | Self::SpeaksHttp { .. }
+                | Self::Untrusted { .. }
+                | Self::Interrupted { .. }
+        )
     }
 
     /// Returns how long the server asked to wait before the next request.

@@ -5,6 +5,7 @@ use crate::registry::access::Access;
 use crate::registry::credentials::{Credentials, Login, Proof, Secret, registry_of_key};
 use crate::registry::endpoint::Endpoint;
 use crate::registry::error::RegistryError;
+use crate::registry::routes::Flags;
 use crate::registry::transport::Request;
 use anyhow::{Context, Result, bail, ensure};
 use reqwest::Method;
@@ -37,6 +38,7 @@ pub(crate) fn verify(registry: &str, user: &str, password: &Secret) -> Result<()
     };
     let access = Access {
         credentials: Credentials::only(registry, login),
+        ..Access::anonymous(Flags::default())
     };
     let endpoint = Endpoint::to_log_in(&any_repository(registry)?, &access)?;
     // The base of the protocol (distribution-spec, "Determining Support"): who may use it at all?

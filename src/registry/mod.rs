@@ -10,10 +10,13 @@ mod error;
 mod limit;
 mod log_in;
 mod manifest;
+mod proxy;
 mod retry;
+mod routes;
 mod tags;
 #[cfg(test)]
 pub(crate) mod testing;
+mod tls;
 mod token;
 mod transport;
 
@@ -23,6 +26,7 @@ pub(crate) use credentials::{Given, Keeper, Keyring, Secret};
 pub(crate) use error::{Identity, RegistryError};
 pub(crate) use log_in::{registry_of, verify};
 pub(crate) use manifest::{Descriptor, Image, Manifest, is_foreign};
+pub(crate) use routes::{Flags, Insecure, Mirror};
 
 use crate::digest::{Digest, Hasher};
 use crate::human;
@@ -32,6 +36,8 @@ use endpoint::Endpoint;
 use reqwest::header::{CONTENT_TYPE, HeaderMap};
 use reqwest::{Method, Response, Url};
 use retry::Patience;
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::fmt::{self, Display};
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -101,6 +107,10 @@ pub(crate) enum Notice {
         /// It counts us by our address and not as a user.
         anonymous: bool,
     },
+    /// A mirror could not give what it was asked for; the next host is asked. Told once a mirror.
+    MirrorFailed { mirror: String, why: String },
+    /// What a tag names was said by this mirror, not by the registry.
+    ResolvedByMirror { mirror: String },
 }
 
 impl Display for Notice {
@@ -115,15 +125,21 @@ impl Display for Notice {
                 anonymous,
             } => {
                 let window = human::duration(i64::try_from(window.as_secs()).unwrap_or(i64::MAX));
-                write!(
-                    f,
-                    "{registry}: {remaining} of {limit} pulls left in {window}"
-                )?;
-                f.write_str(if *anonymous {
+                let whose = if *anonymous {
                     " (you are not logged in)"
                 } else {
                     ""
-                })
+                };
+                write!(
+                    f,
+                    "{registry}: {remaining} of {limit} pulls left in {window}{whose}"
+                )
+            }
+            Self::MirrorFailed { mirror, why } => {
+                write!(f, "mirror `{mirror}` is passed over: {why}")
+            }
+            Self::ResolvedByMirror { mirror } => {
+                write!(f, "what the tag names was told by mirror `{mirror}`")
             }
         }
     }
@@ -136,9 +152,16 @@ struct Answer {
     body: Vec<u8>,
 }
 
+/// Which of a client's hosts gave an answer.
+#[derive(Clone, Copy)]
+struct ServedBy(usize);
+
 /// A client for one repository.
 pub(crate) struct Client<'e> {
-    endpoint: Endpoint,
+    /// The mirrors in order, and last the registry itself.
+    endpoints: Vec<Endpoint>,
+    /// The mirrors of which was told that they failed.
+    told: RefCell<BTreeSet<String>>,
     /// The path below `/v2/`.
     repository: String,
     notify: &'e dyn Fn(Notice),
@@ -153,12 +176,22 @@ impl<'e> Client<'e> {
         access: &Access,
         notify: &'e dyn Fn(Notice),
     ) -> anyhow::Result<Self> {
+        let routes = access.routes.to(reference)?.into_iter();
+        let endpoints: anyhow::Result<_> = routes
+            .map(|route| Endpoint::new(route, reference, access))
+            .collect();
         Ok(Self {
-            endpoint: Endpoint::new(reference, access)?,
+            endpoints: endpoints?,
+            told: RefCell::default(),
             repository: reference.repository().to_owned(),
             notify,
             near_limit: AtomicBool::new(false),
         })
+    }
+
+    /// Returns the registry, as the user knows it.
+    fn registry(&self) -> &str {
+        self.endpoints.last().map_or("", |origin| &origin.registry)
     }
 
     /// Asks what `reference` names now. `None` if the registry does not tell; what it tells is a hint.
@@ -222,13 +255,56 @@ impl<'e> Client<'e> {
         Blob::new(self, digest.clone(), size, part)
     }
 
-    /// Sends a request once; see [`Endpoint::send`].
+    /// Leaves the mirrors alone from now on: one of them served other bytes than it was asked for.
+    pub(crate) fn distrust_mirrors(&self) {
+        self.endpoints.iter().for_each(Endpoint::give_up);
+    }
+
+    /// Sends a request once to each host in turn, until one gives what is asked for; see [`Endpoint::send`].
+    /// The error is the registry's own: what mirrors lack is only a notice.
     async fn send(
         &self,
         request: &Request,
         what: impl Fn() -> String,
     ) -> Result<Response, RegistryError> {
-        self.endpoint.send(request, what).await
+        let asked = self.endpoints.iter().enumerate();
+        for (at, endpoint) in asked.filter(|(_, endpoint)| endpoint.is_asked(request)) {
+            match endpoint.send(request, &what).await {
+                Ok(mut response) => {
+                    response.extensions_mut().insert(ServedBy(at));
+                    return Ok(response);
+                }
+                Err(error) if endpoint.has_stand_in(&error) => self.tell_failure(endpoint, &error),
+                Err(error) => return Err(error),
+            }
+        }
+        unreachable!("the registry itself is always asked, and its error is final")
+    }
+
+    /// Returns what it means that the body of `response` broke so. A mirror that breaks off is not
+    /// asked again: what is missing comes from the next host.
+    fn broke(&self, response: &Response, error: &reqwest::Error) -> RegistryError {
+        let endpoint = self.server(response);
+        let error = endpoint.transport.failure(error);
+        if endpoint.has_stand_in(&error) {
+            self.tell_failure(endpoint, &error);
+        }
+        error
+    }
+
+    /// Returns the host that gave `response`, one of this client's.
+    fn server(&self, response: &Response) -> &Endpoint {
+        let at = response.extensions().get::<ServedBy>();
+        let at = at.map_or(self.endpoints.len() - 1, |ServedBy(at)| *at);
+        &self.endpoints[at]
+    }
+
+    fn tell_failure(&self, mirror: &Endpoint, error: &RegistryError) {
+        let name = mirror.registry.clone();
+        if self.told.borrow_mut().insert(name.clone()) {
+            let why = error.to_string();
+            (self.notify)(Notice::MirrorFailed { mirror: name, why });
+        }
     }
 
     fn manifest_request(&self, method: Method, reference: &Reference) -> Request {
@@ -261,16 +337,21 @@ impl<'e> Client<'e> {
 
     async fn fetch_once(&self, request: &Request, what: &str) -> Result<Answer, RegistryError> {
         let mut response = self.send(request, || what.to_owned()).await?;
-        if let Some(notice) = limit::near(response.headers(), &self.endpoint.registry)
+        let server = self.server(&response);
+        if let Some(notice) = limit::near(response.headers(), &server.registry)
             && !self.near_limit.swap(true, Ordering::Relaxed)
         {
             (self.notify)(notice);
+        }
+        if server.is_mirror() && !request.is_by_digest() {
+            let mirror = server.registry.clone();
+            (self.notify)(Notice::ResolvedByMirror { mirror });
         }
         let mut bytes = Vec::new();
         while let Some(piece) = response
             .chunk()
             .await
-            .map_err(|error| self.endpoint.transport.failure(&error))?
+            .map_err(|error| self.broke(&response, &error))?
         {
             bytes.extend_from_slice(&piece);
             if bytes.len() > MAX_MANIFEST {

@@ -222,6 +222,7 @@ fn denied_and_wrong_credentials_are_told_apart() {
         let reference = reference(&basic, "1");
         let access = Access {
             credentials: Credentials::in_file(&path),
+            ..Access::default()
         };
         let client = Client::new(&reference, &access, &|_| {}).unwrap();
         wait(client.manifest(&reference))

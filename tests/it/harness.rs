@@ -6,6 +6,7 @@ pub(crate) mod ddock;
 pub(crate) mod host;
 pub(crate) mod http;
 pub(crate) mod image;
+pub(crate) mod proxy;
 pub(crate) mod registry;
 pub(crate) mod scratch;
 pub(crate) mod terminal;

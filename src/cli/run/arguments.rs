@@ -1,6 +1,7 @@
 //! The flags of `ddock run`, and what they ask for together.
 
 use crate::cli::failure::Refusal;
+use crate::cli::reach::Reach;
 use crate::cli::run::{PullPolicy, Run};
 use crate::cli::{names, unimplemented};
 use crate::human;
@@ -82,6 +83,8 @@ pub(crate) struct Arguments {
     /// When to pull the image
     #[arg(long, value_enum, default_value = "missing", value_name = "WHEN")]
     pull: PullPolicy,
+    #[command(flatten)]
+    reach: Reach,
     /// Run the image made for this platform instead of the machine's own
     #[arg(
         long,
@@ -125,6 +128,7 @@ impl TryFrom<Arguments> for Run {
             pull: arguments.pull,
             platform: arguments.platform,
             authfile: arguments.authfile,
+            reach: arguments.reach,
             quiet: arguments.quiet,
             request: Request {
                 id: String::new(),

@@ -97,14 +97,15 @@ impl Canned {
         let manifests: HashMap<_, _> = image.manifests.iter().map(content).collect();
         let top = image.top().digest.clone();
         Canned::serve(move |request| {
-            let found = if let Some((_, name)) = request.target.split_once("/manifests/") {
+            let path = request.target.split('?').next().unwrap_or_default();
+            let found = if let Some((_, name)) = path.split_once("/manifests/") {
                 let digest = if name.starts_with("sha256:") {
                     name
                 } else {
                     &top
                 };
                 manifests.get(digest)
-            } else if let Some((_, digest)) = request.target.split_once("/blobs/") {
+            } else if let Some((_, digest)) = path.split_once("/blobs/") {
                 blobs.get(digest)
             } else {
                 None

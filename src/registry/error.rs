@@ -144,6 +144,10 @@ impl RegistryError {
         if error.is_connect() && cause.contains("invalid peer certificate") {
             return Self::Untrusted { host, cause };
         }
+        // TLS 1.3 refuses a client after the handshake: it is no failure to connect, and lasts.
+        if cause.contains(REFUSED) && !answered {
+            return Self::Unreachable { host, cause };
+        }
         if error.is_connect() && !answered {
             return Self::Unreachable { host, cause };
         }
@@ -156,6 +160,15 @@ impl RegistryError {
 
 /// What rustls says of an answer that is no TLS record.
 const NOT_TLS: &str = "received corrupt message";
+
+/// What rustls says when the other side refuses us.
+const REFUSED: &str = "received fatal alert";
+
+/// What it says when our certificate is missing or unknown there; Go's older servers say the second for both.
+const WANTS_CERTIFICATE: [&str; 2] = [
+    "received fatal alert: CertificateRequired",
+    "received fatal alert: BadCertificate",
+];
 
 /// Tells whether the other side of a failed https connection speaks no TLS: it answered
 /// something else, or hung up at our greeting.
@@ -192,6 +205,9 @@ fn cause(error: &reqwest::Error) -> String {
         innermost = Some(next);
     }
     match innermost {
+        Some(cause) if WANTS_CERTIFICATE.contains(&cause.to_string().as_str()) => {
+            format!("{cause} (it wants X.cert with X.key from a `certs.d` directory)")
+        }
         Some(cause) => Detail::text(&cause.to_string()),
         None => "the answer is no HTTP".to_owned(),
     }

@@ -146,6 +146,7 @@ fn a_registry_that_wants_a_client_certificate_is_shown_ours() {
         .dir(&format!(".config/docker/certs.d/{}", tls.address()));
     fs_err::copy(&authority.certificate, directory.join("ca.crt")).unwrap();
     let reference = tls.reference(NAME);
+    // What it says of that may be lost: the server closes while we still send.
     pull_with(&ddock, &[], &[&reference]).exits(1);
 
     let Pair { certificate, key } = authority.issue(&["alice"]);
@@ -606,6 +607,15 @@ impl Drop for OpensslServer {
         drop(self.child.kill());
         drop(self.child.wait());
     }
+}
+
+#[test]
+fn requests_over_tls_share_http_2() {
+    let ddock = Ddock::new();
+    let (_plain, tls, authority) = unknown(&ddock);
+    let trusted = [("SSL_CERT_FILE", authority.certificate.to_str().unwrap())];
+    pull_with(&ddock, &trusted, &[&tls.reference(NAME)]).exits(0);
+    assert!(tls.log().contains(" HTTP/2.0\" 200 "), "{}", tls.log());
 }
 
 #[test]

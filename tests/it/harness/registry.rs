@@ -156,11 +156,16 @@ impl Registry {
         http::request(&self.address, method, target, headers, body)
     }
 
+    /// Returns what it wrote so far, the lines of its access log among it.
+    pub(crate) fn log(&self) -> String {
+        fs_err::read_to_string(&self.log).unwrap()
+    }
+
     /// Returns the requests answered so far as "METHOD /path STATUS", oldest first.
     pub(crate) fn requests(&self) -> Vec<String> {
         let log = fs_err::read_to_string(&self.log).unwrap();
         // An access log line: 127.0.0.1 - - [time] "GET /v2/… HTTP/1.1" 200 1234 "" "agent"
-        let lines = log.lines().filter(|line| line.contains(" HTTP/1.1\" "));
+        let lines = log.lines().filter(|line| line.contains(" HTTP/"));
         lines
             .filter_map(|line| {
                 let (_, rest) = line.split_once("] \"")?;

@@ -8,6 +8,7 @@
 
 mod architecture;
 mod bad_input;
+mod faults;
 mod harness;
 mod hostile;
 mod images;
@@ -15,6 +16,7 @@ mod isolation;
 mod limits;
 mod process;
 mod pull;
+mod resume;
 mod rootless;
 mod run;
 mod store;

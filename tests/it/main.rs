@@ -11,6 +11,7 @@ mod bad_input;
 mod faults;
 mod harness;
 mod hostile;
+mod hub;
 mod images;
 mod isolation;
 mod limits;

@@ -29,6 +29,9 @@ pub(crate) struct Arguments {
         hide_env = true
     )]
     platform: Option<Platform>,
+    /// Connections to the registry at the same time
+    #[arg(long, value_name = "N", default_value = "6", value_parser = clap::value_parser!(u8).range(1..=64))]
+    jobs: u8,
     /// Report on stderr: the container's own output is to have stdout
     #[arg(long, hide = true)]
     for_run: bool,
@@ -60,6 +63,7 @@ pub(crate) fn run(arguments: &Arguments, root: &Path) -> Result<()> {
         platform: arguments.platform.as_ref(),
         access: &access,
         unpacking: &unpacking,
+        jobs: arguments.jobs.into(),
     };
     let pulled = pull::pull(&store, &request, &tell).with_context(context)?;
     progress.finish(&pulled)

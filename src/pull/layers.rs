@@ -1,26 +1,26 @@
 //! Layers: downloaded and unpacked side by side, each verified before it counts.
 
-use crate::digest::{Digest, Hasher};
+use crate::digest::Digest;
 use crate::image::Layer;
-use crate::pull::pieces::{self, Pieces};
+use crate::pull::arriving::{Arriving, Reader};
+use crate::pull::download::{self, Download, Progress};
 use crate::pull::{Event, LayerId, LayerState};
-use crate::registry::{Client, Piece};
-use crate::store::{LayerMeta, Stage, StagedLayer, Store};
+use crate::registry::Client;
+use crate::store::{LayerMeta, Partial, Segments, Stage, StagedLayer, Store};
 use crate::unpack::{self, Unpacked};
 use anyhow::{Context, Result, bail, ensure};
-use bytes::Bytes;
-use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
-use std::collections::BTreeSet;
+use futures_util::stream::{FuturesUnordered, TryStreamExt as _};
+use futures_util::try_join;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::ffi::OsStringExt as _;
-use std::path::PathBuf;
+use std::sync::Arc;
 use std::thread::{self, Scope};
+use std::time::Duration;
 use thiserror::Error;
-use tokio::sync::{mpsc, oneshot};
-
-/// Layers on their way at the same time. Docker has 3; each of ours computes on two threads.
-const AT_ONCE: usize = 4;
+use tokio::sync::{Semaphore, oneshot};
 
 /// A blob arrived whole and is not what its descriptor says.
 #[derive(Debug, Error)]
@@ -56,6 +56,11 @@ pub(crate) fn plan(store: &Store, layers: &[Layer]) -> Result<Plan> {
                 present.push(id.clone());
             }
         } else {
+            ensure!(
+                is_first,
+                "the image has layer `{}` twice, with two diff IDs",
+                id.short()
+            );
             missing.push(layer.clone());
         }
     }
@@ -66,12 +71,55 @@ pub(crate) fn plan(store: &Store, layers: &[Layer]) -> Result<Plan> {
     })
 }
 
+/// The blobs that are fetched, ours alone.
+pub(crate) type Partials = BTreeMap<LayerId, Arc<Partial>>;
+
+/// How often we look whether another process is done with a blob.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Takes what is missing for us alone, and waits for other processes that have some of it: they fetch it for us too.
+///
+/// In the order of the digests, so that no two processes wait for each other. What is there is to be looked at
+/// again afterwards.
+pub(crate) async fn take(
+    store: &Store,
+    missing: &[Layer],
+    events: &dyn Fn(Event),
+) -> Result<Partials> {
+    let ids: BTreeSet<&LayerId> = missing.iter().map(|layer| &layer.digest).collect();
+    let mut partials = Partials::new();
+    let mut told = false;
+    for id in ids {
+        let partial = loop {
+            if let Some(partial) = store.partial(id)? {
+                break partial;
+            }
+            if !told {
+                let short = id.short();
+                events(Event::Note(format!(
+                    "layer {short} is on its way by another pull: waiting for that"
+                )));
+                told = true;
+            }
+            tokio::time::sleep(LOOK).await;
+        };
+        partials.insert(id.clone(), Arc::new(partial));
+    }
+    Ok(partials)
+}
+
 /// What fetching layers needs.
 pub(crate) struct Work<'scope, 'env> {
     pub(crate) client: &'env Client<'env>,
     pub(crate) stage: &'env Stage,
     pub(crate) unpacking: &'env unpack::Options,
     pub(crate) events: &'env dyn Fn(Event),
+    /// Ours while this lasts.
+    pub(crate) partials: &'env Partials,
+    /// Bounds what is open to the registry at once.
+    pub(crate) connections: &'env Semaphore,
+    /// Bounds the layers that are unpacked at once.
+    pub(crate) unpackers: &'env Semaphore,
     /// No thread outlives it, however this ends.
     pub(crate) scope: &'scope Scope<'scope, 'env>,
 }
@@ -85,36 +133,56 @@ impl Work<'_, '_> {
         for Layer { digest, size, .. } in &plan.missing {
             self.tell(digest, LayerState::Waiting { size: *size });
         }
-        let layers = plan.missing.iter().enumerate();
-        let layers = layers.map(|(number, layer)| self.layer(number, layer));
-        stream::iter(layers)
-            .buffer_unordered(AT_ONCE)
-            .try_collect()
-            .await
+        // The largest first: what is left for the end is small.
+        let mut layers: Vec<_> = plan.missing.iter().enumerate().collect();
+        layers.sort_by_key(|(_, layer)| Reverse(layer.size));
+        let layers = layers
+            .into_iter()
+            .map(|(number, layer)| self.layer(number, layer));
+        layers.collect::<FuturesUnordered<_>>().try_collect().await
     }
 
     async fn layer(&self, number: usize, layer: &Layer) -> Result<StagedLayer> {
-        let digest = &layer.digest;
-        let fetched = match self.attempt(&number.to_string(), layer).await {
-            // A fault on the way may be gone; a registry that holds other bytes sends them again.
-            Err(error) if error.is::<WrongDigest>() => {
-                self.attempt(&format!("{number}-again"), layer).await
-            }
-            fetched => fetched,
+        let partial = &self.partials[&layer.digest];
+        let wrong = |fetched: &Result<_>| {
+            fetched
+                .as_ref()
+                .is_err_and(anyhow::Error::is::<WrongDigest>)
         };
-        fetched.with_context(|| format!("layer `{}`", digest.short()))
+        let name = number.to_string();
+        let mut fetched = self.attempt(&name, layer, partial).await;
+        if wrong(&fetched) {
+            // A fault on the way may be gone; a registry that holds other bytes sends them again.
+            partial.clear()?;
+            fetched = self.attempt(&format!("{name}-again"), layer, partial).await;
+        }
+        if wrong(&fetched) {
+            partial.clear()?;
+        }
+        fetched.with_context(|| format!("layer `{}`", layer.digest.short()))
     }
 
     /// Downloads a layer and unpacks it meanwhile, into the stage's directory `name`.
-    async fn attempt(&self, name: &str, layer: &Layer) -> Result<StagedLayer> {
+    async fn attempt(
+        &self,
+        name: &str,
+        layer: &Layer,
+        partial: &Arc<Partial>,
+    ) -> Result<StagedLayer> {
+        let segments = download::resume(partial, layer.size)?;
+        let arriving = Arc::new(Arriving::new(
+            Arc::clone(partial),
+            layer.size,
+            segments.clone(),
+        ));
+        let _stop = Stop(&arriving);
+        let ((), unpacked) = try_join!(
+            self.download(layer, partial, &arriving, &segments),
+            self.unpack(name, layer, &arriving)
+        )?;
         let Layer {
             digest, diff_id, ..
         } = layer;
-        let directory = self.stage.layer_directory(name)?;
-        let (sender, pieces) = pieces::channel();
-        let unpacked = self.unpack(pieces, directory)?;
-        self.download(layer, sender).await?;
-        let unpacked = unpacked.await.context("the thread that unpacks died")??;
         ensure!(
             unpacked.diff_id == *diff_id,
             "its content is {}, the image's config says {diff_id}",
@@ -132,61 +200,95 @@ impl Work<'_, '_> {
         })
     }
 
-    /// Starts the thread that unpacks.
-    fn unpack(
+    async fn download(
         &self,
-        mut pieces: Pieces,
-        directory: PathBuf,
-    ) -> Result<oneshot::Receiver<Result<Unpacked>>> {
+        layer: &Layer,
+        partial: &Arc<Partial>,
+        arriving: &Arriving,
+        segments: &Segments,
+    ) -> Result<()> {
+        let Layer { digest, size, .. } = layer;
+        let tell = |progress| {
+            let state = match progress {
+                Progress::Received(received) => LayerState::Downloading {
+                    received,
+                    size: *size,
+                },
+                Progress::Retrying(wait) => LayerState::Retrying { after: wait },
+            };
+            self.tell(digest, state);
+        };
+        if !segments.is_empty() {
+            tell(Progress::Received(arriving.received()));
+        }
+        let download = Download {
+            client: self.client,
+            digest,
+            size: *size,
+            partial,
+            arriving,
+            connections: self.connections,
+            tell: &tell,
+        };
+        download.run(segments).await?;
+        self.tell(digest, LayerState::DownloadComplete);
+        Ok(())
+    }
+
+    /// Unpacks what arrives in a thread of its own. Its bytes are right when this returns.
+    async fn unpack(
+        &self,
+        name: &str,
+        layer: &Layer,
+        arriving: &Arc<Arriving>,
+    ) -> Result<Unpacked> {
+        let _permit = self
+            .unpackers
+            .acquire()
+            .await
+            .context("the pull has ended")?;
+        let directory = self.stage.layer_directory(name)?;
         let (done, unpacked) = oneshot::channel();
+        let mut reader = Reader::new(Arc::clone(arriving), layer.digest.algorithm());
         let options = self.unpacking;
+        let expected = layer.digest.clone();
         let work = move || {
-            let unpacked = unpack::layer(&mut pieces, &directory, options);
-            if !unpacked.as_ref().is_err_and(is_of_system) {
-                // Was a bad archive meant so, or damaged on its way? All its bytes must come for its digest to tell.
-                pieces.drain();
-            }
+            let unpacked = unpack::layer(&mut reader, &directory, options);
             // Nobody listens any more when the pull failed elsewhere.
-            done.send(unpacked).ok();
+            done.send(verify(unpacked, reader, expected)).ok();
         };
         thread::Builder::new()
             .name("unpack".to_owned())
             .spawn_scoped(self.scope, work)
             .context("starting a thread")?;
-        Ok(unpacked)
-    }
-
-    /// Hands a blob over piece by piece, and verifies it; stops quietly if nobody takes it any more.
-    async fn download(&self, layer: &Layer, to: mpsc::Sender<Bytes>) -> Result<()> {
-        let (id, size) = (&layer.digest, layer.size);
-        let mut blob = self.client.blob(id, size);
-        let mut hasher = Hasher::new(id.algorithm());
-        let mut received = 0;
-        while let Some(piece) = blob.next().await? {
-            match piece {
-                Piece::Retrying(after) => self.tell(id, LayerState::Retrying { after }),
-                Piece::Bytes(bytes) => {
-                    hasher.update(&bytes);
-                    received += bytes.len() as u64;
-                    if to.send(bytes).await.is_err() {
-                        return Ok(());
-                    }
-                    self.tell(id, LayerState::Downloading { received, size });
-                }
-            }
-        }
-        let found = hasher.finish();
-        if found != *id {
-            let expected = id.clone();
-            bail!(WrongDigest { expected, found });
-        }
-        self.tell(id, LayerState::DownloadComplete);
-        Ok(())
+        unpacked.await.context("the thread that unpacks died")?
     }
 
     fn tell(&self, id: &LayerId, state: LayerState) {
         let id = id.clone();
         (self.events)(Event::Layer { id, state });
+    }
+}
+
+/// Reads the rest of a blob and holds its digest against the one that was asked for: was a bad archive meant so, or
+/// damaged on its way?
+fn verify(unpacked: Result<Unpacked>, reader: Reader, expected: Digest) -> Result<Unpacked> {
+    if unpacked.as_ref().is_err_and(is_of_system) {
+        return unpacked;
+    }
+    let found = reader.finish()?;
+    if found != expected {
+        bail!(WrongDigest { expected, found });
+    }
+    unpacked
+}
+
+/// Lets the thread that unpacks end when its download does not go on.
+struct Stop<'a>(&'a Arriving);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.stop();
     }
 }
 

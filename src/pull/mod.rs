@@ -1,23 +1,28 @@
 //! Pulling: from a registry into the store.
 
+mod arriving;
+mod download;
 mod event;
 mod layers;
-mod pieces;
 mod resolve;
+mod room;
 
 pub(crate) use event::{Event, LayerId, LayerState, Pulled};
 
-use crate::image;
+use crate::image::{self, Layer};
 use crate::platform::Platform;
 use crate::reference::Reference;
 use crate::registry::{Access, Client, Notice};
 use crate::store::Store;
 use crate::unpack;
 use anyhow::{Context, Result};
+use layers::{Partials, Plan};
 use std::thread;
+use std::time::Duration;
 use thiserror::Error;
 use tokio::runtime::{self, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Semaphore;
 
 /// A signal ended the pull. Nothing of it is left.
 #[derive(Debug, Error)]
@@ -41,7 +46,15 @@ pub(crate) struct Request<'a> {
     pub(crate) platform: Option<&'a Platform>,
     pub(crate) access: &'a Access,
     pub(crate) unpacking: &'a unpack::Options,
+    /// Connections to the registry at once.
+    pub(crate) jobs: usize,
 }
+
+/// Layers that are unpacked at once. Each computes on two threads and has some 10 MB of memory at most.
+const UNPACKERS: usize = 4;
+
+/// How long what arrived of a blob waits for the pull to be repeated.
+const FORGOTTEN: Duration = Duration::from_hours(7 * 24);
 
 /// Pulls an image, and tells `events` how it goes.
 ///
@@ -54,6 +67,7 @@ pub(crate) fn pull(store: &Store, request: &Request<'_>, events: &dyn Fn(Event))
         platform,
         access,
         unpacking,
+        jobs,
     } = *request;
     // The only runtime in ddock. One thread is enough for the network; what computes has its own.
     let runtime = runtime::Builder::new_current_thread()
@@ -68,7 +82,7 @@ pub(crate) fn pull(store: &Store, request: &Request<'_>, events: &dyn Fn(Event))
     let pulled = run(&runtime, resolving).and_then(|resolved| {
         // First the lease, then the look at what is there: so nothing that was seen goes meanwhile.
         let _lease = store.lease(&resolved.needed())?;
-        let plan = layers::plan(store, &resolved.layers)?;
+        let (plan, partials) = run(&runtime, missing(store, &resolved.layers, events))?;
         let pulled = Pulled {
             reference: reference.clone(),
             digest: resolved.repo_digest.clone(),
@@ -80,34 +94,47 @@ pub(crate) fn pull(store: &Store, request: &Request<'_>, events: &dyn Fn(Event))
                 reference: reference.clone(),
                 layers: plan.all.clone(),
             });
+            room::check(store, &plan.missing, &partials, events)?;
             let stage = store.stage()?;
+            let (connections, unpackers) = (Semaphore::new(jobs), Semaphore::new(UNPACKERS));
             let staged = thread::scope(|scope| {
                 let work = layers::Work {
                     client: &client,
                     stage: &stage,
                     unpacking,
                     events,
+                    partials: &partials,
+                    connections: &connections,
+                    unpackers: &unpackers,
                     scope,
                 };
                 run(&runtime, work.fetch(&plan))
             })?;
-            let fetched = image::Fetched {
-                reference: reference.clone(),
-                repo_digest: resolved.repo_digest,
-                manifest: resolved.manifest,
-                image: resolved.image,
-                config: resolved.config,
-                layers: resolved.layers,
-                staged,
-                blobs: resolved.blobs,
-            };
-            image::publish(store, stage, fetched)?;
+            image::publish(store, stage, resolved.fetched(reference, staged))?;
+            for partial in partials.values() {
+                partial.remove()?;
+            }
         }
         Ok(pulled)
     });
+    if pulled.is_ok() {
+        store.sweep_partials(FORGOTTEN)?;
+    }
     // A look-up of a name cannot be stopped, and need not be waited for.
     runtime.shutdown_background();
     pulled
+}
+
+/// Looks which layers are missing and takes them for us alone; what another process has is waited for, and is
+/// then most likely here.
+async fn missing(
+    store: &Store,
+    layers: &[Layer],
+    events: &dyn Fn(Event),
+) -> Result<(Plan, Partials)> {
+    let plan = layers::plan(store, layers)?;
+    let partials = layers::take(store, &plan.missing, events).await?;
+    Ok((layers::plan(store, layers)?, partials))
 }
 
 /// Runs `work` to its end, or until a signal asks us to stop.

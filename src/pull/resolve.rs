@@ -1,11 +1,11 @@
 //! Resolving: from a reference to the one image that is meant, its manifest and config.
 
 use crate::digest::{Algorithm, Digest};
-use crate::image::{Image, ImageConfig, Layer};
+use crate::image::{Fetched, Image, ImageConfig, Layer};
 use crate::platform::Platform;
 use crate::reference::Reference;
 use crate::registry::{Client, Descriptor, Document, Manifest, RegistryError};
-use crate::store::Store;
+use crate::store::{StagedLayer, Store};
 use anyhow::{Result, ensure};
 
 /// What a reference stands for, verified from its manifest down to its config.
@@ -35,6 +35,20 @@ impl Resolved {
                 .blobs
                 .iter()
                 .all(|(digest, _)| copy(store, digest).is_some()))
+    }
+
+    /// Returns what is to be published once the layers that were missing are `staged`.
+    pub(crate) fn fetched(self, reference: &Reference, staged: Vec<StagedLayer>) -> Fetched {
+        Fetched {
+            reference: reference.clone(),
+            repo_digest: self.repo_digest,
+            manifest: self.manifest,
+            image: self.image,
+            config: self.config,
+            layers: self.layers,
+            staged,
+            blobs: self.blobs,
+        }
     }
 
     /// Returns what of the store this image needs, there or not.

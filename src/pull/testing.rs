@@ -102,6 +102,49 @@ impl Content {
 pub(crate) const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 pub(crate) const HOST: &str = std::env::consts::ARCH;
 
+/// Serves `content` as registries do: with parts where they are asked for, if `parts`; each blob is cut off after
+/// the bytes that `cut` gives for how often it was asked for before.
+pub(crate) fn serve_parts(
+    content: &Content,
+    parts: bool,
+    cut: impl Fn(&Asked) -> usize + Send + Sync + 'static,
+) -> Server {
+    let content = content.clone();
+    Server::start(move |asked, _| {
+        let name = asked.path.rsplit('/').next().unwrap();
+        let found = content.0.lock().unwrap().get(name).cloned();
+        let Some(bytes) = found.filter(|_| asked.path.contains("/blobs/")) else {
+            return content.answer(asked);
+        };
+        let answer = match asked.part().filter(|_| parts) {
+            None => Answer::ok(&bytes),
+            Some((start, end)) => {
+                let end = end.min(bytes.len());
+                let range = format!("bytes {start}-{}/{}", end - 1, bytes.len());
+                Answer::status(206)
+                    .body(&bytes[start..end])
+                    .header("Content-Range", &range)
+            }
+        };
+        answer.cut(cut(asked))
+    })
+}
+
+/// Bytes that no compression makes smaller, different for each `seed`.
+pub(crate) fn noise(seed: u64, length: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut bytes = Vec::with_capacity(length + 8);
+    while bytes.len() < length {
+        // xorshift64 (Marsaglia 2003)
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        bytes.extend_from_slice(&state.to_le_bytes());
+    }
+    bytes.truncate(length);
+    bytes
+}
+
 pub(crate) fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
     encoder.write_all(bytes).unwrap();
@@ -164,6 +207,7 @@ impl Host {
             platform: platform.as_ref(),
             access: &Access::default(),
             unpacking: &unpacking,
+            jobs: 4,
         };
         pull(&self.store, &request, &tell)
     }

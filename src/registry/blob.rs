@@ -9,17 +9,21 @@ use anyhow::anyhow;
 use bytes::Bytes;
 use reqwest::header::CONTENT_RANGE;
 use reqwest::{Method, Response, StatusCode};
+use std::ops::Range;
 use std::time::Duration;
 
-/// A blob on its way: exactly the bytes of its descriptor's size, in order, or an error.
+/// A blob or a part of one on its way: exactly the bytes that were asked for, in order, or an error.
 ///
 /// The receiver verifies the digest.
 pub(crate) struct Blob<'c> {
     client: &'c Client<'c>,
     digest: Digest,
+    /// Of the whole blob, as its descriptor says.
     size: u64,
-    /// How much has been handed out.
+    /// Where the next byte lies that is to be handed out.
     offset: u64,
+    /// Where the part ends.
+    end: u64,
     body: Option<Response>,
     /// What the body still repeats of what was handed out already.
     skip: u64,
@@ -36,22 +40,38 @@ pub(crate) enum Piece {
     /// The next bytes.
     Bytes(Bytes),
     /// The connection broke or the server wants us to wait: the next call waits this long, and goes on from here.
-    Retrying(Duration),
+    Retrying { why: String, wait: Duration },
 }
 
 impl<'c> Blob<'c> {
-    pub(crate) fn new(client: &'c Client<'c>, digest: Digest, size: u64) -> Self {
+    pub(crate) fn new(client: &'c Client<'c>, digest: Digest, size: u64, part: Range<u64>) -> Self {
         Self {
             client,
             digest,
             size,
-            offset: 0,
+            offset: part.start,
+            end: part.end,
             body: None,
             skip: 0,
             ranges: true,
-            patience: Patience::default(),
+            patience: Patience::of_transfer(),
             wait: Duration::ZERO,
         }
+    }
+
+    /// Tells whether the server sends all of the blob, whatever part is asked for.
+    pub(crate) fn is_whole(&self) -> bool {
+        !self.ranges
+    }
+
+    /// Returns where the part ends.
+    pub(crate) fn end(&self) -> u64 {
+        self.end
+    }
+
+    /// Lets the part end at `end`, further on than it would.
+    pub(crate) fn extend(&mut self, end: u64) {
+        self.end = end;
     }
 
     /// Returns what comes next, `None` at the end.
@@ -71,13 +91,18 @@ impl<'c> Blob<'c> {
             Ok(None) => Ok(None),
             Err(error) => {
                 self.body = None;
-                self.wait = self.patience.wait(&error).ok_or(error)?;
-                Ok(Some(Piece::Retrying(self.wait)))
+                let why = error.to_string();
+                let wait = self.patience.wait(&error).ok_or(error)?;
+                self.wait = wait;
+                Ok(Some(Piece::Retrying { why, wait }))
             }
         }
     }
 
     async fn read(&mut self) -> Result<Option<Bytes>, RegistryError> {
+        if self.offset == self.end && self.end < self.size {
+            return Ok(None);
+        }
         let mut body = match self.body.take() {
             Some(body) => body,
             None => self.open().await?,
@@ -86,11 +111,11 @@ impl<'c> Blob<'c> {
             let bytes = match body.chunk().await {
                 Ok(bytes) => bytes,
                 // All is there: that the connection did not end well changes nothing.
-                Err(_) if self.offset == self.size && self.skip == 0 => None,
+                Err(_) if self.offset == self.end && self.skip == 0 => None,
                 Err(error) => return Err(self.client.endpoint.transport.failure(&error)),
             };
             let Some(mut bytes) = bytes else {
-                if self.offset < self.size || self.skip > 0 {
+                if self.offset < self.end || self.skip > 0 {
                     return Err(self.short());
                 }
                 return Ok(None);
@@ -98,9 +123,14 @@ impl<'c> Blob<'c> {
             let repeated =
                 usize::try_from(self.skip).map_or(bytes.len(), |skip| skip.min(bytes.len()));
             self.skip -= repeated as u64;
-            let bytes = bytes.split_off(repeated);
-            if bytes.len() as u64 > self.size - self.offset {
-                return Err(self.wrong_size("more"));
+            let mut bytes = bytes.split_off(repeated);
+            let missing = self.end - self.offset;
+            if bytes.len() as u64 > missing {
+                if self.end == self.size {
+                    return Err(self.wrong_size("more"));
+                }
+                // All of the blob is sent where a part was asked for.
+                bytes.truncate(usize::try_from(missing).expect("less than there are bytes"));
             }
             if !bytes.is_empty() {
                 self.body = Some(body);
@@ -111,12 +141,19 @@ impl<'c> Blob<'c> {
 
     /// Asks for what is missing, and leaves in `skip` what the answer has too much at its start.
     async fn open(&mut self) -> Result<Response, RegistryError> {
-        let start = if self.ranges { self.offset } else { 0 };
+        let all = 0..self.size;
+        let part = if self.ranges {
+            self.offset..self.end
+        } else {
+            all.clone()
+        };
+        let start = part.start;
+        let is_part = part != all;
         let request = Request {
             method: Method::GET,
             path: format!("{}/blobs/{}", self.client.repository, self.digest),
             accept: None,
-            offset: start,
+            part: is_part.then_some(part),
         };
         let response = match self
             .client
@@ -124,21 +161,24 @@ impl<'c> Blob<'c> {
             .await
         {
             // 416: there is no such part. Then all of it, from the start.
-            Err(RegistryError::Status { status: 416, .. }) if start > 0 => {
+            Err(RegistryError::Status { status: 416, .. }) if is_part => {
                 return Err(self.no_ranges());
             }
             answer => answer?,
         };
-        let begins = match response.status() {
-            StatusCode::PARTIAL_CONTENT if start > 0 => match content_range(&response) {
+        let (begins, ends) = match response.status() {
+            StatusCode::PARTIAL_CONTENT if is_part => match content_range(&response) {
                 Some((begin, total))
                     if begin == start && total.is_none_or(|total| total == self.size) =>
                 {
-                    start
+                    (start, self.end)
                 }
                 _ => return Err(self.no_ranges()),
             },
-            StatusCode::OK => 0,
+            StatusCode::OK => {
+                self.ranges &= !is_part;
+                (0, self.size)
+            }
             status => {
                 return Err(
                     anyhow!("blob {}: unexpected HTTP {}", self.digest, status.as_u16()).into(),
@@ -146,7 +186,7 @@ impl<'c> Blob<'c> {
             }
         };
         self.skip = self.offset - begins;
-        let expected = self.size - begins;
+        let expected = ends - begins;
         match response.content_length() {
             Some(length) if length > expected => Err(self.wrong_size("more")),
             Some(length) if length < expected => Err(self.wrong_size("less")),
@@ -211,7 +251,7 @@ mod tests {
         let range = asked
             .header("range")
             .and_then(|range| range.strip_prefix("bytes="));
-        range.map_or(0, |range| range.trim_end_matches('-').parse().unwrap())
+        range.map_or(0, |range| range.split('-').next().unwrap().parse().unwrap())
     }
 
     /// The part that was asked for, as a registry that knows ranges serves it.
@@ -232,11 +272,11 @@ mod tests {
         let layer = descriptor(&content(), "x");
         let (mut bytes, mut retries) = (Vec::new(), 0);
         wait(async {
-            let mut blob = client.blob(&layer.digest, layer.size);
+            let mut blob = client.blob(&layer.digest, layer.size, 0..layer.size);
             while let Some(piece) = blob.next().await? {
                 match piece {
                     Piece::Bytes(piece) => bytes.extend_from_slice(&piece),
-                    Piece::Retrying(_) => retries += 1,
+                    Piece::Retrying { .. } => retries += 1,
                 }
             }
             Ok((bytes, retries))
@@ -342,8 +382,8 @@ mod tests {
         });
         let error = read(&server).unwrap_err();
         assert!(error.to_string().ends_with("answered HTTP 503"), "{error}");
-        // The one that was cut, and six without progress.
-        assert_eq!(server.asked().len(), 1 + 6);
+        // The one that was cut, and ten without progress.
+        assert_eq!(server.asked().len(), 1 + 10);
     }
 
     #[test]

@@ -26,6 +26,7 @@ use endpoint::Endpoint;
 use reqwest::header::{CONTENT_TYPE, HeaderMap};
 use reqwest::{Method, Response};
 use retry::Patience;
+use std::ops::Range;
 use std::time::Duration;
 use transport::Request;
 
@@ -139,21 +140,22 @@ impl<'e> Client<'e> {
                 anyhow!("the config has {} bytes, more than 8 MiB", descriptor.size).into(),
             );
         }
-        let mut blob = self.blob(&descriptor.digest, descriptor.size);
+        let mut blob = self.blob(&descriptor.digest, descriptor.size, 0..descriptor.size);
         let mut bytes = Vec::new();
         while let Some(piece) = blob.next().await? {
-            if let Piece::Bytes(piece) = piece {
-                bytes.extend_from_slice(&piece);
+            match piece {
+                Piece::Bytes(piece) => bytes.extend_from_slice(&piece),
+                Piece::Retrying { why, wait } => (self.notify)(Notice::Waiting { why, wait }),
             }
         }
         verified(&bytes, &descriptor.digest)?;
         Ok(bytes)
     }
 
-    /// Returns the blob of this digest and size; its first piece asks for it. A descriptor's `urls`
+    /// Returns a part of the blob of this digest and size; its first piece asks for it. A descriptor's `urls`
     /// are never followed (CVE-2020-15157).
-    pub(crate) fn blob(&self, digest: &Digest, size: u64) -> Blob<'_> {
-        Blob::new(self, digest.clone(), size)
+    pub(crate) fn blob(&self, digest: &Digest, size: u64, part: Range<u64>) -> Blob<'_> {
+        Blob::new(self, digest.clone(), size, part)
     }
 
     /// Sends a request once; see [`Endpoint::send`].
@@ -174,7 +176,7 @@ impl<'e> Client<'e> {
             method,
             path: format!("{}/manifests/{name}", self.repository),
             accept: Some(manifest::ACCEPT),
-            offset: 0,
+            part: None,
         }
     }
 
@@ -184,7 +186,7 @@ impl<'e> Client<'e> {
         request: &Request,
         reference: &Reference,
     ) -> Result<(HeaderMap, Vec<u8>), RegistryError> {
-        let mut patience = Patience::default();
+        let mut patience = Patience::of_question();
         loop {
             let error = match self.fetch_once(request, reference).await {
                 Ok(answer) => return Ok(answer),

@@ -5,34 +5,66 @@ use chrono::{DateTime, Utc};
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 use std::time::{Duration, SystemTime};
 
-/// Tries that bring nothing before we give up. With the waits between them: about a quarter of a minute.
-const TRIES: u32 = 6;
+/// Answers of "not now" in a row before we give up. With the waits between them: two minutes.
+const TRIES: u32 = 10;
 
 /// The first wait; each one after it is twice as long.
 const FIRST_WAIT: Duration = Duration::from_millis(250);
 
+/// The longest wait of our own.
+const LONGEST_WAIT: Duration = Duration::from_secs(30);
+
 /// Longest wait that a server may ask for; when it wants more, the user decides.
-const MAX_WAIT: Duration = Duration::from_mins(1);
+const MAX_WAIT: Duration = Duration::from_mins(10);
 
 /// How often to try again; whoever makes progress is given all tries anew.
-#[derive(Default)]
 pub(crate) struct Patience {
     failures: u32,
+    /// A broken connection is mended however long that takes.
+    lasting: bool,
 }
 
 impl Patience {
+    /// For a single question: nobody waits for a machine that cannot answer even that.
+    pub(crate) fn of_question() -> Self {
+        Self {
+            failures: 0,
+            lasting: false,
+        }
+    }
+
+    /// For a transfer, which follows on answers: the network is there, or will be again. Only the user knows when
+    /// it is enough, and what arrived is not lost.
+    pub(crate) fn of_transfer() -> Self {
+        Self {
+            failures: 0,
+            lasting: true,
+        }
+    }
+
     /// Returns how long to wait before trying again after `error`; `None`: it is of no use.
     pub(crate) fn wait(&mut self, error: &RegistryError) -> Option<Duration> {
-        if !error.is_transient() || self.failures >= TRIES {
+        if !error.is_transient() {
             return None;
         }
-        let wait = match error.retry_after() {
+        let is_limit = matches!(error, RegistryError::RateLimited { .. });
+        match error.retry_after() {
             Some(asked) if asked > MAX_WAIT => return None,
-            Some(asked) => asked,
-            None => jittered(FIRST_WAIT * 2_u32.pow(self.failures)),
-        };
+            // A server that says when it will have us again is taken at its word.
+            Some(asked) if is_limit => return Some(asked),
+            _ => {}
+        }
+        let is_network = matches!(error, RegistryError::Interrupted { .. });
+        if self.failures >= TRIES && !(self.lasting && is_network) {
+            return None;
+        }
+        let own = FIRST_WAIT * 2_u32.pow(self.failures.min(TRIES));
         self.failures += 1;
-        Some(wait)
+        Some(
+            error
+                .retry_after()
+                .unwrap_or(jittered(own.min(LONGEST_WAIT))),
+        )
     }
 
     /// Notes that something came.
@@ -73,14 +105,14 @@ mod tests {
 
     #[test]
     fn waits_grow_and_end_and_progress_gives_them_back() {
-        let mut patience = Patience::default();
+        let mut patience = Patience::of_transfer();
         let mut waits = Vec::new();
         while let Some(wait) = patience.wait(&limited(None)) {
             waits.push(wait);
         }
-        assert_eq!(waits.len(), 6);
+        assert_eq!(waits.len(), 10);
         assert!(
-            waits.is_sorted() && waits[5] > Duration::from_secs(5),
+            waits[..8].is_sorted() && waits[9] > Duration::from_secs(20),
             "{waits:?}"
         );
         patience.progress();
@@ -88,11 +120,27 @@ mod tests {
     }
 
     #[test]
-    fn the_servers_wish_is_followed_up_to_a_minute() {
-        let mut patience = Patience::default();
+    fn a_broken_connection_is_mended_however_long_it_takes_once_there_were_answers() {
+        let broken = RegistryError::Interrupted {
+            host: "r".to_owned(),
+            cause: "reset".to_owned(),
+        };
+        let tries = |mut patience: Patience| {
+            (0..100)
+                .map_while(|_| patience.wait(&broken))
+                .inspect(|wait| assert!(*wait <= LONGEST_WAIT))
+                .count()
+        };
+        assert_eq!(tries(Patience::of_transfer()), 100);
+        assert_eq!(tries(Patience::of_question()), 10);
+    }
+
+    #[test]
+    fn the_servers_wish_is_followed_up_to_ten_minutes() {
+        let mut patience = Patience::of_question();
         let seconds = Duration::from_secs;
         assert_eq!(patience.wait(&limited(Some(seconds(7)))), Some(seconds(7)));
-        assert_eq!(patience.wait(&limited(Some(seconds(61)))), None);
+        assert_eq!(patience.wait(&limited(Some(seconds(601)))), None);
         let lasting = RegistryError::SpeaksHttp {
             host: "r".to_owned(),
         };

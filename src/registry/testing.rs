@@ -25,6 +25,19 @@ impl Asked {
         Some(headers.find(|(found, _)| found == name)?.1.as_str())
     }
 
+    /// Returns the part that is asked for: its first byte, and the one behind its last.
+    pub(crate) fn part(&self) -> Option<(usize, usize)> {
+        let (start, last) = self
+            .header("range")?
+            .strip_prefix("bytes=")?
+            .split_once('-')?;
+        let end = match last {
+            "" => usize::MAX,
+            last => last.parse::<usize>().ok()? + 1,
+        };
+        Some((start.parse().ok()?, end))
+    }
+
     /// Returns the same request without its token.
     pub(crate) fn without_authorization(&self) -> Self {
         let mut asked = self.clone();

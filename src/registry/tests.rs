@@ -251,7 +251,13 @@ fn a_redirect_to_another_port_carries_no_authorization() {
     let reference = reference(&server, "1");
     let client = client(&reference);
     let layer = descriptor(b"layer", "x");
-    let first = wait(async { client.blob(&layer.digest, layer.size).next().await }).unwrap();
+    let first = wait(async {
+        client
+            .blob(&layer.digest, layer.size, 0..layer.size)
+            .next()
+            .await
+    })
+    .unwrap();
     assert_eq!(first, Some(Piece::Bytes("layer".into())));
     let asked = storage.asked();
     assert_eq!(asked[0].path, "/blob?signature=s");

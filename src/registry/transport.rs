@@ -7,6 +7,7 @@ use reqwest::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, HeaderValue, RANGE
 use reqwest::redirect::{Attempt, Policy};
 use reqwest::{Certificate, Method, Response, Url};
 use std::net::IpAddr;
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -37,8 +38,8 @@ pub(crate) struct Request {
     /// The path below `/v2/`.
     pub(crate) path: String,
     pub(crate) accept: Option<&'static str>,
-    /// The first byte that is wanted.
-    pub(crate) offset: u64,
+    /// The bytes that are wanted; all if none are named.
+    pub(crate) part: Option<Range<u64>>,
 }
 
 /// The way to one registry.
@@ -118,8 +119,8 @@ impl Transport {
         if let Some(accept) = request.accept {
             builder = builder.header(ACCEPT, accept);
         }
-        if request.offset > 0 {
-            builder = builder.header(RANGE, format!("bytes={}-", request.offset));
+        if let Some(part) = &request.part {
+            builder = builder.header(RANGE, format!("bytes={}-{}", part.start, part.end - 1));
         }
         if let Some(authorization) = authorization {
             builder = builder.header(AUTHORIZATION, authorization);

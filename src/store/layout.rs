@@ -93,6 +93,15 @@ impl Layout {
         self.layers().join(diff_id.hex())
     }
 
+    pub(super) fn partials(&self) -> PathBuf {
+        self.version.join("partial")
+    }
+
+    /// The directory of a layer's compressed bytes while they arrive.
+    pub(super) fn partial(&self, digest: &Digest) -> PathBuf {
+        self.partials().join(digest.hex())
+    }
+
     pub(super) fn containers(&self) -> PathBuf {
         self.version.join("containers")
     }
@@ -115,7 +124,7 @@ impl Layout {
     }
 
     /// The directories that an empty store has.
-    pub(super) fn directories(&self) -> [PathBuf; 10] {
+    pub(super) fn directories(&self) -> [PathBuf; 11] {
         [
             self.leases(),
             self.references(),
@@ -124,6 +133,7 @@ impl Layout {
             self.blobs(Algorithm::Sha256),
             self.blobs(Algorithm::Sha512),
             self.layers(),
+            self.partials(),
             self.containers(),
             self.names(),
             self.temporary(),

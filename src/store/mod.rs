@@ -12,6 +12,7 @@ mod layout;
 mod lock;
 mod names;
 mod objects;
+mod partial;
 mod probe;
 mod publish;
 mod references;
@@ -25,6 +26,7 @@ mod trouble;
 pub(crate) use lock::{Exclusive, Shared};
 pub(crate) use names::NameInUse;
 pub(crate) use objects::LayerMeta;
+pub(crate) use partial::{Partial, Segments};
 pub(crate) use probe::Facts;
 pub(crate) use publish::{Publication, StagedLayer};
 pub(crate) use stage::Stage;
@@ -122,6 +124,12 @@ impl Store {
         let path = self.layout.facts();
         serde_json::from_slice(&fs::read(&path)?)
             .with_context(|| format!("reading `{}`", path.display()))
+    }
+
+    /// Returns the bytes that this user may still write here; `None` if the file system does not say.
+    pub(crate) fn free_space(&self) -> Result<Option<u64>> {
+        let facts = rustix::fs::statvfs(self.directory()).context("asking for free space")?;
+        Ok((facts.f_blocks > 0).then_some(facts.f_bavail.saturating_mul(facts.f_frsize)))
     }
 
     /// Checks that the store is ours to use; false if there is none.

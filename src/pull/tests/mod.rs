@@ -6,6 +6,8 @@ use crate::pull::testing::{Content, HOST, Host, LAYER, gzip, layer_id, tar};
 use crate::registry::testing::Server;
 use serde_json::json;
 
+mod resume;
+
 fn paths(server: &Server) -> Vec<String> {
     let asked = server.asked().into_iter();
     asked

@@ -1,0 +1,57 @@
+//! Room: whether an image can fit, asked before its first byte moves.
+
+use crate::human;
+use crate::image::Layer;
+use crate::pull::layers::Partials;
+use crate::pull::{Event, download};
+use crate::store::Store;
+use anyhow::{Result, ensure};
+use std::time::Duration;
+
+/// Unpacked bytes for a compressed one: 2.2 to 3.1 in distributions' images compressed by gzip, up to 4 by zstd.
+const USUAL_RATIO: u64 = 3;
+
+/// Refuses a pull that cannot fit, and warns of one that most likely does not. What pulls that were given up left
+/// behind goes first.
+pub(crate) fn check(
+    store: &Store,
+    missing: &[Layer],
+    partials: &Partials,
+    events: &dyn Fn(Event),
+) -> Result<()> {
+    let mut download = 0;
+    for layer in missing {
+        let arrived: u64 = download::resume(&partials[&layer.digest], layer.size)?
+            .values()
+            .sum();
+        download += layer.size - arrived;
+    }
+    let compressed: u64 = missing.iter().map(|layer| layer.size).sum();
+    // What cannot be compressed is as large unpacked.
+    let least = download + compressed;
+    let Some(mut free) = store.free_space()? else {
+        return Ok(());
+    };
+    if free < least {
+        store.sweep_partials(Duration::ZERO)?;
+        free = store.free_space()?.unwrap_or(free);
+    }
+    let size = |bytes| human::size(bytes, 3);
+    let place = store.directory().display();
+    ensure!(
+        free >= least,
+        "the image needs at least {} in `{place}`, and {} are free: nothing was downloaded; remove images (`ddock rmi`) \
+         or use another --root",
+        size(least),
+        size(free)
+    );
+    let usual = download + USUAL_RATIO * compressed;
+    if free < usual {
+        events(Event::Note(format!(
+            "the image may not fit: {} are free in `{place}`, and it will need about {}",
+            size(free),
+            size(usual)
+        )));
+    }
+    Ok(())
+}

@@ -85,7 +85,7 @@ pub(crate) enum Asked {
 /// Answers in a row that bring nothing, for one thing asked: fewer than make any client give up.
 const FRUITLESS: u32 = 2;
 
-/// Bytes delivered between two times that all tokens expire: a token lives long enough to be used.
+/// Bytes delivered between a token's issue and its end: a client that is refused with a new one gives up.
 const TOKEN_LIFE: u64 = 8 << 20;
 
 /// Draws the faults of one server, and counts them.
@@ -94,7 +94,6 @@ pub(crate) struct Faults {
     times: HashMap<String, u64>,
     fruitless: HashMap<String, u32>,
     corrupted: Vec<String>,
-    expired_at: u64,
     pub(crate) counts: BTreeMap<Fault, usize>,
 }
 
@@ -105,15 +104,15 @@ impl Faults {
             times: HashMap::new(),
             fruitless: HashMap::new(),
             corrupted: Vec::new(),
-            expired_at: 0,
             counts: BTreeMap::new(),
         }
     }
 
-    /// Decides what happens to this request, and with which chances; `delivered` is the bytes of layers sent so far.
+    /// Decides what happens to this request, and with which chances. `delivered` is the bytes of layers sent since the
+    /// newest token was issued.
     ///
     /// It depends on the seed, on what is asked for and on how often that was asked for before, and not on what
-    /// other connections do meanwhile.
+    /// other connections do meanwhile, but for the end of tokens.
     pub(crate) fn draw(
         &mut self,
         what: &str,
@@ -139,10 +138,8 @@ impl Faults {
         if !self.can_meet(fault, what, asked, delivered) {
             return (None, chance);
         }
-        match fault {
-            Fault::Corrupt => self.corrupted.push(what.to_owned()),
-            Fault::TokenExpired => self.expired_at = delivered,
-            _ => {}
+        if fault == Fault::Corrupt {
+            self.corrupted.push(what.to_owned());
         }
         if is_fruitless(fault) {
             *self.fruitless.entry(what.to_owned()).or_default() += 1;
@@ -165,8 +162,7 @@ impl Faults {
                 matches!(asked, Asked::Blob { part: true, .. })
             }
             Fault::TokenExpired => {
-                !matches!(asked, Asked::Blob { linked: true, .. })
-                    && delivered >= self.expired_at + TOKEN_LIFE
+                !matches!(asked, Asked::Blob { linked: true, .. }) && delivered >= TOKEN_LIFE
             }
             Fault::LinkExpired => matches!(asked, Asked::Blob { linked: true, .. }),
         };

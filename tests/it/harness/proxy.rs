@@ -33,6 +33,8 @@ struct Server {
     allowance: AtomicU64,
     /// The number of the newest token; those from `oldest_token` on count.
     newest_token: AtomicU64,
+    /// What was delivered when it was issued.
+    issued_at: AtomicU64,
     oldest_token: AtomicU64,
     /// Requests with an Authorization header: at the registry, and where its links lead.
     authorized: [AtomicUsize; 2],
@@ -73,6 +75,7 @@ impl Proxy {
             line: Line::new(stall),
             allowance: AtomicU64::new(0),
             newest_token: AtomicU64::new(0),
+            issued_at: AtomicU64::new(0),
             oldest_token: AtomicU64::new(1),
             authorized: [AtomicUsize::new(0), AtomicUsize::new(0)],
             closed: AtomicBool::new(false),
@@ -180,6 +183,8 @@ impl Server {
         self.note_authorization(request, 0);
         if target.starts_with("/token?") {
             let number = 1 + self.newest_token.fetch_add(1, Ordering::Relaxed);
+            self.issued_at
+                .store(self.line.delivered(), Ordering::Relaxed);
             let token = serde_json::json!({"token": format!("t{number}"), "expires_in": 300});
             return Reply::new(200, token.to_string()).into();
         }
@@ -269,7 +274,7 @@ impl Server {
     }
 
     fn draw(&self, what: &str, asked: Asked) -> (Option<Fault>, Chance) {
-        let delivered = self.line.delivered();
+        let delivered = self.line.delivered() - self.issued_at.load(Ordering::Relaxed);
         self.faults.lock().unwrap().draw(what, asked, delivered)
     }
 

@@ -12,6 +12,7 @@ use crate::sys::userns::Mapping;
 use crate::unpack::{self, Limits, OverlayAttributes, Owners};
 use anyhow::{Context, Result};
 use clap::Args;
+use rustix::process::Signal;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -56,6 +57,12 @@ pub(crate) fn run(arguments: &Arguments, root: &Path) -> Result<()> {
     // Before the namespace is entered: there, everybody is root.
     let access = Access::gather();
     let (store, mapping) = place::enter(root).with_context(context)?;
+    if arguments.for_run {
+        // Whoever waits for us may be ended without being able to tell us. After the namespace is entered: that
+        // clears it (prctl(2), PR_SET_PDEATHSIG).
+        rustix::process::set_parent_process_death_signal(Some(Signal::TERM))
+            .context("asking to end with `ddock run`")?;
+    }
     let unpacking = unpacking(&mapping);
     let tell = |event| progress.event(event);
     let request = pull::Request {

@@ -80,24 +80,23 @@ impl Download<'_> {
             return Ok(());
         }
         let synced = Cell::new(Instant::now());
-        let permit = self.connect().await?;
+        let mut first = Some(self.connect().await?);
         // The first answer shows whether the server knows parts: only then others help.
         self.fetch_next(&gaps, &synced).await?;
         let workers = FuturesUnordered::new();
-        for number in 0..CONNECTIONS.min(gaps.borrow().len()) {
-            let (gaps, synced) = (&gaps, &synced);
+        for _ in 0..CONNECTIONS.min(gaps.borrow().len()) {
+            let (gaps, synced, permit) = (&gaps, &synced, first.take());
             workers.push(async move {
-                let _permit = match number {
-                    0 => None,
-                    _ => Some(self.connect().await?),
+                // Given back when nothing is left to fetch: the next one may be waiting for it.
+                let _permit = match permit {
+                    Some(permit) => permit,
+                    None => self.connect().await?,
                 };
                 while self.fetch_next(gaps, synced).await? {}
                 anyhow::Ok(())
             });
         }
-        workers.try_collect::<()>().await?;
-        drop(permit);
-        Ok(())
+        workers.try_collect().await
     }
 
     async fn connect(&self) -> Result<tokio::sync::SemaphorePermit<'_>> {

@@ -9,11 +9,12 @@ mod room;
 
 pub(crate) use event::{Event, LayerId, LayerState, Pulled};
 
+use crate::human;
 use crate::image::{self, Layer};
 use crate::platform::Platform;
 use crate::reference::Reference;
 use crate::registry::{Access, Client, Notice};
-use crate::store::Store;
+use crate::store::{Segments, Store};
 use crate::unpack;
 use anyhow::{Context, Result};
 use layers::{Partials, Plan};
@@ -109,7 +110,8 @@ pub(crate) fn pull(store: &Store, request: &Request<'_>, events: &dyn Fn(Event))
                     scope,
                 };
                 run(&runtime, work.fetch(&plan))
-            })?;
+            });
+            let staged = staged.inspect_err(|_| tell_kept(&partials, events))?;
             image::publish(store, stage, resolved.fetched(reference, staged))?;
             for partial in partials.values() {
                 partial.remove()?;
@@ -135,6 +137,20 @@ async fn missing(
     let plan = layers::plan(store, layers)?;
     let partials = layers::take(store, &plan.missing, events).await?;
     Ok((layers::plan(store, layers)?, partials))
+}
+
+/// Tells how much of the layers waits for the next try.
+fn tell_kept(partials: &Partials, events: &dyn Fn(Event)) {
+    let segments = partials
+        .values()
+        .filter_map(|partial| partial.segments().ok());
+    let kept: u64 = segments.flat_map(Segments::into_values).sum();
+    if kept > 0 {
+        let kept = human::size(kept, 3);
+        events(Event::Note(format!(
+            "{kept} are kept: pulling again goes on from there"
+        )));
+    }
 }
 
 /// Runs `work` to its end, or until a signal asks us to stop.

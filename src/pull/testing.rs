@@ -173,6 +173,7 @@ pub(crate) struct Host {
     pub(crate) directory: tempfile::TempDir,
     pub(crate) store: Store,
     pub(crate) events: RefCell<Vec<Event>>,
+    pub(crate) jobs: usize,
 }
 
 impl Host {
@@ -184,6 +185,7 @@ impl Host {
             directory,
             store,
             events,
+            jobs: 4,
         }
     }
 
@@ -207,7 +209,7 @@ impl Host {
             platform: platform.as_ref(),
             access: &Access::default(),
             unpacking: &unpacking,
-            jobs: 4,
+            jobs: self.jobs,
         };
         pull(&self.store, &request, &tell)
     }

@@ -140,6 +140,13 @@ fn a_large_blob_is_fetched_in_parts_by_several_connections() {
         "{asked:?}"
     );
     check(&host, &layer, LARGE);
+    // And by one connection, if that is all it may have.
+    let host = Host {
+        jobs: 1,
+        ..Host::new()
+    };
+    host.pull(&server, ":1").unwrap();
+    check(&host, &layer, LARGE);
 }
 
 #[test]
@@ -179,6 +186,7 @@ fn two_pulls_of_one_image_fetch_it_once() {
         directory: tempfile::tempdir().unwrap(),
         store: first.store.clone(),
         events: std::cell::RefCell::default(),
+        jobs: 4,
     };
     thread::scope(|scope| {
         let server = &server;

@@ -1,8 +1,9 @@
 //! Partial downloads: shared, continued, never trusted, and gone when they are done with.
 
-use std::io::Write;
+use std::path::Path;
 use std::time::Duration;
 
+use nix::mount::MsFlags;
 use rustix::process::Signal;
 
 use crate::harness::chance::Chance;
@@ -13,6 +14,7 @@ use crate::harness::network;
 use crate::harness::proxy::Proxy;
 use crate::harness::pulling::Pulling;
 use crate::harness::sample::{Sample, disk_use, partial_files};
+use crate::harness::wait_for;
 
 /// Returns an image behind a line that does no harm, in a network where little is on its way when a client dies.
 fn served() -> (Sample, Proxy, Ddock) {
@@ -89,7 +91,7 @@ fn partial_data_is_not_trusted() {
 }
 
 /// Makes a file something that ddock did not leave there.
-fn damage(file: &std::path::Path, chance: &mut Chance) {
+fn damage(file: &Path, chance: &mut Chance) {
     let mut bytes = fs_err::read(file).unwrap();
     match chance.below(5) {
         0 => bytes.truncate(bytes.len() / 2),
@@ -111,21 +113,29 @@ fn a_full_disk_stops_the_pull_and_what_came_is_kept() {
     let sample = Sample::of_forty_layers();
     let proxy = Proxy::serve(&sample.image, Behaviour::default());
     let ddock = Ddock::with_little_space("400m");
+    let disk = ddock.scratch().join("small");
     let mut pulling = Pulling::start(&ddock, &proxy);
     assert_eq!(pulling.wait_for(&proxy, sample.size() / 2), None);
-    let ballast = ddock.scratch().join("small/ballast");
-    let mut file = fs_err::File::create(&ballast).unwrap();
-    let zeros = vec![0; 1 << 16];
-    while file.write_all(&zeros).is_ok() {}
-    drop(file);
+    wait_for("the disk to shrink below what it is to hold", || {
+        let disk_use = rustix::fs::statvfs(&disk).unwrap();
+        let used = (disk_use.f_blocks - disk_use.f_bfree) * disk_use.f_frsize;
+        resize(&disk, used + (2 << 20)).ok()
+    });
     assert_eq!(pulling.finish(), 1, "{}", pulling.log());
     let log = pulling.log();
     assert!(log.contains("No space left on device"), "{log}");
 
-    fs_err::remove_file(ballast).unwrap();
+    resize(&disk, 400 << 20).unwrap();
     Pulling::start(&ddock, &proxy).succeed();
     sample.assert_unpacked(&ddock, &proxy.reference());
     assert_once(&sample, &proxy);
+}
+
+/// Gives a tmpfs another size; an error when it holds more.
+fn resize(tmpfs: &Path, bytes: u64) -> nix::Result<()> {
+    let size = format!("size={bytes}");
+    let (none, flags) = (None::<&Path>, MsFlags::MS_REMOUNT);
+    nix::mount::mount(none, tmpfs, none, flags, Some(size.as_str()))
 }
 
 #[test]
@@ -180,8 +190,7 @@ fn a_large_layer_needs_little_memory() {
 #[test]
 fn the_windows_of_zstd_need_little_memory() {
     network::enter();
-    // Each of these layers asks for a window of 8 MiB.
-    let sample = Sample::new(&[(9 << 20, Compression::ZstdBest); 6]);
+    let sample = Sample::new(&[(9 << 20, Compression::ZstdWide); 6]);
     let proxy = Proxy::serve(&sample.image, Behaviour::default());
     let peak = Pulling::start(&Ddock::new(), &proxy).succeed();
     assert!(peak <= MEMORY, "{peak} KiB");

@@ -109,8 +109,8 @@ pub(crate) enum Compression {
     None,
     Gzip,
     Zstd,
-    /// As `zstd -19` has it: slow to make, and its reader must look back 8 MiB.
-    ZstdBest,
+    /// With the window of `zstd -19`: its reader must be able to look back 8 MiB.
+    ZstdWide,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -227,12 +227,12 @@ fn layer_type(oci: bool, compression: Compression) -> &'static str {
     match (oci, compression) {
         (true, Compression::None) => "application/vnd.oci.image.layer.v1.tar",
         (true, Compression::Gzip) => "application/vnd.oci.image.layer.v1.tar+gzip",
-        (true, Compression::Zstd | Compression::ZstdBest) => {
+        (true, Compression::Zstd | Compression::ZstdWide) => {
             "application/vnd.oci.image.layer.v1.tar+zstd"
         }
         (false, Compression::None) => "application/vnd.docker.image.rootfs.diff.tar",
         (false, Compression::Gzip) => "application/vnd.docker.image.rootfs.diff.tar.gzip",
-        (false, Compression::Zstd | Compression::ZstdBest) => {
+        (false, Compression::Zstd | Compression::ZstdWide) => {
             "application/vnd.docker.image.rootfs.diff.tar.zstd"
         }
     }
@@ -248,7 +248,12 @@ pub(crate) fn compress(tar: Vec<u8>, compression: Compression) -> Vec<u8> {
             encoder.finish().unwrap()
         }
         Compression::Zstd => zstd::encode_all(tar.as_slice(), 1).unwrap(),
-        Compression::ZstdBest => zstd::encode_all(tar.as_slice(), 19).unwrap(),
+        Compression::ZstdWide => {
+            let mut encoder = zstd::Encoder::new(Vec::new(), 1).unwrap();
+            encoder.window_log(23).unwrap();
+            std::io::Write::write_all(&mut encoder, &tar).unwrap();
+            encoder.finish().unwrap()
+        }
     }
 }
 

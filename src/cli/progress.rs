@@ -29,6 +29,16 @@ enum State {
     Broken(anyhow::Error),
 }
 
+impl State {
+    /// Puts a line beside the show.
+    fn tell(&self, text: &str) {
+        match self {
+            Self::Bars(bars) => bars.suspend(|| output::tell(text)),
+            _ => output::tell(text),
+        }
+    }
+}
+
 impl Progress {
     /// Shows a pull on `stream`; if `quiet`, only warnings and the image's name at the end.
     pub(crate) fn new(stream: Stream, quiet: bool) -> Self {
@@ -45,11 +55,7 @@ impl Progress {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let shown = match event {
             Event::Note(text) => {
-                let warn = || output::tell(&format!("{}\n", human::printable(&text)));
-                match &*state {
-                    State::Bars(bars) => bars.suspend(warn),
-                    _ => warn(),
-                }
+                state.tell(&format!("{}\n", human::printable(&text)));
                 Ok(())
             }
             _ if self.quiet => Ok(()),
@@ -59,10 +65,13 @@ impl Progress {
                     human::printable(&why),
                     seconds(wait)
                 );
-                match &*state {
-                    State::Bars(bars) => bars.suspend(|| output::tell(&text)),
-                    _ => output::tell(&text),
-                }
+                state.tell(&text);
+                Ok(())
+            }
+            Event::Kept(bytes) => {
+                let kept = human::size(bytes, 3);
+                let text = format!("{kept} are kept: pulling again goes on from there\n");
+                state.tell(&text);
                 Ok(())
             }
             Event::Started { reference, layers } => {

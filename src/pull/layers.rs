@@ -4,8 +4,8 @@ use crate::digest::Digest;
 use crate::image::Layer;
 use crate::pull::arriving::{Arriving, Reader};
 use crate::pull::download::{self, Download, Progress};
-use crate::pull::{Event, LayerId, LayerState};
-use crate::registry::Client;
+use crate::pull::{Event, LayerId, LayerState, Stopped};
+use crate::registry::{Client, RegistryError};
 use crate::store::{LayerMeta, Partial, Segments, Stage, StagedLayer, Store};
 use crate::unpack::{self, Unpacked};
 use anyhow::{Context, Result, bail, ensure};
@@ -156,7 +156,8 @@ impl Work<'_, '_> {
             partial.clear()?;
             fetched = self.attempt(&format!("{name}-again"), layer, partial).await;
         }
-        if wrong(&fetched) {
+        if fetched.as_ref().is_err_and(|error| !may_pass(error)) {
+            // It is of no use: another try would come to the same end.
             partial.clear()?;
         }
         fetched.with_context(|| format!("layer `{}`", layer.digest.short()))
@@ -290,6 +291,14 @@ impl Drop for Stop<'_> {
     fn drop(&mut self) {
         self.0.stop();
     }
+}
+
+/// Tells whether the same pull may succeed another time: it was the network, the system or the user that ended it.
+pub(crate) fn may_pass(error: &anyhow::Error) -> bool {
+    let registry = error.downcast_ref::<RegistryError>();
+    registry.is_some_and(|error| !matches!(error, RegistryError::Invalid(_)))
+        || error.is::<Stopped>()
+        || is_of_system(error)
 }
 
 /// Tells whether it was the system that refused (a full disk, say) and not the archive that was bad.

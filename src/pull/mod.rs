@@ -9,7 +9,6 @@ mod room;
 
 pub(crate) use event::{Event, LayerId, LayerState, Pulled};
 
-use crate::human;
 use crate::image::{self, Layer};
 use crate::platform::Platform;
 use crate::reference::Reference;
@@ -111,7 +110,11 @@ pub(crate) fn pull(store: &Store, request: &Request<'_>, events: &dyn Fn(Event))
                 };
                 run(&runtime, work.fetch(&plan))
             });
-            let staged = staged.inspect_err(|_| tell_kept(&partials, events))?;
+            let staged = staged.inspect_err(|error| {
+                if layers::may_pass(error) {
+                    tell_kept(&partials, events);
+                }
+            })?;
             image::publish(store, stage, resolved.fetched(reference, staged))?;
             for partial in partials.values() {
                 partial.remove()?;
@@ -146,10 +149,7 @@ fn tell_kept(partials: &Partials, events: &dyn Fn(Event)) {
         .filter_map(|partial| partial.segments().ok());
     let kept: u64 = segments.flat_map(Segments::into_values).sum();
     if kept > 0 {
-        let kept = human::size(kept, 3);
-        events(Event::Note(format!(
-            "{kept} are kept: pulling again goes on from there"
-        )));
+        events(Event::Kept(kept));
     }
 }
 

@@ -6,6 +6,7 @@ use reqwest::Response;
 use std::error::Error as _;
 use std::fmt::{self, Display};
 use std::io;
+use std::iter;
 use std::time::Duration;
 use thiserror::Error;
 
@@ -61,6 +62,9 @@ pub(crate) enum RegistryError {
     /// A connection broke, or nothing came for too long, after the registry had answered before.
     #[error("the connection to `{host}` broke: {cause}")]
     Interrupted { host: String, cause: String },
+    /// It had answered before, and nobody listens there any more.
+    #[error("`{host}` went away: connection refused")]
+    Gone { host: String },
     #[error("`{host}` answered HTTP {status}{detail}")]
     Status {
         host: String,
@@ -85,7 +89,7 @@ impl RegistryError {
     /// Tells whether the same request may well succeed a little later.
     pub(crate) fn is_transient(&self) -> bool {
         match self {
-            Self::RateLimited { .. } | Self::Interrupted { .. } => true,
+            Self::RateLimited { .. } | Self::Interrupted { .. } | Self::Gone { .. } => true,
             Self::Status { status, .. } => matches!(status, 408 | 500 | 502 | 503 | 504),
             _ => false,
         }
@@ -116,6 +120,9 @@ impl RegistryError {
         if error.is_connect() && !answered {
             return Self::Unreachable { host, cause };
         }
+        if has_cause(error, &[io::ErrorKind::ConnectionRefused]) {
+            return Self::Gone { host };
+        }
         Self::Interrupted { host, cause }
     }
 }
@@ -129,18 +136,16 @@ pub(crate) fn speaks_no_tls(error: &reqwest::Error) -> bool {
     if !error.is_connect() {
         return false;
     }
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let kind = cause.downcast_ref::<io::Error>().map(io::Error::kind);
-        if matches!(
-            kind,
-            Some(io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset)
-        ) {
-            return true;
-        }
-        next = cause.source();
-    }
-    cause(error).contains(NOT_TLS)
+    use io::ErrorKind::{ConnectionReset, UnexpectedEof};
+    has_cause(error, &[UnexpectedEof, ConnectionReset]) || cause(error).contains(NOT_TLS)
+}
+
+/// Tells whether one of these is among the causes of `error`.
+fn has_cause(error: &reqwest::Error, kinds: &[io::ErrorKind]) -> bool {
+    let causes = iter::successors(error.source(), |cause| (*cause).source());
+    causes
+        .filter_map(|cause| cause.downcast_ref::<io::Error>())
+        .any(|cause| kinds.contains(&cause.kind()))
 }
 
 /// Returns the innermost cause: the outer ones repeat the URL, and with it signatures in its query.

@@ -8,6 +8,9 @@ use std::time::{Duration, SystemTime};
 /// Answers of "not now" in a row before we give up. With the waits between them: two minutes.
 const TRIES: u32 = 10;
 
+/// The same for connections that are refused: half a minute, in which a registry may have been started anew.
+const GONE_TRIES: u32 = 7;
+
 /// The first wait; each one after it is twice as long.
 const FIRST_WAIT: Duration = Duration::from_millis(250);
 
@@ -54,8 +57,12 @@ impl Patience {
             Some(asked) if is_limit => return Some(asked),
             _ => {}
         }
+        let tries = match error {
+            RegistryError::Gone { .. } => GONE_TRIES,
+            _ => TRIES,
+        };
         let is_network = matches!(error, RegistryError::Interrupted { .. });
-        if self.failures >= TRIES && !(self.lasting && is_network) {
+        if self.failures >= tries && !(self.lasting && is_network) {
             return None;
         }
         let own = FIRST_WAIT * 2_u32.pow(self.failures.min(TRIES));

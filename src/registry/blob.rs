@@ -298,6 +298,19 @@ mod tests {
     }
 
     #[test]
+    fn a_link_that_expired_is_asked_for_anew() {
+        let storage = Server::start(|asked, before| match before {
+            0 => part(asked).cut(10_000),
+            1 => Answer::status(403),
+            _ => part(asked),
+        });
+        let link = format!("http://{}/signed", storage.address());
+        let server = Server::start(move |_, _| Answer::status(307).header("Location", &link));
+        assert_eq!(read(&server).unwrap(), (content(), 2));
+        assert_eq!(server.asked().len(), 3);
+    }
+
+    #[test]
     fn progress_renews_the_tries() {
         let server = Server::start(|asked, _| part(asked).cut(10_000));
         assert_eq!(read(&server).unwrap(), (content(), 9));

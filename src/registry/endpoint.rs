@@ -60,6 +60,11 @@ impl Endpoint {
         let detail = Detail::of_response(&mut response).await;
         match status {
             401 | 403 if own => self.authorization.failure(&response, detail),
+            401 | 403 => RegistryError::LinkRefused {
+                host: error::host(response.url()),
+                status,
+                detail,
+            },
             404 if own => RegistryError::NotFound {
                 what,
                 registry: self.registry.clone(),

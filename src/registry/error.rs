@@ -65,6 +65,13 @@ pub(crate) enum RegistryError {
     /// It had answered before, and nobody listens there any more.
     #[error("`{host}` went away: connection refused")]
     Gone { host: String },
+    /// Where a redirect of the registry led. Such links are good for some minutes, and the registry gives new ones.
+    #[error("`{host}` refuses the link that the registry gave (HTTP {status}){detail}")]
+    LinkRefused {
+        host: String,
+        status: u16,
+        detail: Detail,
+    },
     #[error("`{host}` answered HTTP {status}{detail}")]
     Status {
         host: String,
@@ -89,7 +96,10 @@ impl RegistryError {
     /// Tells whether the same request may well succeed a little later.
     pub(crate) fn is_transient(&self) -> bool {
         match self {
-            Self::RateLimited { .. } | Self::Interrupted { .. } | Self::Gone { .. } => true,
+            Self::RateLimited { .. }
+            | Self::Interrupted { .. }
+            | Self::Gone { .. }
+            | Self::LinkRefused { .. } => true,
             Self::Status { status, .. } => matches!(status, 408 | 500 | 502 | 503 | 504),
             _ => false,
         }

@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import signal
 import statistics
 import sys
 import tempfile
@@ -52,6 +53,8 @@ def main():
     wanted = sys.argv[1:] or ["run", "pull"]
     if os.geteuid() or not set(wanted) <= {"run", "pull"}:
         sys.exit("usage: scripts/bench [run|pull], as root")
+    # An end by a signal is an end like others: daemons, mounts and the scratch go.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("bench: terminated"))
     scratch = pathlib.Path(tempfile.mkdtemp(prefix="ddock-bench-", dir="/dev/shm"))
     try:
         with registry(scratch) as image:

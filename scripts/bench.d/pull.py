@@ -166,18 +166,20 @@ def measure(scratch, image):
             root = scratch / "pull"
             root.mkdir()
             puller = candidate(root)
-            if turn:
-                seconds[candidate].append(puller.pull(image))
-            else:
+            try:
+                if turn:
+                    seconds[candidate].append(puller.pull(image))
+                    continue
                 # The first round fills the page cache, and shows that all unpack the same.
                 if candidate is Ddock:
                     peak = puller.peak(image)
                 else:
                     puller.pull(image)
                 files[candidate] = files_in(root)
-            if hasattr(puller, "close"):
-                puller.close()
-            remove(root)
+            finally:
+                if hasattr(puller, "close"):
+                    puller.close()
+                remove(root)
     for candidate, count in files.items():
         if count < 0.98 * files[Floor]:  # layers may replace some of each other's
             sys.exit(f"bench: {candidate.name} left {count} files, the floor {files[Floor]}: it did not unpack")

@@ -55,7 +55,7 @@ enum Command {
     /// Run a command in a new container
     Run(Box<run::Arguments>),
     /// Download an image from a registry
-    Pull(pull::Arguments),
+    Pull(Box<pull::Arguments>),
     /// Log in to a registry
     Login(login::LoginArguments),
     /// Log out of a registry

@@ -108,13 +108,12 @@ impl<'c> Blob<'c> {
         if self.offset == self.end && self.end < self.size {
             return Ok(None);
         }
-        let mut body = match self.body.take() {
-            Some(body) => body,
-            None => {
-                let body = self.open().await?;
-                self.answered = true;
-                body
-            }
+        let mut body = if let Some(body) = self.body.take() {
+            body
+        } else {
+            let body = self.open().await?;
+            self.answered = true;
+            body
         };
         loop {
             let bytes = match body.chunk().await {
@@ -304,6 +303,19 @@ mod tests {
         });
         assert_eq!(read(&server).unwrap(), (content(), 3));
         assert_eq!(offsets(&server), [0, 10_000, 20_000, 30_000]);
+    }
+
+    #[test]
+    fn a_link_that_expired_is_asked_for_anew() {
+        let storage = Server::start(|asked, before| match before {
+            0 => part(asked).cut(10_000),
+            1 => Answer::status(403),
+            _ => part(asked),
+        });
+        let link = format!("http://{}/signed", storage.address());
+        let server = Server::start(move |_, _| Answer::status(307).header("Location", &link));
+        assert_eq!(read(&server).unwrap(), (content(), 2));
+        assert_eq!(server.asked().len(), 3);
     }
 
     #[test]

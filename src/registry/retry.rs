@@ -8,7 +8,8 @@ use std::time::{Duration, SystemTime};
 /// Answers of "not now" in a row before we give up. With the waits between them: two minutes.
 const TRIES: u32 = 10;
 
-/// The same for connections that are refused, and for answers without a byte: half a minute, in which a registry may have been started anew.
+/// The same for connections and links that are refused, and for answers without a byte: half a minute, in which a
+/// registry may have been started anew.
 const GONE_TRIES: u32 = 7;
 
 /// The first wait; each one after it is twice as long.
@@ -59,7 +60,7 @@ impl Patience {
             _ => {}
         }
         let tries = match error {
-            RegistryError::Gone { .. } => GONE_TRIES,
+            RegistryError::Gone { .. } | RegistryError::Expired { .. } => GONE_TRIES,
             RegistryError::Interrupted { .. } if answered => GONE_TRIES,
             _ => TRIES,
         };

@@ -35,6 +35,7 @@ const SPELLINGS: &[(&str, &str, &[&str])] = &[
     ("container", "remove", &["rm"]),
     ("container", "inspect", &["inspect", "--type=container"]),
     ("system", "info", &["info"]),
+    ("manifest", "inspect", &["manifest-inspect"]),
 ];
 
 /// Parses the process's arguments, the program's name first.

@@ -6,10 +6,13 @@ mod failure;
 mod images;
 mod info;
 mod inspect;
+mod login;
+mod manifest;
 mod names;
 mod output;
 mod place;
 mod progress;
+mod prompt;
 mod pull;
 mod rmi;
 mod run;
@@ -52,6 +55,12 @@ enum Command {
     Run(Box<run::Arguments>),
     /// Download an image from a registry
     Pull(pull::Arguments),
+    /// Log in to a registry
+    Login(login::LoginArguments),
+    /// Log out of a registry
+    Logout(login::LogoutArguments),
+    /// Show what a registry has under a name
+    ManifestInspect(manifest::Arguments),
     /// List images
     Images(images::Arguments),
     /// Remove images
@@ -85,6 +94,9 @@ pub(crate) fn run() -> ExitCode {
             Err(error) => failure::report(&error, DDOCK_FAILED),
         },
         Command::Pull(arguments) => finish(pull::run(&arguments, &root)),
+        Command::Login(arguments) => finish(login::login(arguments)),
+        Command::Logout(arguments) => finish(login::logout(&arguments)),
+        Command::ManifestInspect(arguments) => finish(manifest::run(&arguments)),
         Command::Images(arguments) => finish(images::run(&arguments, &root)),
         Command::Rmi(arguments) => finish(rmi::run(&arguments, &root)),
         Command::Ps(arguments) => finish(containers::list(&arguments, &root)),

@@ -14,7 +14,7 @@ use crate::sys::userns::Mapping;
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 use std::io::{self, IsTerminal as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 pub(crate) use arguments::Arguments;
 
@@ -33,6 +33,8 @@ pub(crate) struct Run {
     remove: bool,
     pull: PullPolicy,
     platform: Option<Platform>,
+    /// `--authfile`
+    authfile: Option<PathBuf>,
     /// `-q`
     quiet: bool,
 }
@@ -97,7 +99,13 @@ fn obtain(run: &Run, root: &Path, found: bool) -> Result<()> {
         }
         PullPolicy::Missing | PullPolicy::Always => {}
     }
-    pull::in_child(root, &run.image, run.platform.as_ref(), run.quiet)
+    pull::in_child(
+        root,
+        &run.image,
+        run.platform.as_ref(),
+        run.authfile.as_deref(),
+        run.quiet,
+    )
 }
 
 fn absent(image: &str) -> Refusal {

@@ -4,7 +4,7 @@ use crate::digest::Digest;
 use crate::image::Layer;
 use crate::pull::arriving::{Arriving, Reader};
 use crate::pull::download::{self, Download, Progress};
-use crate::pull::{Event, LayerId, LayerState, Stopped};
+use crate::pull::{Event, LayerId, LayerState, Stopped, resolve};
 use crate::registry::{Client, RegistryError};
 use crate::store::{LayerMeta, Partial, Segments, Stage, StagedLayer, Store};
 use crate::unpack::{self, Unpacked};
@@ -160,7 +160,7 @@ impl Work<'_, '_> {
             // It is of no use: another try would come to the same end.
             partial.clear()?;
         }
-        fetched.with_context(|| format!("layer `{}`", layer.digest.short()))
+        fetched.with_context(|| resolve::name(layer))
     }
 
     /// Downloads a layer and unpacks it meanwhile, into the stage's directory `name`.

@@ -4,12 +4,14 @@ mod arriving;
 mod download;
 mod event;
 mod layers;
+mod question;
 mod resolve;
 mod room;
 
 pub(crate) use event::{Event, LayerId, LayerState, Pulled};
+pub(crate) use question::{manifest, tags};
 
-use crate::image::{self, Layer};
+use crate::image;
 use crate::platform::Platform;
 use crate::reference::Reference;
 use crate::registry::{Access, Client, Notice};
@@ -17,6 +19,8 @@ use crate::store::{Segments, Store};
 use crate::unpack;
 use anyhow::{Context, Result};
 use layers::{Partials, Plan};
+use resolve::Resolved;
+use std::io::Write as _;
 use std::thread;
 use std::time::Duration;
 use thiserror::Error;
@@ -69,20 +73,14 @@ pub(crate) fn pull(store: &Store, request: &Request<'_>, events: &dyn Fn(Event))
         unpacking,
         jobs,
     } = *request;
-    // The only runtime in ddock. One thread is enough for the network; what computes has its own.
-    let runtime = runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("starting the runtime")?;
-    let notify = |notice| match notice {
-        Notice::Waiting { why, wait } => events(Event::Waiting { why, wait }),
-    };
+    let runtime = runtime()?;
+    let notify = notify(events);
     let client = Client::new(reference, access, &notify)?;
     let resolving = resolve::resolve(store, &client, reference, platform);
     let pulled = run(&runtime, resolving).and_then(|resolved| {
         // First the lease, then the look at what is there: so nothing that was seen goes meanwhile.
         let _lease = store.lease(&resolved.needed())?;
-        let (plan, partials) = run(&runtime, missing(store, &resolved.layers, events))?;
+        let (plan, partials) = run(&runtime, missing(store, &resolved, events))?;
         let pulled = Pulled {
             reference: reference.clone(),
             digest: resolved.repo_digest.clone(),
@@ -134,12 +132,18 @@ pub(crate) fn pull(store: &Store, request: &Request<'_>, events: &dyn Fn(Event))
 /// then most likely here.
 async fn missing(
     store: &Store,
-    layers: &[Layer],
+    resolved: &Resolved,
     events: &dyn Fn(Event),
 ) -> Result<(Plan, Partials)> {
-    let plan = layers::plan(store, layers)?;
+    let plan = layers::plan(store, &resolved.layers)?;
     let partials = layers::take(store, &plan.missing, events).await?;
-    Ok((layers::plan(store, layers)?, partials))
+    for (digest, bytes) in &resolved.inline {
+        if let Some(partial) = partials.get(digest) {
+            partial.clear()?;
+            partial.append(0)?.write_all(bytes)?;
+        }
+    }
+    Ok((layers::plan(store, &resolved.layers)?, partials))
 }
 
 /// Tells how much of the layers waits for the next try.
@@ -150,6 +154,20 @@ fn tell_kept(partials: &Partials, events: &dyn Fn(Event)) {
     let kept: u64 = segments.flat_map(Segments::into_values).sum();
     if kept > 0 {
         events(Event::Kept(kept));
+    }
+}
+
+/// Returns the only runtime in ddock. One thread is enough for the network; what computes has its own.
+fn runtime() -> Result<Runtime> {
+    let mut builder = runtime::Builder::new_current_thread();
+    builder.enable_all().build().context("starting the runtime")
+}
+
+/// Returns what makes events of a client's notices.
+fn notify(events: &dyn Fn(Event)) -> impl Fn(Notice) {
+    |notice| match notice {
+        Notice::Waiting { why, wait } => events(Event::Waiting { why, wait }),
+        Notice::NearLimit { .. } => events(Event::Note(notice.to_string())),
     }
 }
 

@@ -30,6 +30,8 @@ pub(crate) struct Blob<'c> {
     /// Whether the server can be asked for a part; it is believed until it proves otherwise.
     ranges: bool,
     patience: Patience,
+    /// The server took the last request, and nothing came of it yet.
+    answered: bool,
     /// To be slept before the next try.
     wait: Duration,
 }
@@ -55,6 +57,7 @@ impl<'c> Blob<'c> {
             skip: 0,
             ranges: true,
             patience: Patience::of_transfer(),
+            answered: false,
             wait: Duration::ZERO,
         }
     }
@@ -85,6 +88,7 @@ impl<'c> Blob<'c> {
         match self.read().await {
             Ok(Some(bytes)) => {
                 self.offset += bytes.len() as u64;
+                self.answered = false;
                 self.patience.progress();
                 Ok(Some(Piece::Bytes(bytes)))
             }
@@ -92,7 +96,8 @@ impl<'c> Blob<'c> {
             Err(error) => {
                 self.body = None;
                 let why = error.to_string();
-                let wait = self.patience.wait(&error).ok_or(error)?;
+                let answered = std::mem::take(&mut self.answered);
+                let wait = self.patience.wait(&error, answered).ok_or(error)?;
                 self.wait = wait;
                 Ok(Some(Piece::Retrying { why, wait }))
             }
@@ -105,7 +110,11 @@ impl<'c> Blob<'c> {
         }
         let mut body = match self.body.take() {
             Some(body) => body,
-            None => self.open().await?,
+            None => {
+                let body = self.open().await?;
+                self.answered = true;
+                body
+            }
         };
         loop {
             let bytes = match body.chunk().await {

@@ -32,6 +32,16 @@ impl Endpoint {
         })
     }
 
+    /// Returns the registry of `reference`, to be asked about no repository.
+    pub(crate) fn to_log_in(reference: &Reference, access: &Access) -> anyhow::Result<Self> {
+        let registry = reference.registry();
+        let credentials = access.credentials.clone();
+        Ok(Self {
+            authorization: Authorization::new(registry, "", registry.to_owned(), credentials),
+            ..Self::new(reference, access)?
+        })
+    }
+
     /// Sends a request, answers a challenge once, and returns the answer if it is a success.
     /// `what` names for errors what is asked for.
     pub(crate) async fn send(
@@ -39,7 +49,7 @@ impl Endpoint {
         request: &Request,
         what: impl Fn() -> String,
     ) -> Result<Response, RegistryError> {
-        let used = self.authorization.header().await;
+        let used = self.authorization.header(&self.transport).await;
         let mut response = self.transport.send(request, used.as_ref()).await?;
         if response.status() == StatusCode::UNAUTHORIZED && self.transport.is_own(&response) {
             let authorization = &self.authorization;
@@ -59,7 +69,7 @@ impl Endpoint {
         let own = self.transport.is_own(&response);
         let detail = Detail::of_response(&mut response).await;
         match status {
-            401 | 403 if own => self.authorization.failure(&response, detail),
+            401 | 403 if own => self.authorization.failure(&response, detail).await,
             401 | 403 => RegistryError::LinkRefused {
                 host: error::host(response.url()),
                 status,

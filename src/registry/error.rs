@@ -5,7 +5,7 @@ use oci_distribution::errors::OciEnvelope;
 use reqwest::Response;
 use std::error::Error as _;
 use std::fmt::{self, Display};
-use std::io;
+use std::io::{self, ErrorKind};
 use std::iter;
 use std::time::Duration;
 use thiserror::Error;
@@ -31,11 +31,14 @@ pub(crate) enum RegistryError {
     /// Registries hide private repositories: this may be a name that does not exist.
     #[error(
         "pull access denied for `{name}`: {}; {identity}{detail}",
-        hidden(identity)
+        hidden(identity, *granted)
     )]
     Denied {
+        registry: String,
         name: String,
         identity: Identity,
+        /// Whether our token says that we may; `None` if it does not say.
+        granted: Option<bool>,
         detail: Detail,
     },
     #[error("`{registry}` refuses the user name or password; {identity}")]
@@ -85,10 +88,13 @@ pub(crate) enum RegistryError {
     Invalid(#[from] anyhow::Error),
 }
 
-fn hidden(identity: &Identity) -> &'static str {
-    match identity {
-        Identity::Anonymous => "there is no such repository, or it is private",
-        Identity::User { .. } => "there is no such repository, or this user may not read it",
+fn hidden(identity: &Identity, granted: Option<bool>) -> &'static str {
+    match (identity, granted) {
+        (Identity::Anonymous, _) => "there is no such repository, or it is private",
+        (Identity::User { .. }, Some(false)) => {
+            "this user may not read it: the token service grants nothing there"
+        }
+        (Identity::User { .. }, _) => "there is no such repository, or this user may not read it",
     }
 }
 
@@ -130,7 +136,7 @@ impl RegistryError {
         if error.is_connect() && !answered {
             return Self::Unreachable { host, cause };
         }
-        if has_cause(error, &[io::ErrorKind::ConnectionRefused]) {
+        if has_cause(error, &[ErrorKind::ConnectionRefused]) {
             return Self::Gone { host };
         }
         Self::Interrupted { host, cause }
@@ -146,12 +152,14 @@ pub(crate) fn speaks_no_tls(error: &reqwest::Error) -> bool {
     if !error.is_connect() {
         return false;
     }
-    use io::ErrorKind::{ConnectionReset, UnexpectedEof};
-    has_cause(error, &[UnexpectedEof, ConnectionReset]) || cause(error).contains(NOT_TLS)
+    has_cause(
+        error,
+        &[ErrorKind::UnexpectedEof, ErrorKind::ConnectionReset],
+    ) || cause(error).contains(NOT_TLS)
 }
 
 /// Tells whether one of these is among the causes of `error`.
-fn has_cause(error: &reqwest::Error, kinds: &[io::ErrorKind]) -> bool {
+fn has_cause(error: &reqwest::Error, kinds: &[ErrorKind]) -> bool {
     let causes = iter::successors(error.source(), |cause| (*cause).source());
     causes
         .filter_map(|cause| cause.downcast_ref::<io::Error>())
@@ -191,7 +199,7 @@ pub(crate) fn host(url: &reqwest::Url) -> String {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Identity {
     Anonymous,
-    /// `origin` names the file and the key in it.
+    /// `origin` names the file and the key in it. A token may tell no name.
     User {
         name: String,
         origin: String,
@@ -202,11 +210,19 @@ impl Display for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Anonymous => f.write_str("you are not logged in"),
+            Self::User { name, origin } if name.is_empty() => {
+                write!(
+                    f,
+                    "you are logged in by a token ({})",
+                    human::printable(origin)
+                )
+            }
             Self::User { name, origin } => {
                 write!(
                     f,
-                    "you are logged in as `{}` ({origin})",
-                    human::printable(name)
+                    "you are logged in as `{}` ({})",
+                    human::printable(name),
+                    human::printable(origin)
                 )
             }
         }
@@ -274,13 +290,15 @@ mod tests {
 
     #[test]
     fn denied_says_who_we_are() {
-        let denied = |identity| RegistryError::Denied {
+        let denied = |identity, granted| RegistryError::Denied {
+            registry: "r.example".to_owned(),
+            granted,
             name: "a/b".to_owned(),
             identity,
             detail: Detail::default(),
         };
         assert_eq!(
-            denied(Identity::Anonymous).to_string(),
+            denied(Identity::Anonymous, Some(false)).to_string(),
             "pull access denied for `a/b`: there is no such repository, or it is private; you are not logged in"
         );
         let user = Identity::User {
@@ -288,7 +306,12 @@ mod tests {
             origin: "key `r.example` in /c.json".to_owned(),
         };
         assert_eq!(
-            denied(user).to_string(),
+            denied(user.clone(), Some(false)).to_string(),
+            "pull access denied for `a/b`: this user may not read it: the token service grants nothing there; \
+             you are logged in as `alice` (key `r.example` in /c.json)"
+        );
+        assert_eq!(
+            denied(user, None).to_string(),
             "pull access denied for `a/b`: there is no such repository, or this user may not read it; \
              you are logged in as `alice` (key `r.example` in /c.json)"
         );

@@ -7,8 +7,11 @@ mod challenge;
 mod credentials;
 mod endpoint;
 mod error;
+mod limit;
+mod log_in;
 mod manifest;
 mod retry;
+mod tags;
 #[cfg(test)]
 pub(crate) mod testing;
 mod token;
@@ -16,17 +19,22 @@ mod transport;
 
 pub(crate) use access::Access;
 pub(crate) use blob::{Blob, Piece};
-pub(crate) use error::RegistryError;
-pub(crate) use manifest::{Descriptor, Image, Manifest};
+pub(crate) use credentials::{Given, Keeper, Keyring, Secret};
+pub(crate) use error::{Identity, RegistryError};
+pub(crate) use log_in::{registry_of, verify};
+pub(crate) use manifest::{Descriptor, Image, Manifest, is_foreign};
 
 use crate::digest::{Digest, Hasher};
+use crate::human;
 use crate::reference::Reference;
 use anyhow::{anyhow, bail, ensure};
 use endpoint::Endpoint;
 use reqwest::header::{CONTENT_TYPE, HeaderMap};
-use reqwest::{Method, Response};
+use reqwest::{Method, Response, Url};
 use retry::Patience;
+use std::fmt::{self, Display};
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use transport::Request;
 
@@ -84,6 +92,48 @@ impl Document {
 pub(crate) enum Notice {
     /// Nothing moves for so long; then the request is repeated.
     Waiting { why: String, wait: Duration },
+    /// The registry will answer so few requests more until `window` is over.
+    NearLimit {
+        registry: String,
+        remaining: u64,
+        limit: u64,
+        window: Duration,
+        /// It counts us by our address and not as a user.
+        anonymous: bool,
+    },
+}
+
+impl Display for Notice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Waiting { why, wait } => write!(f, "{why}; retrying in {} s", wait.as_secs()),
+            Self::NearLimit {
+                registry,
+                remaining,
+                limit,
+                window,
+                anonymous,
+            } => {
+                let window = human::duration(i64::try_from(window.as_secs()).unwrap_or(i64::MAX));
+                write!(
+                    f,
+                    "{registry}: {remaining} of {limit} pulls left in {window}"
+                )?;
+                f.write_str(if *anonymous {
+                    " (you are not logged in)"
+                } else {
+                    ""
+                })
+            }
+        }
+    }
+}
+
+/// A whole answer that is no blob.
+struct Answer {
+    url: Url,
+    headers: HeaderMap,
+    body: Vec<u8>,
 }
 
 /// A client for one repository.
@@ -92,6 +142,8 @@ pub(crate) struct Client<'e> {
     /// The path below `/v2/`.
     repository: String,
     notify: &'e dyn Fn(Notice),
+    /// That few requests are left is told once.
+    near_limit: AtomicBool,
 }
 
 impl<'e> Client<'e> {
@@ -105,6 +157,7 @@ impl<'e> Client<'e> {
             endpoint: Endpoint::new(reference, access)?,
             repository: reference.repository().to_owned(),
             notify,
+            near_limit: AtomicBool::new(false),
         })
     }
 
@@ -113,28 +166,39 @@ impl<'e> Client<'e> {
         &self,
         reference: &Reference,
     ) -> Result<Option<Digest>, RegistryError> {
-        let (headers, _) = self
-            .fetch(&self.manifest_request(Method::HEAD, reference), reference)
-            .await?;
-        let digest = headers.get("docker-content-digest");
+        let request = self.manifest_request(Method::HEAD, reference);
+        let answer = self.fetch(&request, &what(reference)).await?;
+        let digest = answer.headers.get("docker-content-digest");
         Ok(digest.and_then(|value| value.to_str().ok()?.parse().ok()))
     }
 
     /// Gets the manifest or index that `reference` names. If it has a digest, the bytes are right.
     pub(crate) async fn manifest(&self, reference: &Reference) -> Result<Document, RegistryError> {
+        let (bytes, content_type) = self.served(reference).await?;
+        Ok(Document::read(bytes, &content_type, reference)?)
+    }
+
+    /// Gets what `reference` names, whatever it is, and its media type as served. If the reference has a digest,
+    /// the bytes are right.
+    pub(crate) async fn served(
+        &self,
+        reference: &Reference,
+    ) -> Result<(Vec<u8>, String), RegistryError> {
         let request = self.manifest_request(Method::GET, reference);
-        let (headers, bytes) = self.fetch(&request, reference).await?;
-        let content_type = headers.get(CONTENT_TYPE);
+        let answer = self.fetch(&request, &what(reference)).await?;
+        if let Some(expected) = reference.digest() {
+            verified(&answer.body, expected)?;
+        }
+        let content_type = answer.headers.get(CONTENT_TYPE);
         let content_type = content_type.and_then(|value| value.to_str().ok());
-        Ok(Document::read(
-            bytes,
-            content_type.unwrap_or_default(),
-            reference,
-        )?)
+        Ok((answer.body, content_type.unwrap_or_default().to_owned()))
     }
 
     /// Gets a config, verified.
     pub(crate) async fn config(&self, descriptor: &Descriptor) -> Result<Vec<u8>, RegistryError> {
+        if let Some(bytes) = descriptor.inline()? {
+            return Ok(bytes);
+        }
         if descriptor.size > MAX_CONFIG {
             return Err(
                 anyhow!("the config has {} bytes, more than 8 MiB", descriptor.size).into(),
@@ -180,32 +244,28 @@ impl<'e> Client<'e> {
         }
     }
 
-    /// Sends a request for a manifest until there is an answer, or no hope for one.
-    async fn fetch(
-        &self,
-        request: &Request,
-        reference: &Reference,
-    ) -> Result<(HeaderMap, Vec<u8>), RegistryError> {
+    /// Sends a request until there is an answer, or no hope for one. `what` names for errors what is asked for.
+    async fn fetch(&self, request: &Request, what: &str) -> Result<Answer, RegistryError> {
         let mut patience = Patience::of_question();
         loop {
-            let error = match self.fetch_once(request, reference).await {
+            let error = match self.fetch_once(request, what).await {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
             let why = error.to_string();
-            let wait = patience.wait(&error).ok_or(error)?;
+            let wait = patience.wait(&error, false).ok_or(error)?;
             (self.notify)(Notice::Waiting { why, wait });
             tokio::time::sleep(wait).await;
         }
     }
 
-    async fn fetch_once(
-        &self,
-        request: &Request,
-        reference: &Reference,
-    ) -> Result<(HeaderMap, Vec<u8>), RegistryError> {
-        let what = || format!("manifest for `{}`", reference.familiar());
-        let mut response = self.send(request, what).await?;
+    async fn fetch_once(&self, request: &Request, what: &str) -> Result<Answer, RegistryError> {
+        let mut response = self.send(request, || what.to_owned()).await?;
+        if let Some(notice) = limit::near(response.headers(), &self.endpoint.registry)
+            && !self.near_limit.swap(true, Ordering::Relaxed)
+        {
+            (self.notify)(notice);
+        }
         let mut bytes = Vec::new();
         while let Some(piece) = response
             .chunk()
@@ -214,15 +274,19 @@ impl<'e> Client<'e> {
         {
             bytes.extend_from_slice(&piece);
             if bytes.len() > MAX_MANIFEST {
-                return Err(anyhow!(
-                    "the manifest of `{}` has more than 4 MiB",
-                    reference.familiar()
-                )
-                .into());
+                return Err(anyhow!("the {what} has more than 4 MiB").into());
             }
         }
-        Ok((response.headers().clone(), bytes))
+        Ok(Answer {
+            url: response.url().clone(),
+            headers: response.headers().clone(),
+            body: bytes,
+        })
     }
+}
+
+fn what(reference: &Reference) -> String {
+    format!("manifest for `{}`", reference.familiar())
 }
 
 /// Returns the digest of `bytes` if it is `expected`.

@@ -221,7 +221,7 @@ fn denied_and_wrong_credentials_are_told_apart() {
         fs_err::write(&path, text).unwrap();
         let reference = reference(&basic, "1");
         let access = Access {
-            credentials: Credentials::in_file(path.clone()),
+            credentials: Credentials::in_file(&path),
         };
         let client = Client::new(&reference, &access, &|_| {}).unwrap();
         wait(client.manifest(&reference))

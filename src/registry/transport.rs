@@ -3,13 +3,16 @@
 use crate::reference::{DOCKER_HUB, Reference};
 use crate::registry::error::{RegistryError, speaks_no_tls};
 use anyhow::{Context, Result, ensure};
-use reqwest::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, HeaderValue, RANGE};
+use reqwest::header::{
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, RANGE,
+};
 use reqwest::redirect::{Attempt, Policy};
 use reqwest::{Certificate, Method, Response, Url};
 use std::net::IpAddr;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use zeroize::Zeroizing;
 
 /// Docker Hub's name on the wire.
 const HUB_HOST: &str = "registry-1.docker.io";
@@ -139,6 +142,32 @@ impl Transport {
             builder = builder.header(AUTHORIZATION, authorization);
         }
         builder.send().await.map_err(|error| self.failure(&error))
+    }
+
+    /// Sends a form to a token service at `url`, which `check_realm` allowed. A redirect is not
+    /// followed: the form has a secret that is for this service only.
+    pub(crate) async fn post_to_realm(
+        &self,
+        url: Url,
+        form: &Zeroizing<String>,
+    ) -> Result<Response, RegistryError> {
+        let length = form.len();
+        // A body that can be sent once only: what cannot be sent again is not sent elsewhere.
+        let bytes = bytes::Bytes::copy_from_slice(form.as_bytes());
+        let once = futures_util::stream::iter([Ok::<_, std::io::Error>(bytes)]);
+        let builder = self
+            .http
+            .post(url)
+            .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
+            .header(CONTENT_LENGTH, length)
+            .body(reqwest::Body::wrap_stream(once));
+        builder.send().await.map_err(|error| self.failure(&error))
+    }
+
+    /// Tells whether what is sent to this registry is safe from eavesdroppers, passwords too. Only
+    /// the requests so far tell: before the first it says yes.
+    pub(crate) fn keeps_secrets(&self) -> bool {
+        !self.plain.load(Ordering::Relaxed) || self.loopback
     }
 
     /// Refuses a token service that a registry must not send us to: one in plain http, unless both

@@ -16,6 +16,7 @@ pub(crate) mod registry;
 pub(crate) mod sample;
 pub(crate) mod scratch;
 pub(crate) mod terminal;
+pub(crate) mod token_service;
 pub(crate) mod tree;
 pub(crate) mod user;
 

@@ -7,7 +7,9 @@
 )]
 
 mod architecture;
+mod auth;
 mod bad_input;
+mod choose;
 mod faults;
 mod harness;
 mod hostile;
@@ -16,6 +18,7 @@ mod images;
 mod isolation;
 mod limits;
 mod process;
+mod progress;
 mod pull;
 mod resume;
 mod rootless;

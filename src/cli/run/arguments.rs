@@ -90,6 +90,9 @@ pub(crate) struct Arguments {
         hide_env = true
     )]
     platform: Option<Platform>,
+    /// Look into this file first for how to log in to the registry
+    #[arg(long, value_name = "FILE")]
+    authfile: Option<PathBuf>,
     /// Do not report on the pull
     #[arg(short, long)]
     quiet: bool,
@@ -121,6 +124,7 @@ impl TryFrom<Arguments> for Run {
             remove: arguments.rm,
             pull: arguments.pull,
             platform: arguments.platform,
+            authfile: arguments.authfile,
             quiet: arguments.quiet,
             request: Request {
                 id: String::new(),

@@ -135,6 +135,7 @@ pub(crate) fn read_request(reader: &mut impl BufRead) -> std::io::Result<Option<
         method: words.next().unwrap_or_default().to_owned(),
         target: words.next().unwrap_or_default().to_owned(),
         headers: headers.collect(),
+        body: Vec::new(),
     }))
 }
 

@@ -146,7 +146,6 @@ fn start_nginx(scratch: &Scratch, authority: &Authority, registry: &str, tokens:
 #[track_caller]
 fn assert_dockers_lines(hub: &Hub, output: &Output) {
     let digest = format!("Digest: {}", hub.image.top().digest);
-    let layer = format!("{}: Pull complete", &hub.image.layers()[0][7..19]);
     let lines = output.lines();
     let opening = [
         "Using default tag: latest",
@@ -158,7 +157,7 @@ fn assert_dockers_lines(hub: &Hub, output: &Output) {
         "docker.io/library/ubuntu:latest",
     ];
     assert!(
-        lines.starts_with(&opening) && lines.ends_with(&closing) && lines.contains(&layer.as_str()),
+        lines.starts_with(&opening) && lines.ends_with(&closing),
         "{}",
         output.text()
     );

@@ -14,7 +14,7 @@ use futures_util::try_join;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::os::unix::ffi::OsStringExt as _;
 use std::sync::Arc;
 use std::thread::{self, Scope};
@@ -305,10 +305,13 @@ pub(crate) fn may_pass(error: &anyhow::Error) -> bool {
 /// Tells whether it was the system that refused (a full disk, say) and not the archive that was bad.
 fn is_of_system(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
-        let code = cause
-            .downcast_ref::<io::Error>()
-            .and_then(io::Error::raw_os_error);
-        code.is_some() || cause.is::<rustix::io::Errno>()
+        // fs_err keeps the code to itself; these kinds are made by readers of bad data.
+        let kind = cause.downcast_ref::<io::Error>().map(io::Error::kind);
+        let is_of_data = |kind| {
+            use ErrorKind::{InvalidData, InvalidInput, Other, UnexpectedEof};
+            matches!(kind, InvalidData | InvalidInput | Other | UnexpectedEof)
+        };
+        kind.is_some_and(|kind| !is_of_data(kind)) || cause.is::<rustix::io::Errno>()
     })
 }
 

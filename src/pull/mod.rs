@@ -54,8 +54,9 @@ pub(crate) struct Request<'a> {
     pub(crate) jobs: usize,
 }
 
-/// Layers that are unpacked at once. Each computes on two threads and has some 10 MB of memory at most.
-const UNPACKERS: usize = 4;
+/// Layers that are unpacked at once. Each computes on two threads and has some 10 MB of memory: usual zstd streams
+/// need a window of 8 MiB.
+const UNPACKERS: usize = 3;
 
 /// How long what arrived of a blob waits for the pull to be repeated.
 const FORGOTTEN: Duration = Duration::from_hours(7 * 24);

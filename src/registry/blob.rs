@@ -27,8 +27,10 @@ pub(crate) struct Blob<'c> {
     body: Option<Response>,
     /// What the body still repeats of what was handed out already.
     skip: u64,
-    /// Whether the server can be asked for a part; it is believed until it proves otherwise.
-    ranges: bool,
+    /// The next request asks for all of the blob: the server's answer to the last one was no part of it.
+    ask_all: bool,
+    /// The server sent all of the blob where a part was wanted.
+    is_whole: bool,
     patience: Patience,
     /// The server took the last request, and nothing came of it yet.
     answered: bool,
@@ -55,7 +57,8 @@ impl<'c> Blob<'c> {
             end: part.end,
             body: None,
             skip: 0,
-            ranges: true,
+            ask_all: false,
+            is_whole: false,
             patience: Patience::of_transfer(),
             answered: false,
             wait: Duration::ZERO,
@@ -64,7 +67,7 @@ impl<'c> Blob<'c> {
 
     /// Tells whether the server sends all of the blob, whatever part is asked for.
     pub(crate) fn is_whole(&self) -> bool {
-        !self.ranges
+        self.is_whole
     }
 
     /// Returns where the part ends.
@@ -150,10 +153,11 @@ impl<'c> Blob<'c> {
     /// Asks for what is missing, and leaves in `skip` what the answer has too much at its start.
     async fn open(&mut self) -> Result<Response, RegistryError> {
         let all = 0..self.size;
-        let part = if self.ranges {
-            self.offset..self.end
-        } else {
+        let wanted = self.offset..self.end;
+        let part = if std::mem::take(&mut self.ask_all) {
             all.clone()
+        } else {
+            wanted.clone()
         };
         let start = part.start;
         let is_part = part != all;
@@ -184,7 +188,7 @@ impl<'c> Blob<'c> {
                 _ => return Err(self.no_ranges()),
             },
             StatusCode::OK => {
-                self.ranges &= !is_part;
+                self.is_whole = wanted != all;
                 (0, self.size)
             }
             status => {
@@ -202,9 +206,9 @@ impl<'c> Blob<'c> {
         }
     }
 
-    /// Gives up asking for parts; the error is transient, so that the next try asks for all.
+    /// The error is transient, so that the next try, which asks for all, is made.
     fn no_ranges(&mut self) -> RegistryError {
-        self.ranges = false;
+        self.ask_all = true;
         self.interrupted("the server cannot resume where the connection broke")
     }
 

@@ -218,8 +218,13 @@ impl<'e> Client<'e> {
         reference: &Reference,
     ) -> Result<(Vec<u8>, String), RegistryError> {
         let request = self.manifest_request(Method::GET, reference);
-        let answer = self.fetch(&request, &what(reference)).await?;
-        if let Some(expected) = reference.digest() {
+        let mut answer = self.fetch(&request, &what(reference)).await?;
+        if let Some(expected) = reference.digest()
+            && verified(&answer.body, expected).is_err()
+        {
+            // A fault on the way may be gone, or a mirror at fault.
+            self.distrust_mirrors();
+            answer = self.fetch(&request, &what(reference)).await?;
             verified(&answer.body, expected)?;
         }
         let content_type = answer.headers.get(CONTENT_TYPE);
@@ -237,6 +242,18 @@ impl<'e> Client<'e> {
                 anyhow!("the config has {} bytes, more than 8 MiB", descriptor.size).into(),
             );
         }
+        let mut bytes = self.read(descriptor).await?;
+        if verified(&bytes, &descriptor.digest).is_err() {
+            // As for a manifest.
+            self.distrust_mirrors();
+            bytes = self.read(descriptor).await?;
+        }
+        verified(&bytes, &descriptor.digest)?;
+        Ok(bytes)
+    }
+
+    /// Gets all of a small blob.
+    async fn read(&self, descriptor: &Descriptor) -> Result<Vec<u8>, RegistryError> {
         let mut blob = self.blob(&descriptor.digest, descriptor.size, 0..descriptor.size);
         let mut bytes = Vec::new();
         while let Some(piece) = blob.next().await? {
@@ -245,7 +262,6 @@ impl<'e> Client<'e> {
                 Piece::Retrying { why, wait } => (self.notify)(Notice::Waiting { why, wait }),
             }
         }
-        verified(&bytes, &descriptor.digest)?;
         Ok(bytes)
     }
 

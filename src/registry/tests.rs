@@ -294,3 +294,28 @@ fn a_config_is_verified_and_limited() {
     other.size = MAX_CONFIG + 1;
     assert!(text(&wait(client.config(&other)).unwrap_err()).contains("more than 8 MiB"));
 }
+
+#[test]
+fn what_was_damaged_on_its_way_is_asked_for_once_more() {
+    let config = b"config";
+    let manifest = image(config, &[]).to_string().into_bytes();
+    let digest = Digest::of(&manifest);
+    let server = Server::start(move |asked, before| {
+        let good: &[u8] = if asked.path.contains("/blobs/") {
+            config
+        } else {
+            &manifest
+        };
+        let mut bytes = good.to_vec();
+        if before % 2 == 0 {
+            bytes[2] ^= 1;
+        }
+        Answer::ok(&bytes)
+    });
+    let reference = reference(&server, "1");
+    let client = client(&reference);
+    wait(client.manifest(&reference.with_digest(digest))).unwrap();
+    let config = descriptor(config, "x");
+    assert_eq!(wait(client.config(&config)).unwrap(), b"config");
+    assert_eq!(server.asked().len(), 4);
+}

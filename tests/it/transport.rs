@@ -378,7 +378,8 @@ fn a_blob_goes_on_at_the_registry_when_its_mirror_dies() {
 
     let asked = origin.requests();
     assert_eq!(asked.len(), 1, "only what is missing of the layer");
-    assert_eq!(asked[0].header("Range"), Some("bytes=1048576-"));
+    let part = asked[0].header("Range").unwrap_or_default();
+    assert!(part.starts_with("bytes=1048576-"), "{part}");
     assert!(!asked[0].target.contains("ns="), "{}", asked[0].target);
 }
 

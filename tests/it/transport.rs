@@ -402,6 +402,26 @@ fn what_a_mirror_refuses_or_lacks_the_registry_gives() {
 }
 
 #[test]
+fn what_a_mirror_has_wrong_the_registry_gives() {
+    let image = small("1");
+    let origin = Canned::registry(&image, |_, reply| reply);
+    for part in ["/blobs/", "/manifests/sha256:"] {
+        let mirror = Canned::registry(&image, move |request, mut reply| {
+            if request.target.contains(part) {
+                reply.body[3] ^= 1;
+            }
+            reply
+        });
+        let flag = format!("{}=http://{}", origin.address(), mirror.address());
+        let by_digest = format!("test/image@{}", image.top().digest);
+        let ddock = Ddock::new();
+        pull_with(&ddock, &[], &["--mirror", &flag, &origin.reference(&by_digest)]).exits(0);
+        let asked = mirror.requests();
+        assert!(asked.iter().any(|it| it.target.contains(part)), "{part}");
+    }
+}
+
+#[test]
 fn the_registrys_own_error_is_told_and_not_the_mirrors() {
     let origin = Canned::serve(|_| Reply::error(404, "MANIFEST_UNKNOWN", "manifest unknown"));
     let mirror = Canned::serve(|_| Reply::error(500, "X", "broken"));

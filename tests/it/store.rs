@@ -99,7 +99,7 @@ fn an_interrupted_pull_ends_at_once_with_130() {
         .command(&["pull", "-q", &registry.reference("x:latest")])
         .spawn()
         .unwrap();
-    crate::harness::wait_for("the layer to be asked for", || {
+    wait_for("the layer to be asked for", || {
         let asked = registry.requests();
         asked
             .iter()

@@ -12,6 +12,7 @@ mod harness;
 mod hostile;
 mod images;
 mod isolation;
+mod layers;
 mod limits;
 mod process;
 mod pull;

@@ -16,6 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::io::{self, ErrorKind};
 use std::os::unix::ffi::OsStringExt as _;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::{self, Scope};
 use std::time::Duration;
@@ -316,16 +317,17 @@ fn is_of_system(error: &anyhow::Error) -> bool {
 }
 
 fn meta(unpacked: Unpacked, digest: &Digest) -> LayerMeta {
-    let implied = unpacked
-        .implied
-        .into_iter()
-        .map(|path| OsString::from_vec(path).into());
+    let path = |path| PathBuf::from(OsString::from_vec(path));
+    let links = unpacked.links.into_iter();
     LayerMeta {
         digest: digest.clone(),
         tar_size: unpacked.tar_size,
         size: unpacked.size,
         entries: unpacked.entries,
-        implied: implied.collect(),
+        implied: unpacked.implied.into_iter().map(path).collect(),
+        bare: unpacked.bare.into_iter().map(path).collect(),
+        with_whiteouts: unpacked.with_whiteouts.into_iter().map(path).collect(),
+        links: links.map(|(at, to)| (path(at), path(to))).collect(),
         opaque_root: unpacked.opaque_root,
         skipped: unpacked.skipped.iter().map(ToString::to_string).collect(),
     }

@@ -5,7 +5,7 @@ use crate::unpack::name::{self, Target};
 use crate::unpack::pax::Time;
 use crate::unpack::place::{Place, timestamps};
 use crate::unpack::sparse::Map;
-use crate::unpack::tree::{Directory, IMPLIED_MODE, Lower, Metadata, Missing, Tree};
+use crate::unpack::tree::{Directory, IMPLIED_MODE, Lower, Metadata, Tree};
 use crate::unpack::{Options, Owners, Skipped, attributes};
 use anyhow::{Context, Result, bail, ensure};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -26,6 +26,9 @@ pub(crate) struct Written {
     pub(crate) size: u64,
     pub(crate) entries: u64,
     pub(crate) implied: Vec<Vec<u8>>,
+    pub(crate) bare: Vec<Vec<u8>>,
+    pub(crate) with_whiteouts: BTreeSet<Vec<u8>>,
+    pub(crate) links: Vec<(Vec<u8>, Vec<u8>)>,
     pub(crate) opaque_root: bool,
     pub(crate) skipped: BTreeSet<Skipped>,
 }
@@ -57,6 +60,9 @@ impl<'a> Writer<'a> {
                 size: 0,
                 entries: 0,
                 implied: Vec::new(),
+                bare: Vec::new(),
+                with_whiteouts: BTreeSet::new(),
+                links: Vec::new(),
                 opaque_root: false,
                 skipped: BTreeSet::new(),
             },
@@ -86,7 +92,7 @@ impl<'a> Writer<'a> {
             "the layer's root must be a directory"
         );
         let (parent, name) = name::split(&path);
-        let parent = self.tree.directory(parent, Missing::Make)?;
+        let parent = self.tree.directory(parent)?;
         let place = Place { parent, name };
         match &entry.kind {
             Kind::Directory => self.directory(&place, entry, metadata),
@@ -113,6 +119,8 @@ impl<'a> Writer<'a> {
 
     /// Gives every directory its final owner, mode and times, now that nothing changes them any more.
     pub(crate) fn finish(mut self) -> Result<Written> {
+        self.written.links = self.tree.take_links();
+        self.written.with_whiteouts = self.tree.with_whiteouts();
         while let Some((path, directory)) = self.tree.pop() {
             let parent = name::split(&path).0;
             let is_root = path.is_empty();
@@ -123,10 +131,14 @@ impl<'a> Writer<'a> {
                 self.written.opaque_root = directory.lower != Lower::Merged;
             }
             if directory.listed.is_none() && !is_new {
+                if !directory.occupied {
+                    self.written.bare.push(path.clone());
+                }
                 self.written.implied.push(path);
             }
         }
         self.written.implied.reverse();
+        self.written.bare.reverse();
         Ok(self.written)
     }
 
@@ -144,7 +156,7 @@ impl<'a> Writer<'a> {
             return Ok(rustix::fs::futimens(root, &timestamps(metadata))?);
         }
         let (parent, name) = name::split(path);
-        let parent = self.tree.directory(parent, Missing::Refuse)?;
+        let parent = self.tree.known(parent)?;
         let place = Place { parent, name };
         if directory.lower == Lower::Merged && directory.mode == metadata.mode {
             self.set_owner(&place, metadata)?;
@@ -214,7 +226,8 @@ impl<'a> Writer<'a> {
         place.set_times(metadata)
     }
 
-    /// Links to what the layer has at `target`; its metadata is that of its first entry.
+    /// Links to what the layer has at `target`; its metadata is that of its first entry. What the layer does not
+    /// have may be a file of a lower layer, which is not looked at here.
     fn hard_link(&mut self, place: &Place<'_>, target: &[u8]) -> Result<()> {
         let missing = || {
             let target = name::shown(target);
@@ -222,26 +235,33 @@ impl<'a> Writer<'a> {
         };
         let path = name::clean(target).with_context(missing)?;
         let (parent, name) = name::split(&path);
-        let parent = self
-            .tree
-            .directory(parent, Missing::Refuse)
-            .with_context(missing)?;
-        let is_whiteout = self.tree.is_whiteout(&name::join(&parent.path, name));
-        ensure!(!name.is_empty() && !is_whiteout, missing());
-        let target = Place { parent, name };
-        if place.is_same_file(&target) {
-            return Ok(());
+        ensure!(!name.is_empty(), missing());
+        let parent = self.tree.existing(parent).with_context(missing)?;
+        let real = match &parent {
+            Some(parent) => name::join(&parent.path, name),
+            None => path.clone(),
+        };
+        let target = parent.map(|parent| Place { parent, name });
+        let target = target.filter(|target| target.is_there() && !self.tree.is_whiteout(&real));
+        if let Some(target) = target {
+            if place.is_same_file(&target) {
+                return Ok(());
+            }
+            return self
+                .make(place, |parent, name| {
+                    let (from, flags) = (&target.parent.fd, AtFlags::empty());
+                    rustix::fs::linkat(from, target.name, parent, name, flags)
+                })
+                .with_context(missing);
         }
-        self.make(place, |parent, name| {
-            rustix::fs::linkat(
-                &target.parent.fd,
-                target.name,
-                parent,
-                name,
-                AtFlags::empty(),
-            )
-        })
-        .with_context(missing)
+        let of_lower = self.tree.borrowed(&real).cloned();
+        ensure!(of_lower.is_some() || !self.tree.is_hidden(&real), missing());
+        let of_lower = of_lower.unwrap_or(real);
+        ensure!(
+            of_lower != name::join(&place.parent.path, place.name),
+            missing()
+        );
+        self.tree.borrow(&place.parent, place.name, of_lower)
     }
 
     fn node(
@@ -276,6 +296,7 @@ impl<'a> Writer<'a> {
         place: &Place<'_>,
         create: impl Fn(BorrowedFd<'_>, &[u8]) -> rustix::io::Result<T>,
     ) -> Result<T> {
+        self.tree.forget_link(&place.parent, place.name);
         let create = || create(place.parent.fd.as_fd(), place.name);
         match create() {
             Err(Errno::EXIST) => {

@@ -16,6 +16,7 @@ mod hostile;
 mod hub;
 mod images;
 mod isolation;
+mod layers;
 mod limits;
 mod process;
 mod progress;

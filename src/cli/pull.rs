@@ -77,7 +77,7 @@ pub(crate) fn run(arguments: &Arguments, root: &Path) -> Result<()> {
 }
 
 /// Returns how layers are unpacked where IDs are mapped so.
-fn unpacking(mapping: &Mapping) -> unpack::Options {
+pub(crate) fn unpacking(mapping: &Mapping) -> unpack::Options {
     unpack::Options {
         owners: if mapping.is_single() {
             Owners::Squashed

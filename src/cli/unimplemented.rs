@@ -59,7 +59,7 @@ const GROUPED_TO_COME: &[(&str, &[&str])] = &[
         "search", "sign", "tag", "tree", "trust", "unmount", "untag",
     ]),
     ("system", &[
-        "check", "connection", "dial-stdio", "df", "events", "migrate", "prune", "renumber", "reset",
+        "connection", "dial-stdio", "df", "events", "migrate", "prune", "renumber", "reset",
         "service",
     ]),
 ];
@@ -121,6 +121,7 @@ const FLAGS: &[(&str, &str, &[&str])] = &[
         "-l", "--link", "--latest", "-i", "--ignore", "-t", "--time", "--depend", "--cidfile",
         "--filter",
     ]),
+    ("system check", "", &["-f", "--force", "-m", "--max", "-q", "--quick"]),
     ("info", "", &["-f"]),
     ("version", "", &["-f"]),
 ];

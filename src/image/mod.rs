@@ -1,11 +1,13 @@
 //! Images: what the store holds, typed.
 
+mod check;
 mod config;
 mod find;
 mod publish;
 mod record;
 mod remove;
 
+pub(crate) use check::{Part, check};
 pub(crate) use config::ImageConfig;
 pub(crate) use find::find;
 pub(crate) use publish::{Fetched, publish};

@@ -4,7 +4,7 @@
 //! A plain file in `tmp/` lives only while its maker holds the store's lock.
 
 use crate::store::lock::{Exclusive, lock, missing_is_fine, random_name, try_lock};
-use crate::store::{Store, layout};
+use crate::store::{LayerPaths, Store, layout};
 use crate::sys::tree;
 use anyhow::{Context, Result};
 use fs_err as fs;
@@ -43,6 +43,11 @@ impl Stage {
         // Whatever the umask is: this is what the layer's root is if the layer does not list it.
         fs::set_permissions(&fs, std::fs::Permissions::from_mode(0o755))?;
         Ok(fs)
+    }
+
+    /// Returns where the parts of the layer `name` go.
+    pub(crate) fn layer_paths(&self, name: &str) -> LayerPaths {
+        LayerPaths::of(&self.path(name))
     }
 
     pub(super) fn path(&self, name: &str) -> PathBuf {

@@ -18,6 +18,7 @@ mod pull;
 mod rootless;
 mod run;
 mod store;
+mod system;
 mod transport;
 mod tty;
 mod unpack;

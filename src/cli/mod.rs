@@ -17,6 +17,7 @@ mod pull;
 mod reach;
 mod rmi;
 mod run;
+mod system;
 mod unimplemented;
 mod version;
 
@@ -74,6 +75,9 @@ enum Command {
     Inspect(inspect::Arguments),
     /// Show what this machine offers and where things are kept
     Info(info::Arguments),
+    /// Check that images are what was pulled, to the last file
+    #[command(name = "system check")]
+    SystemCheck(system::CheckArguments),
     /// Show the version
     Version,
 }
@@ -104,6 +108,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Rm(arguments) => finish(containers::remove(&arguments, &root)),
         Command::Inspect(arguments) => finish(inspect::run(&arguments, &root)),
         Command::Info(arguments) => finish(info::run(&arguments, &root)),
+        Command::SystemCheck(arguments) => finish(system::check(&arguments, &root)),
         Command::Version => finish(version::run()),
     }
 }

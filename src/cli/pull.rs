@@ -163,7 +163,7 @@ fn meant_as_registry(name: &str, reference: &Reference) -> String {
 }
 
 /// Returns how layers are unpacked where IDs are mapped so.
-fn unpacking(mapping: &Mapping) -> unpack::Options {
+pub(crate) fn unpacking(mapping: &Mapping) -> unpack::Options {
     unpack::Options {
         owners: if mapping.is_single() {
             Owners::Squashed

@@ -60,7 +60,7 @@ const GROUPED_TO_COME: &[(&str, &[&str])] = &[
     ]),
     ("manifest", &["add", "annotate", "create", "exists", "push", "remove", "rm"]),
     ("system", &[
-        "check", "connection", "dial-stdio", "df", "events", "migrate", "prune", "renumber", "reset",
+        "connection", "dial-stdio", "df", "events", "migrate", "prune", "renumber", "reset",
         "service",
     ]),
 ];
@@ -125,6 +125,7 @@ const FLAGS: &[(&str, &str, &[&str])] = &[
         "-l", "--link", "--latest", "-i", "--ignore", "-t", "--time", "--depend", "--cidfile",
         "--filter",
     ]),
+    ("system check", "", &["-f", "--force", "-m", "--max", "-q", "--quick"]),
     ("info", "", &["-f"]),
     ("version", "", &["-f"]),
 ];

@@ -7,7 +7,7 @@ use crate::pull::download::{self, Download, Progress};
 use crate::pull::{Event, LayerId, LayerState, Stopped, resolve};
 use crate::registry::{Client, RegistryError};
 use crate::store::{LayerMeta, Partial, Segments, Stage, StagedLayer, Store};
-use crate::unpack::{self, Unpacked};
+use crate::unpack::{self, Recipe, Unpacked};
 use anyhow::{Context, Result, bail, ensure};
 use futures_util::stream::{FuturesUnordered, TryStreamExt as _};
 use futures_util::try_join;
@@ -251,12 +251,17 @@ impl Work<'_, '_> {
             .await
             .context("the pull has ended")?;
         let directory = self.stage.layer_directory(name)?;
+        let paths = self.stage.layer_paths(name);
         let (done, unpacked) = oneshot::channel();
         let mut reader = Reader::new(Arc::clone(arriving), layer.digest.algorithm());
         let options = self.unpacking;
         let expected = layer.digest.clone();
         let work = move || {
-            let unpacked = unpack::layer(&mut reader, &directory, options);
+            let recipe = Recipe {
+                file: &paths.recipe,
+                kept: &paths.kept,
+            };
+            let unpacked = unpack::layer(&mut reader, &directory, Some(recipe), options);
             // Nobody listens any more when the pull failed elsewhere.
             done.send(verify(unpacked, reader, expected)).ok();
         };

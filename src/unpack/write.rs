@@ -4,9 +4,10 @@ use crate::unpack::archive::{Archive, Entry, Kind};
 use crate::unpack::name::{self, Target};
 use crate::unpack::pax::Time;
 use crate::unpack::place::{Place, timestamps};
+use crate::unpack::recipe::Recording;
 use crate::unpack::sparse::Map;
 use crate::unpack::tree::{Directory, IMPLIED_MODE, Lower, Metadata, Tree};
-use crate::unpack::{Options, Owners, Skipped, attributes};
+use crate::unpack::{Bodies, Options, Owners, Skipped, attributes};
 use anyhow::{Context, Result, bail, ensure};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid};
@@ -37,6 +38,7 @@ pub(crate) struct Written {
 pub(crate) struct Writer<'a> {
     tree: Tree,
     options: &'a Options,
+    bodies: Bodies,
     /// The owner of what this process makes.
     uid: Uid,
     gid: Gid,
@@ -45,15 +47,20 @@ pub(crate) struct Writer<'a> {
 
 impl<'a> Writer<'a> {
     /// Begins in `root`, an empty directory that nobody else uses. The thread's umask must be 0.
-    pub(crate) fn new(root: OwnedFd, options: &'a Options) -> Result<Self> {
+    pub(crate) fn new(root: OwnedFd, options: &'a Options, bodies: Bodies) -> Result<Self> {
         let uid = rustix::process::geteuid();
         let gid = rustix::process::getegid();
         // A set-group-ID bit, inherited from where the root was made, would hand its group on to all below.
         rustix::fs::fchown(&root, Some(uid), Some(gid)).context("owning the layer's root")?;
         rustix::fs::fchmod(&root, Mode::RWXU).context("owning the layer's root")?;
+        let recording = match &bodies {
+            Bodies::Written(recording) => recording.clone(),
+            Bodies::LeftOut => Recording::default(),
+        };
         Ok(Self {
-            tree: Tree::new(root, options.limits.directory_memory),
+            tree: Tree::new(root, options.limits.directory_memory, recording),
             options,
+            bodies,
             uid,
             gid,
             written: Written {
@@ -98,7 +105,7 @@ impl<'a> Writer<'a> {
             Kind::Directory => self.directory(&place, entry, metadata),
             Kind::File { size, map } => {
                 self.written.size = self.written.size.saturating_add(*size);
-                self.file(&place, archive, entry, map.as_ref(), metadata)
+                self.file(&place, archive, entry, (*size, map.as_ref()), metadata)
             }
             Kind::Symlink { target } => self.symlink(&place, entry, target, metadata),
             Kind::HardLink { target } => self.hard_link(&place, target),
@@ -192,7 +199,7 @@ impl<'a> Writer<'a> {
         place: &Place<'_>,
         archive: &mut Archive<impl BufRead>,
         entry: &Entry,
-        map: Option<&Map>,
+        (size, map): (u64, Option<&Map>),
         metadata: Metadata,
     ) -> Result<()> {
         let flags =
@@ -201,9 +208,19 @@ impl<'a> Writer<'a> {
         let file = self.make(place, |parent, name| {
             rustix::fs::openat(parent, name, flags, Mode::from_raw_mode(mode))
         })?;
-        match map {
-            None => copy(archive, &file)?,
-            Some(map) => copy_sparse(archive, &file, map)?,
+        match (&self.bodies, map) {
+            (Bodies::Written(recording), None) => {
+                recording.begin(&place.parent.path, place.name, 0);
+                copy(archive, &file)?;
+                recording.end();
+            }
+            (Bodies::Written(recording), Some(map)) => {
+                copy_sparse(archive, &file, map, |offset| {
+                    recording.begin(&place.parent.path, place.name, offset);
+                })?;
+                recording.end();
+            }
+            (Bodies::LeftOut, _) => rustix::fs::ftruncate(&file, size).context("sizing it")?,
         }
         self.set_owner_and_mode(file.as_fd(), metadata, mode)?;
         attributes::set(&file, &entry.attributes, &mut self.written.skipped)?;
@@ -241,6 +258,13 @@ impl<'a> Writer<'a> {
             Some(parent) => name::join(&parent.path, name),
             None => path.clone(),
         };
+        // What it replaces is removed first, with all it holds.
+        let replaced = name::join(&place.parent.path, place.name);
+        let below = real.strip_prefix(replaced.as_slice());
+        ensure!(
+            !below.is_some_and(|below| below.starts_with(b"/")),
+            missing()
+        );
         let target = parent.map(|parent| Place { parent, name });
         let target = target.filter(|target| target.is_there() && !self.tree.is_whiteout(&real));
         if let Some(target) = target {
@@ -368,11 +392,17 @@ fn copy(archive: &mut Archive<impl BufRead>, file: &OwnedFd) -> Result<()> {
     }
 }
 
-/// Writes what the archive stores where the map says; the rest are holes.
-fn copy_sparse(archive: &mut Archive<impl BufRead>, file: &OwnedFd, map: &Map) -> Result<()> {
+/// Writes what the archive stores where the map says; the rest are holes. Calls `begin` with each segment's offset.
+fn copy_sparse(
+    archive: &mut Archive<impl BufRead>,
+    file: &OwnedFd,
+    map: &Map,
+    begin: impl Fn(u64),
+) -> Result<()> {
     rustix::fs::ftruncate(file, map.size).context("sizing it")?;
     for segment in &map.segments {
         let (mut offset, end) = (segment.offset, segment.offset + segment.length);
+        begin(offset);
         while offset < end {
             let chunk = archive.chunk()?;
             let left = usize::try_from(end - offset).unwrap_or(usize::MAX);

@@ -25,6 +25,7 @@ mod resume;
 mod rootless;
 mod run;
 mod store;
+mod system;
 mod transport;
 mod tty;
 mod unpack;

@@ -41,7 +41,6 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 use transport::Request;
 
 /// Largest manifest or index, in bytes (distribution-spec, "Pushing Manifests", asks registries for no more).

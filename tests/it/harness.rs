@@ -4,6 +4,7 @@ pub(crate) mod authority;
 pub(crate) mod canned;
 pub(crate) mod ddock;
 pub(crate) mod host;
+pub(crate) mod hostile;
 pub(crate) mod http;
 pub(crate) mod image;
 pub(crate) mod layout;

@@ -10,6 +10,8 @@ mod architecture;
 mod bad_input;
 mod harness;
 mod hostile;
+mod hostile_layers;
+mod hostile_tars;
 mod images;
 mod isolation;
 mod layers;

@@ -37,6 +37,7 @@ const SPELLINGS: &[(&str, &str, &[&str])] = &[
     ("system", "info", &["info"]),
     // One word to clap, so that its help and its complaints say what the user typed.
     ("system", "check", &["system check"]),
+    ("manifest", "inspect", &["manifest-inspect"]),
 ];
 
 /// Parses the process's arguments, the program's name first.

@@ -6,11 +6,15 @@ mod failure;
 mod images;
 mod info;
 mod inspect;
+mod login;
+mod manifest;
 mod names;
 mod output;
 mod place;
 mod progress;
+mod prompt;
 mod pull;
+mod reach;
 mod rmi;
 mod run;
 mod system;
@@ -52,7 +56,13 @@ enum Command {
     /// Run a command in a new container
     Run(Box<run::Arguments>),
     /// Download an image from a registry
-    Pull(pull::Arguments),
+    Pull(Box<pull::Arguments>),
+    /// Log in to a registry
+    Login(login::LoginArguments),
+    /// Log out of a registry
+    Logout(login::LogoutArguments),
+    /// Show what a registry has under a name
+    ManifestInspect(manifest::Arguments),
     /// List images
     Images(images::Arguments),
     /// Remove images
@@ -89,6 +99,9 @@ pub(crate) fn run() -> ExitCode {
             Err(error) => failure::report(&error, DDOCK_FAILED),
         },
         Command::Pull(arguments) => finish(pull::run(&arguments, &root)),
+        Command::Login(arguments) => finish(login::login(arguments)),
+        Command::Logout(arguments) => finish(login::logout(&arguments)),
+        Command::ManifestInspect(arguments) => finish(manifest::run(&arguments)),
         Command::Images(arguments) => finish(images::run(&arguments, &root)),
         Command::Rmi(arguments) => finish(rmi::run(&arguments, &root)),
         Command::Ps(arguments) => finish(containers::list(&arguments, &root)),

@@ -2,13 +2,14 @@
 
 use crate::cli::failure::{self, Told};
 use crate::cli::output::{self, Stream};
-use crate::cli::progress::Progress;
+use crate::cli::progress::{Mode, Progress, Style};
+use crate::cli::reach::Reach;
 use crate::cli::{place, pull as cli_pull};
 use crate::image::{self, Image, Part};
 use crate::pull;
 use crate::reference::Reference;
-use crate::registry::Access;
-use crate::store::Store;
+use crate::registry::{Access, Given};
+use crate::store::{NotFound, Store};
 use crate::unpack::{self, Fault, Finding};
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -21,6 +22,8 @@ pub(crate) struct CheckArguments {
     /// Fetch what is damaged again and put it in place, while containers run on the rest
     #[arg(short, long)]
     repair: bool,
+    #[command(flatten)]
+    reach: Reach,
     /// Which images: names or IDs; all if none is named
     #[arg(value_name = "IMAGE")]
     images: Vec<String>,
@@ -33,6 +36,8 @@ type Findings = BTreeMap<Part, Vec<Finding>>;
 struct Named {
     name: String,
     image: Image,
+    /// Where it can be fetched again, and how; filled only if that is to be done.
+    origins: Vec<(Reference, Access)>,
 }
 
 /// Connections to the registry at the same time, as for a pull.
@@ -41,14 +46,19 @@ const JOBS: usize = 6;
 /// Compares images with their digests, down to each file; tells what is wrong on stdout, a line each.
 pub(crate) fn check(arguments: &CheckArguments, root: &Path) -> Result<()> {
     let context = "cannot check images";
-    // Before the namespace is entered: there, everybody is root.
-    let access = Access::gather();
-    if arguments.images.is_empty() && !Store::exists(root).context(context)? {
-        return summary(&[], &Findings::new(), true);
+    let (mut images, mut right) = match place::existing(root).context(context)? {
+        Some(store) => chosen(&store, &arguments.images).context(context)?,
+        None if arguments.images.is_empty() => return summary(&[], &Findings::new(), true),
+        None => return Err(NotFound::image(&arguments.images[0])).context(context),
+    };
+    if arguments.repair {
+        // Before the namespace is entered: there, everybody is root.
+        for named in &mut images {
+            named.origins = origins(&named.image, &arguments.reach).context(context)?;
+        }
     }
     let (store, mapping) = place::enter(root).context(context)?;
     let unpacking = cli_pull::unpacking(&mapping);
-    let (images, mut right) = chosen(&store, &arguments.images).context(context)?;
     let parts: BTreeSet<Part> = images
         .iter()
         .flat_map(|named| named.image.parts())
@@ -57,7 +67,7 @@ pub(crate) fn check(arguments: &CheckArguments, root: &Path) -> Result<()> {
     output::print(&lines(&store, &images, &findings))?;
     if arguments.repair && !findings.is_empty() {
         for named in &images {
-            let repaired = repair(&store, named, &mut findings, &access, &unpacking);
+            let repaired = repair(&store, named, &mut findings, &unpacking);
             let repaired = repaired.with_context(|| format!("cannot repair `{}`", named.name));
             repaired.unwrap_or_else(|error| {
                 failure::tell(&error);
@@ -83,6 +93,7 @@ fn chosen(store: &Store, names: &[String]) -> Result<(Vec<Named>, bool)> {
         let images = images.map(|(image, tags)| Named {
             name: name(&image, &tags),
             image,
+            origins: Vec::new(),
         });
         return Ok((images.collect(), listing.damaged.is_empty()));
     }
@@ -94,16 +105,32 @@ fn chosen(store: &Store, names: &[String]) -> Result<(Vec<Named>, bool)> {
             .any(|named: &Named| named.image.id == image.id)
         {
             let name = name(&image, &image.tags(store)?);
-            images.push(Named { name, image });
+            let origins = Vec::new();
+            images.push(Named {
+                name,
+                image,
+                origins,
+            });
         }
     }
     Ok((images, true))
 }
 
+/// Returns the names under which registries served an image, and how those are reached.
+fn origins(image: &Image, reach: &Reach) -> Result<Vec<(Reference, Access)>> {
+    let origins = image.record.repo_digests.iter();
+    let access = |origin: &String| {
+        let reference: Reference = origin.parse()?;
+        let access = Access::gather(&reference, &Given::default(), reach.flags())?;
+        Ok((reference, access))
+    };
+    origins.map(access).collect()
+}
+
 /// Returns a line for each finding of each image: `IMAGE DIGEST damaged|missing|added SUBJECT: WHAT`.
 fn lines(store: &Store, images: &[Named], findings: &Findings) -> String {
     let mut text = String::new();
-    for Named { name, image } in images {
+    for Named { name, image, .. } in images {
         // One that went meanwhile took its parts with it.
         if matches!(Image::open(store, image.id.clone()), Ok(None)) {
             continue;
@@ -129,7 +156,6 @@ fn repair(
     store: &Store,
     named: &Named,
     findings: &mut Findings,
-    access: &Access,
     unpacking: &unpack::Options,
 ) -> Result<()> {
     let damaged = |findings: &Findings| -> BTreeSet<Part> {
@@ -138,17 +164,16 @@ fn repair(
     };
     let record = &named.image.record;
     let mut failure = None;
-    for origin in &record.repo_digests {
+    for (reference, access) in &named.origins {
         let parts = damaged(findings);
         if parts.is_empty() {
             return Ok(());
         }
         condemn(store, &parts)?;
-        let reference: Reference = origin.parse()?;
-        let progress = Progress::new(Stream::Stderr, false);
+        let progress = Progress::new(Style::new(Stream::Stderr, Mode::Auto, false)?);
         let tell = |event| progress.event(event);
         let request = pull::Request {
-            reference: &reference,
+            reference,
             platform: Some(&record.platform),
             access,
             unpacking,

@@ -1,12 +1,17 @@
 //! Images: what the store holds, typed.
 
+mod assembly;
 mod check;
 mod config;
 mod find;
+mod fixup;
+mod merged;
 mod publish;
 mod record;
 mod remove;
+mod rooted;
 
+pub(crate) use assembly::Lower;
 pub(crate) use check::{Part, check};
 pub(crate) use config::ImageConfig;
 pub(crate) use find::find;
@@ -70,13 +75,12 @@ impl Image {
     /// A layer that is not there is an error that names it, never a mount without it.
     pub(crate) fn lower_directories(&self, store: &Store) -> Result<Vec<PathBuf>> {
         let mut directories = Vec::with_capacity(self.record.assembly.lower.len());
-        for diff_id in &self.record.assembly.lower {
-            let directory = store.layer_fs(diff_id);
+        for lower in &self.record.assembly.lower {
+            let directory = lower.directory(store);
             ensure!(
                 directory.is_dir(),
                 Damaged(format!(
-                    "layer `{}` of image `{}` is not there: `{}`",
-                    diff_id.short(),
+                    "{lower} of image `{}` is not there: `{}`",
                     self.id.short(),
                     directory.display()
                 ))
@@ -95,7 +99,7 @@ impl Image {
 
     /// Returns the digests of what a container of this image needs as long as it exists, for `Store::create_container`.
     pub(crate) fn holds(&self) -> Vec<Digest> {
-        let layers = self.record.assembly.lower.iter();
+        let layers = self.record.assembly.lower.iter().map(Lower::digest);
         std::iter::once(&self.id).chain(layers).cloned().collect()
     }
 }

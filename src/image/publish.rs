@@ -1,6 +1,7 @@
 //! From what a pull brought to an image in the store.
 
 use crate::digest::Digest;
+use crate::image::assembly::{self, Part};
 use crate::image::find::origin;
 use crate::image::{Image, ImageConfig, Layer, Record};
 use crate::reference::Reference;
@@ -29,12 +30,16 @@ pub(crate) struct Fetched {
 
 /// Makes a pulled image visible, whole or not at all. Adds its origin to those of an image that is there already.
 pub(crate) fn publish(store: &Store, stage: Stage, fetched: Fetched) -> Result<()> {
-    let diff_ids = fetched
+    let diff_ids: Vec<Digest> = fetched
         .layers
         .iter()
         .map(|layer| layer.diff_id.clone())
         .collect();
     let metas = metas(store, &fetched)?;
+    // First the lease, then the look at what is there: so no fix-ups that were seen go meanwhile.
+    let _lease = store.lease(&assembly::chain_ids(&diff_ids))?;
+    let parts = parts(store, &stage, &fetched, &metas);
+    let (assembly, chains) = assembly::settle(store, &stage, &parts)?;
     let origin = origin(&fetched.reference, &fetched.repo_digest);
     let mut record = Record::new(
         &fetched.config,
@@ -42,6 +47,7 @@ pub(crate) fn publish(store: &Store, stage: Stage, fetched: Fetched) -> Result<(
         origin,
         fetched.layers,
         &metas,
+        assembly,
     );
     // One that cannot be read is replaced.
     if let Ok(Some(earlier)) = Image::open(store, fetched.image.clone()) {
@@ -50,6 +56,7 @@ pub(crate) fn publish(store: &Store, stage: Stage, fetched: Fetched) -> Result<(
     let is_tag = fetched.reference.digest().is_none();
     let publication = Publication {
         staged: fetched.staged,
+        chains,
         diff_ids,
         blobs: fetched.blobs,
         image: fetched.image,
@@ -79,4 +86,28 @@ fn metas(store: &Store, fetched: &Fetched) -> Result<Vec<LayerMeta>> {
         })?);
     }
     Ok(metas)
+}
+
+/// Returns the layers as they are to be put together, base first.
+fn parts<'a>(
+    store: &Store,
+    stage: &Stage,
+    fetched: &'a Fetched,
+    metas: &'a [LayerMeta],
+) -> Vec<Part<'a>> {
+    let directory = |diff_id: &Digest| {
+        let mut staged = fetched.staged.iter();
+        match staged.find(|staged| staged.diff_id == *diff_id) {
+            Some(staged) => stage.fs(&staged.name),
+            None => store.layer_fs(diff_id),
+        }
+    };
+    let layers = fetched.layers.iter().zip(metas);
+    let part = |(layer, meta): (&'a Layer, &'a LayerMeta)| Part {
+        diff_id: &layer.diff_id,
+        digest: &layer.digest,
+        directory: directory(&layer.diff_id),
+        meta,
+    };
+    layers.map(part).collect()
 }

@@ -74,6 +74,9 @@ fn meta(diff_id: &Digest) -> LayerMeta {
         size: 7,
         entries: 1,
         implied: Vec::new(),
+        bare: Vec::new(),
+        with_whiteouts: Vec::new(),
+        links: Vec::new(),
         opaque_root: false,
         skipped: Vec::new(),
     }

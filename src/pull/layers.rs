@@ -4,8 +4,8 @@ use crate::digest::Digest;
 use crate::image::Layer;
 use crate::pull::arriving::{Arriving, Reader};
 use crate::pull::download::{self, Download, Progress};
-use crate::pull::{Event, LayerId, LayerState};
-use crate::registry::Client;
+use crate::pull::{Event, LayerId, LayerState, Stopped, resolve};
+use crate::registry::{Client, RegistryError};
 use crate::store::{LayerMeta, Partial, Segments, Stage, StagedLayer, Store};
 use crate::unpack::{self, Recipe, Unpacked};
 use anyhow::{Context, Result, bail, ensure};
@@ -14,8 +14,9 @@ use futures_util::try_join;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::os::unix::ffi::OsStringExt as _;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::{self, Scope};
 use std::time::Duration;
@@ -154,12 +155,14 @@ impl Work<'_, '_> {
         if wrong(&fetched) {
             // A fault on the way may be gone; a registry that holds other bytes sends them again.
             partial.clear()?;
+            self.client.distrust_mirrors();
             fetched = self.attempt(&format!("{name}-again"), layer, partial).await;
         }
-        if wrong(&fetched) {
+        if fetched.as_ref().is_err_and(|error| !may_pass(error)) {
+            // It is of no use: another try would come to the same end.
             partial.clear()?;
         }
-        fetched.with_context(|| format!("layer `{}`", layer.digest.short()))
+        fetched.with_context(|| resolve::name(layer))
     }
 
     /// Downloads a layer and unpacks it meanwhile, into the stage's directory `name`.
@@ -297,27 +300,39 @@ impl Drop for Stop<'_> {
     }
 }
 
+/// Tells whether the same pull may succeed another time: it was the network, the system or the user that ended it.
+pub(crate) fn may_pass(error: &anyhow::Error) -> bool {
+    let registry = error.downcast_ref::<RegistryError>();
+    registry.is_some_and(|error| !matches!(error, RegistryError::Invalid(_)))
+        || error.is::<Stopped>()
+        || is_of_system(error)
+}
+
 /// Tells whether it was the system that refused (a full disk, say) and not the archive that was bad.
 fn is_of_system(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
-        let code = cause
-            .downcast_ref::<io::Error>()
-            .and_then(io::Error::raw_os_error);
-        code.is_some() || cause.is::<rustix::io::Errno>()
+        // fs_err keeps the code to itself; these kinds are made by readers of bad data.
+        let kind = cause.downcast_ref::<io::Error>().map(io::Error::kind);
+        let is_of_data = |kind| {
+            use ErrorKind::{InvalidData, InvalidInput, Other, UnexpectedEof};
+            matches!(kind, InvalidData | InvalidInput | Other | UnexpectedEof)
+        };
+        kind.is_some_and(|kind| !is_of_data(kind)) || cause.is::<rustix::io::Errno>()
     })
 }
 
 fn meta(unpacked: Unpacked, digest: &Digest) -> LayerMeta {
-    let implied = unpacked
-        .implied
-        .into_iter()
-        .map(|path| OsString::from_vec(path).into());
+    let path = |path| PathBuf::from(OsString::from_vec(path));
+    let links = unpacked.links.into_iter();
     LayerMeta {
         digest: digest.clone(),
         tar_size: unpacked.tar_size,
         size: unpacked.size,
         entries: unpacked.entries,
-        implied: implied.collect(),
+        implied: unpacked.implied.into_iter().map(path).collect(),
+        bare: unpacked.bare.into_iter().map(path).collect(),
+        with_whiteouts: unpacked.with_whiteouts.into_iter().map(path).collect(),
+        links: links.map(|(at, to)| (path(at), path(to))).collect(),
         opaque_root: unpacked.opaque_root,
         skipped: unpacked.skipped.iter().map(ToString::to_string).collect(),
     }

@@ -17,6 +17,34 @@ pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Path
     texts.iter().map(path).collect()
 }
 
+/// The same for pairs of paths, each an array of two.
+pub(super) mod pairs {
+    use super::{Deserializer, PathBuf, Serializer, escape, unescape};
+    use serde::Deserialize as _;
+    use serde::de::Error as _;
+
+    type Pair = (PathBuf, PathBuf);
+
+    pub(in crate::store) fn serialize<S: Serializer>(
+        pairs: &[Pair],
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        to.collect_seq(pairs.iter().map(|(one, two)| (escape(one), escape(two))))
+    }
+
+    pub(in crate::store) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Vec<Pair>, D::Error> {
+        let texts = Vec::<(String, String)>::deserialize(from)?;
+        let pair = |(one, two): &(String, String)| unescape(one).zip(unescape(two));
+        let error = || D::Error::custom("bad escape in a path");
+        texts
+            .iter()
+            .map(|texts| pair(texts).ok_or_else(error))
+            .collect()
+    }
+}
+
 fn escape(path: &Path) -> String {
     let one = |byte: &u8| match byte {
         b'%' => "%25".to_owned(),

@@ -93,6 +93,15 @@ impl Layout {
         self.layers().join(diff_id.hex())
     }
 
+    pub(super) fn chains(&self) -> PathBuf {
+        self.version.join("chains")
+    }
+
+    /// The directory of what only the stack of layers with this chain ID needs.
+    pub(super) fn chain(&self, chain_id: &Digest) -> PathBuf {
+        self.chains().join(chain_id.hex())
+    }
+
     pub(super) fn partials(&self) -> PathBuf {
         self.version.join("partial")
     }
@@ -124,7 +133,7 @@ impl Layout {
     }
 
     /// The directories that an empty store has.
-    pub(super) fn directories(&self) -> [PathBuf; 11] {
+    pub(super) fn directories(&self) -> [PathBuf; 12] {
         [
             self.leases(),
             self.references(),
@@ -133,6 +142,7 @@ impl Layout {
             self.blobs(Algorithm::Sha256),
             self.blobs(Algorithm::Sha512),
             self.layers(),
+            self.chains(),
             self.partials(),
             self.containers(),
             self.names(),
@@ -141,7 +151,7 @@ impl Layout {
     }
 }
 
-/// The files of a layer, in that layer's directory: an overlayfs lowerdir.
+/// The files of a layer or chain, in its directory: an overlayfs lowerdir.
 pub(super) fn layer_fs(layer: &Path) -> PathBuf {
     layer.join("fs")
 }

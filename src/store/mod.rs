@@ -3,6 +3,7 @@
 //! It knows digests, tags and directories, and no image types: what a record *means* is `image`'s matter.
 //! To the store, a record holds whatever digests occur in its text.
 
+mod chains;
 mod containers;
 #[cfg(test)]
 mod crash;
@@ -23,6 +24,7 @@ mod tests;
 #[cfg(test)]
 mod trouble;
 
+pub(crate) use chains::StagedChain;
 pub(crate) use lock::{Exclusive, Shared};
 pub(crate) use names::NameInUse;
 pub(crate) use objects::{LayerMeta, LayerPaths};

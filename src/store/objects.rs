@@ -30,6 +30,15 @@ pub(crate) struct LayerMeta {
     /// Directories that the layer needs and does not list, as paths from the layer's root, which is the empty path.
     #[serde(default, with = "crate::store::escape")]
     pub(crate) implied: Vec<PathBuf>,
+    /// Those of `implied` that hold nothing but whiteouts: they are not there unless a lower layer has them.
+    #[serde(default, with = "crate::store::escape")]
+    pub(crate) bare: Vec<PathBuf>,
+    /// Directories that hold whiteouts.
+    #[serde(default, with = "crate::store::escape")]
+    pub(crate) with_whiteouts: Vec<PathBuf>,
+    /// Hard links to files of lower layers, each with its target; they are not in the layer's files.
+    #[serde(default, with = "crate::store::escape::pairs")]
+    pub(crate) links: Vec<(PathBuf, PathBuf)>,
     /// The root directory is opaque: nothing below this layer is seen.
     #[serde(default)]
     pub(crate) opaque_root: bool,

@@ -2,6 +2,7 @@
 
 use crate::digest::Digest;
 use crate::reference::Reference;
+use crate::store::chains::StagedChain;
 use crate::store::stage::{Stage, create_directories, parent, sync_directory, write_synced};
 use crate::store::{LayerMeta, Store, layout};
 use anyhow::{Context, Result, ensure};
@@ -25,6 +26,8 @@ pub(crate) struct StagedLayer {
 pub(crate) struct Publication {
     /// The layers that were not there.
     pub(crate) staged: Vec<StagedLayer>,
+    /// The fix-ups that were not there.
+    pub(crate) chains: Vec<StagedChain>,
     /// The diff IDs of all the image's layers; those not staged were found in the store under a lease.
     pub(crate) diff_ids: Vec<Digest>,
     /// Manifests, indexes and the config, verified.
@@ -54,6 +57,9 @@ impl Store {
         for layer in &publication.staged {
             self.publish_layer(&stage, layer)?;
         }
+        for chain in &publication.chains {
+            self.publish_chain(&stage, chain)?;
+        }
         for Move { from, to } in &blobs {
             fs::rename(from, to)?;
         }
@@ -81,9 +87,10 @@ impl Store {
             fs::write(layout::layer_meta(&stage.path(&layer.name)), meta)?;
         }
         let mut blobs = Vec::new();
+        let is_little = publication.staged.is_empty() && publication.chains.is_empty();
         for (number, (digest, bytes)) in publication.blobs.iter().enumerate() {
             let from = stage.path(&format!("blob-{number}"));
-            if publication.staged.is_empty() {
+            if is_little {
                 // Without layers there is little to sync, and the file system may be busy with a lot.
                 write_synced(&from, bytes)?;
             } else {
@@ -100,7 +107,7 @@ impl Store {
             // Early, for the sync below to take with it. Empty directories harm nobody.
             create_directories(&self.layout.references(), parent(&path))?;
         }
-        if !publication.staged.is_empty() {
+        if !is_little {
             stage.sync()?;
         }
         Ok(blobs)
@@ -130,6 +137,9 @@ impl Store {
             .collect();
         // Also for layers that were found: the pull that brought them may have died before it came to this.
         directories.push(self.layout.layers());
+        if !publication.chains.is_empty() {
+            directories.extend([self.layout.chains(), self.layout.version().to_owned()]);
+        }
         directories.sort();
         directories.dedup();
         for directory in directories {
@@ -160,7 +170,7 @@ fn exchange(from: &Path, to: &Path) -> Result<()> {
 }
 
 /// Tells whether a rename failed because a directory that is not empty has the name already.
-fn is_occupied(error: &io::Error) -> bool {
+pub(super) fn is_occupied(error: &io::Error) -> bool {
     use io::ErrorKind::{AlreadyExists, DirectoryNotEmpty};
     matches!(error.kind(), AlreadyExists | DirectoryNotEmpty)
 }

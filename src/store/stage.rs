@@ -35,8 +35,8 @@ impl Stage {
         })
     }
 
-    /// Makes room for a layer and returns the empty directory for its files, mode 0755. `name` is the
-    /// caller's own, to be repeated in `StagedLayer`.
+    /// Makes room for a layer or chain and returns the empty directory for its files, mode 0755. `name` is the
+    /// caller's own, to be repeated in `StagedLayer` or `StagedChain`.
     pub(crate) fn layer_directory(&self, name: &str) -> Result<PathBuf> {
         let fs = layout::layer_fs(&self.path(name));
         fs::create_dir_all(&fs)?;
@@ -48,6 +48,19 @@ impl Stage {
     /// Returns where the parts of the layer `name` go.
     pub(crate) fn layer_paths(&self, name: &str) -> LayerPaths {
         LayerPaths::of(&self.path(name))
+    }
+
+    /// Returns the directory for a layer's files that `layer_directory` made.
+    pub(crate) fn fs(&self, name: &str) -> PathBuf {
+        layout::layer_fs(&self.path(name))
+    }
+
+    /// Makes an empty directory, mode 0700, for what is needed while the stage is filled.
+    pub(crate) fn directory(&self, name: &str) -> Result<PathBuf> {
+        let directory = self.path(name);
+        rustix::fs::mkdir(&directory, rustix::fs::Mode::RWXU)
+            .with_context(|| format!("creating directory `{}`", directory.display()))?;
+        Ok(directory)
     }
 
     pub(super) fn path(&self, name: &str) -> PathBuf {

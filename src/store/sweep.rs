@@ -16,7 +16,7 @@ impl Store {
         Ok(fs::remove_file(self.layout.image(id)).or_else(missing_is_fine)?)
     }
 
-    /// Removes every layer and blob that nothing names, tags without an image, and what dead operations
+    /// Removes every layer, chain and blob that nothing names, tags without an image, and what dead operations
     /// left. Returns the diff IDs of the layers that went.
     ///
     /// What is needed is found out anew each time, from the records, containers and living leases: there is
@@ -35,6 +35,7 @@ impl Store {
         let trash = Stage::create(self)?;
         let layers = move_unneeded(&self.layout.layers(), &needed, &trash)?;
         self.move_replaced(&held, &trash)?;
+        move_unneeded(&self.layout.chains(), &needed, &trash)?;
         for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
             move_unneeded(&self.layout.blobs(algorithm), &needed, &trash)?;
         }
@@ -87,6 +88,10 @@ impl Store {
 /// Moves what is in `directory` under the name of a digest that is not `needed` into the trash.
 fn move_unneeded(directory: &Path, needed: &HashSet<Digest>, trash: &Stage) -> Result<Vec<Digest>> {
     let mut moved = Vec::new();
+    if !directory.try_exists()? {
+        // No chains in a store that was made before there were any.
+        return Ok(moved);
+    }
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
         let digest = layout::digest_named(&entry.file_name());

@@ -21,6 +21,9 @@ pub(super) fn meta(content: &str) -> LayerMeta {
         size: 1,
         entries: 1,
         implied: Vec::new(),
+        bare: Vec::new(),
+        with_whiteouts: Vec::new(),
+        links: Vec::new(),
         opaque_root: false,
         skipped: Vec::new(),
     }
@@ -44,6 +47,7 @@ pub(super) fn publication(store: &Store, stage: &Stage, tag: &str, layers: &[&st
         }
     }
     Publication {
+        chains: Vec::new(),
         staged,
         record: serde_json::to_vec(&diff_ids).unwrap(),
         diff_ids,

@@ -8,6 +8,7 @@ mod archive;
 mod attributes;
 mod check;
 mod compare;
+mod content;
 mod header;
 mod name;
 mod pax;
@@ -98,6 +99,13 @@ pub(crate) struct Unpacked {
     /// Directories that the layer needs and does not list, parents first; the empty path is the root. A lower
     /// layer's owner, mode, times and attributes hold for them; here they are root's, 0755, of 1970.
     pub(crate) implied: Vec<Vec<u8>>,
+    /// Those of them that the layer needs for whiteouts alone: they are not to be seen where no lower layer has them.
+    pub(crate) bare: Vec<Vec<u8>>,
+    /// Directories with whiteouts in them: overlayfs shows these as names of nothing where no other layer has the directory.
+    pub(crate) with_whiteouts: BTreeSet<Vec<u8>>,
+    /// Hard links to files that the layer does not have and a lower one may, each with its target. Nothing
+    /// stands in their places yet.
+    pub(crate) links: Vec<(Vec<u8>, Vec<u8>)>,
     /// Nothing of the layers below is to be seen. overlayfs cannot be told so by the root itself.
     pub(crate) opaque_root: bool,
     pub(crate) skipped: BTreeSet<Skipped>,
@@ -186,6 +194,9 @@ fn unpacked(summary: Summary, written: Written) -> Unpacked {
         size: written.size,
         entries: written.entries,
         implied: written.implied,
+        bare: written.bare,
+        with_whiteouts: written.with_whiteouts,
+        links: written.links,
         opaque_root: written.opaque_root,
         skipped: written.skipped,
     }

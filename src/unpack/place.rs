@@ -40,6 +40,12 @@ impl Place<'_> {
         rustix::fs::chmod(path, Mode::from_raw_mode(mode)).context("setting its mode")
     }
 
+    /// Whether anything stands here.
+    pub(crate) fn is_there(&self) -> bool {
+        let flags = AtFlags::SYMLINK_NOFOLLOW;
+        rustix::fs::statat(&self.parent.fd, self.name, flags).is_ok()
+    }
+
     /// Whether both are names of one file. What cannot be seen is not the same.
     pub(crate) fn is_same_file(&self, other: &Self) -> bool {
         let identity = |place: &Self| {

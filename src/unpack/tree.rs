@@ -1,12 +1,14 @@
 //! The layer's directories while it is unpacked: where a path leads, what is implied, and what of lower layers they hide.
 
+mod lower;
+
 use crate::sys;
 use crate::unpack::name;
 use crate::unpack::pax::Time;
 use crate::unpack::recipe::Recording;
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{AtFlags, Dev, FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
@@ -54,6 +56,8 @@ pub(crate) struct Directory {
     pub(crate) lower: Lower,
     /// The mode it was made with.
     pub(crate) mode: u32,
+    /// Something other than whiteouts is, or was, in it.
+    pub(crate) occupied: bool,
 }
 
 /// An open directory of the layer, and its path without symbolic links.
@@ -64,9 +68,11 @@ pub(crate) struct Handle {
 
 /// What to do about directories that a path needs and the layer does not have.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Missing {
+enum Missing {
     Make,
-    Refuse,
+    /// Only where a lower layer may have it.
+    MakeOverLower,
+    Leave,
 }
 
 pub(crate) struct Tree {
@@ -74,6 +80,8 @@ pub(crate) struct Tree {
     /// Every directory of the layer by its path without symbolic links; "" is the root.
     directories: BTreeMap<Vec<u8>, Directory>,
     whiteouts: BTreeSet<Vec<u8>>,
+    /// Hard links to files that the layer does not have, each with its target.
+    links: BTreeMap<Vec<u8>, Vec<u8>>,
     /// By path as named, most recently used first.
     open: Vec<(Vec<u8>, Rc<Handle>)>,
     /// Bytes that directories and whiteouts may still take.
@@ -89,11 +97,13 @@ impl Tree {
             listed: None,
             lower: Lower::Merged,
             mode: 0o700,
+            occupied: true,
         };
         Self {
             root,
             directories: BTreeMap::from([(Vec::new(), directory)]),
             whiteouts: BTreeSet::new(),
+            links: BTreeMap::new(),
             open: Vec::with_capacity(MAX_OPEN),
             room: memory,
             recording,
@@ -104,23 +114,35 @@ impl Tree {
         self.root.as_fd()
     }
 
-    /// Opens the directory that `path` leads to. Symbolic links of this layer are followed as a process
-    /// whose root is the layer would follow them, as on the merged tree; none leads out of it.
-    pub(crate) fn directory(&mut self, path: &[u8], missing: Missing) -> Result<Rc<Handle>> {
+    /// Opens the directory that `path` leads to, made if it is not there. Symbolic links of this layer are
+    /// followed as a process whose root is the layer would follow them, as on the merged tree; none leads out of it.
+    pub(crate) fn directory(&mut self, path: &[u8]) -> Result<Rc<Handle>> {
         if let Some(at) = self.open.iter().position(|(name, _)| name == path) {
             self.open[..=at].rotate_right(1);
             return Ok(Rc::clone(&self.open[0].1));
         }
-        let handle = if self.directories.contains_key(path) {
-            self.open_known(path)?
-        } else {
-            let path = self.resolve(path, missing)?;
-            self.open_known(&path)?
-        };
-        let handle = Rc::new(handle);
-        self.open.truncate(MAX_OPEN - 1);
-        self.open.insert(0, (path.to_vec(), Rc::clone(&handle)));
-        Ok(handle)
+        let real = self.resolve(path, Missing::Make)?;
+        let real = real.expect("what is missing was made");
+        self.occupy(&real);
+        self.keep_open(path, &real)
+    }
+
+    /// Opens a directory by its path without symbolic links.
+    pub(crate) fn known(&mut self, path: &[u8]) -> Result<Rc<Handle>> {
+        match self.open.first().filter(|(name, _)| name == path) {
+            Some((_, handle)) => Ok(Rc::clone(handle)),
+            None => self.keep_open(path, path),
+        }
+    }
+
+    /// As [`directory`](Self::directory), but makes none: `None` if it is not in the layer.
+    pub(crate) fn existing(&mut self, path: &[u8]) -> Result<Option<Rc<Handle>>> {
+        if let Some((_, handle)) = self.open.iter().find(|(name, _)| name == path) {
+            return Ok(Some(Rc::clone(handle)));
+        }
+        let real = self.resolve(path, Missing::Leave)?;
+        real.map(|real| self.open_known(&real).map(Rc::new))
+            .transpose()
     }
 
     /// Makes a directory, unless there is one. What else stands there is removed, and with it what lower layers have.
@@ -147,7 +169,9 @@ impl Tree {
                 listed: None,
                 lower,
                 mode,
+                occupied: false,
             };
+            self.links.remove(&path);
             self.directories.insert(path.clone(), directory);
         }
         Ok(self.directories.get_mut(&path).expect("just inserted"))
@@ -173,6 +197,9 @@ impl Tree {
             self.whiteouts
                 .extract_if(below(&path), |_| true)
                 .for_each(drop);
+            self.links
+                .extract_if(below(&path), |_, _| true)
+                .for_each(drop);
         } else if self.whiteouts.remove(&path)
             || !self.recording.set_aside(parent.fd.as_fd(), name, &path)?
         {
@@ -183,62 +210,24 @@ impl Tree {
         Ok(())
     }
 
-    /// Hides what lower layers have at `path`. What this layer has there, before or after, stays
-    /// (image-spec layer.md: whiteouts "MUST only apply to resources in lower/parent layers").
-    pub(crate) fn whiteout(&mut self, path: &[u8]) -> Result<()> {
-        let (parent, name) = name::split(path);
-        let parent = self.directory(parent, Missing::Make)?;
-        if self.hides(&parent.path) {
-            // overlayfs would show the whiteout as a file with no inode.
-            return Ok(());
-        }
-        let path = name::join(&parent.path, name);
-        if let Some(directory) = self.directories.get_mut(&path) {
-            directory.lower = Lower::Replaced;
-            return self.remove_whiteouts_below(&path);
-        }
-        let device: Dev = rustix::fs::makedev(0, 0);
-        let kind = FileType::CharacterDevice;
-        match rustix::fs::mknodat(&parent.fd, name, kind, Mode::empty(), device) {
-            Ok(()) => {
-                self.take_room(&path)?;
-                self.whiteouts.insert(path);
-            }
-            // A file that hides as well, or the same whiteout.
-            Err(Errno::EXIST) => {}
-            Err(error) => return Err(error).context("making a whiteout"),
-        }
-        Ok(())
-    }
-
-    /// Hides what lower layers have in the directory at `path`.
-    pub(crate) fn make_opaque(&mut self, path: &[u8]) -> Result<()> {
-        let handle = self.directory(path, Missing::Make)?;
-        let directory = self.directories.get_mut(&handle.path);
-        let directory = directory.expect("every open directory is known");
-        directory.lower = directory.lower.max(Lower::Emptied);
-        self.remove_whiteouts_below(&handle.path)
-    }
-
-    pub(crate) fn is_whiteout(&self, path: &[u8]) -> bool {
-        self.whiteouts.contains(path)
-    }
-
     /// Takes the directories out one by one, children before their parents.
     pub(crate) fn pop(&mut self) -> Option<(Vec<u8>, Directory)> {
         self.directories.pop_last()
     }
 
-    /// Whether nothing of lower layers is seen in the directory at `path`.
-    pub(crate) fn hides(&self, path: &[u8]) -> bool {
+    fn keep_open(&mut self, path: &[u8], real: &[u8]) -> Result<Rc<Handle>> {
+        let handle = Rc::new(self.open_known(real)?);
+        self.open.truncate(MAX_OPEN - 1);
+        self.open.insert(0, (path.to_vec(), Rc::clone(&handle)));
+        Ok(handle)
+    }
+
+    /// Notes that something is in the directory at `path`.
+    fn occupy(&mut self, path: &[u8]) {
         let mut path = path;
-        loop {
-            let directory = self.directories.get(path);
-            if directory.is_some_and(|directory| directory.lower != Lower::Merged) {
-                return true;
-            }
-            if path.is_empty() {
-                return false;
+        while let Some(directory) = self.directories.get_mut(path) {
+            if std::mem::replace(&mut directory.occupied, true) {
+                break;
             }
             path = name::split(path).0;
         }
@@ -260,8 +249,11 @@ impl Tree {
         })
     }
 
-    /// Returns the path without symbolic links that `path` leads to.
-    fn resolve(&mut self, path: &[u8], missing: Missing) -> Result<Vec<u8>> {
+    /// Returns the path without symbolic links that `path` leads to; `None` if it is missing and not made.
+    fn resolve(&mut self, path: &[u8], missing: Missing) -> Result<Option<Vec<u8>>> {
+        if self.directories.contains_key(path) {
+            return Ok(Some(path.to_vec()));
+        }
         let mut here = Vec::new();
         let mut links = 0;
         // What is still to be walked, last component first.
@@ -301,24 +293,18 @@ impl Tree {
                 Err(Errno::NOENT) => {}
                 Err(error) => return Err(error).context("reading a symbolic link"),
             }
-            if missing == Missing::Refuse {
-                bail!("`{}` is not in the layer", name::shown(&next));
+            let is_left = match missing {
+                Missing::Make => false,
+                Missing::MakeOverLower => self.is_hidden(&next),
+                Missing::Leave => true,
+            };
+            if is_left {
+                return Ok(None);
             }
             self.add(&parent, &component, IMPLIED_MODE)?;
             here = next;
         }
-        Ok(here)
-    }
-
-    fn remove_whiteouts_below(&mut self, path: &[u8]) -> Result<()> {
-        let hidden: Vec<_> = self.whiteouts.range(below(path)).cloned().collect();
-        for path in hidden {
-            let (parent, name) = name::split(&path);
-            let parent = self.directory(parent, Missing::Refuse)?;
-            rustix::fs::unlinkat(&parent.fd, name, AtFlags::empty())?;
-            self.whiteouts.remove(&path);
-        }
-        Ok(())
+        Ok(Some(here))
     }
 
     fn take_room(&mut self, path: &[u8]) -> Result<()> {

@@ -6,8 +6,8 @@ use crate::unpack::pax::Time;
 use crate::unpack::place::{Place, timestamps};
 use crate::unpack::recipe::Recording;
 use crate::unpack::sparse::Map;
-use crate::unpack::tree::{Directory, IMPLIED_MODE, Lower, Metadata, Missing, Tree};
-use crate::unpack::{Bodies, Options, Owners, Skipped, attributes};
+use crate::unpack::tree::{Directory, IMPLIED_MODE, Lower, Metadata, Tree};
+use crate::unpack::{Bodies, Options, Owners, Skipped, attributes, content};
 use anyhow::{Context, Result, bail, ensure};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid};
@@ -27,6 +27,9 @@ pub(crate) struct Written {
     pub(crate) size: u64,
     pub(crate) entries: u64,
     pub(crate) implied: Vec<Vec<u8>>,
+    pub(crate) bare: Vec<Vec<u8>>,
+    pub(crate) with_whiteouts: BTreeSet<Vec<u8>>,
+    pub(crate) links: Vec<(Vec<u8>, Vec<u8>)>,
     pub(crate) opaque_root: bool,
     pub(crate) skipped: BTreeSet<Skipped>,
 }
@@ -64,6 +67,9 @@ impl<'a> Writer<'a> {
                 size: 0,
                 entries: 0,
                 implied: Vec::new(),
+                bare: Vec::new(),
+                with_whiteouts: BTreeSet::new(),
+                links: Vec::new(),
                 opaque_root: false,
                 skipped: BTreeSet::new(),
             },
@@ -93,7 +99,7 @@ impl<'a> Writer<'a> {
             "the layer's root must be a directory"
         );
         let (parent, name) = name::split(&path);
-        let parent = self.tree.directory(parent, Missing::Make)?;
+        let parent = self.tree.directory(parent)?;
         let place = Place { parent, name };
         match &entry.kind {
             Kind::Directory => self.directory(&place, entry, metadata),
@@ -120,6 +126,8 @@ impl<'a> Writer<'a> {
 
     /// Gives every directory its final owner, mode and times, now that nothing changes them any more.
     pub(crate) fn finish(mut self) -> Result<Written> {
+        self.written.links = self.tree.take_links();
+        self.written.with_whiteouts = self.tree.with_whiteouts();
         while let Some((path, directory)) = self.tree.pop() {
             let parent = name::split(&path).0;
             let is_root = path.is_empty();
@@ -130,10 +138,14 @@ impl<'a> Writer<'a> {
                 self.written.opaque_root = directory.lower != Lower::Merged;
             }
             if directory.listed.is_none() && !is_new {
+                if !directory.occupied {
+                    self.written.bare.push(path.clone());
+                }
                 self.written.implied.push(path);
             }
         }
         self.written.implied.reverse();
+        self.written.bare.reverse();
         Ok(self.written)
     }
 
@@ -151,7 +163,7 @@ impl<'a> Writer<'a> {
             return Ok(rustix::fs::futimens(root, &timestamps(metadata))?);
         }
         let (parent, name) = name::split(path);
-        let parent = self.tree.directory(parent, Missing::Refuse)?;
+        let parent = self.tree.known(parent)?;
         let place = Place { parent, name };
         if directory.lower == Lower::Merged && directory.mode == metadata.mode {
             self.set_owner(&place, metadata)?;
@@ -196,19 +208,13 @@ impl<'a> Writer<'a> {
         let file = self.make(place, |parent, name| {
             rustix::fs::openat(parent, name, flags, Mode::from_raw_mode(mode))
         })?;
-        match (&self.bodies, map) {
-            (Bodies::Written(recording), None) => {
-                recording.begin(&place.parent.path, place.name, 0);
-                copy(archive, &file)?;
+        match &self.bodies {
+            Bodies::Written(recording) => {
+                let begin = |offset| recording.begin(&place.parent.path, place.name, offset);
+                content::write(archive, &file, map, begin)?;
                 recording.end();
             }
-            (Bodies::Written(recording), Some(map)) => {
-                copy_sparse(archive, &file, map, |offset| {
-                    recording.begin(&place.parent.path, place.name, offset);
-                })?;
-                recording.end();
-            }
-            (Bodies::LeftOut, _) => rustix::fs::ftruncate(&file, size).context("sizing it")?,
+            Bodies::LeftOut => rustix::fs::ftruncate(&file, size).context("sizing it")?,
         }
         self.set_owner_and_mode(file.as_fd(), metadata, mode)?;
         attributes::set(&file, &entry.attributes, &mut self.written.skipped)?;
@@ -231,7 +237,8 @@ impl<'a> Writer<'a> {
         place.set_times(metadata)
     }
 
-    /// Links to what the layer has at `target`; its metadata is that of its first entry.
+    /// Links to what the layer has at `target`; its metadata is that of its first entry. What the layer does not
+    /// have may be a file of a lower layer, which is not looked at here.
     fn hard_link(&mut self, place: &Place<'_>, target: &[u8]) -> Result<()> {
         let missing = || {
             let target = name::shown(target);
@@ -239,34 +246,40 @@ impl<'a> Writer<'a> {
         };
         let path = name::clean(target).with_context(missing)?;
         let (parent, name) = name::split(&path);
-        let parent = self
-            .tree
-            .directory(parent, Missing::Refuse)
-            .with_context(missing)?;
-        let is_whiteout = self.tree.is_whiteout(&name::join(&parent.path, name));
-        ensure!(!name.is_empty() && !is_whiteout, missing());
-        // What it replaces is removed first, with all it holds.
-        let replaced = name::join(&place.parent.path, place.name);
-        let below = name::join(&parent.path, name);
-        let below = below.strip_prefix(replaced.as_slice());
+        ensure!(!name.is_empty(), missing());
+        let parent = self.tree.existing(parent).with_context(missing)?;
+        let real = match &parent {
+            Some(parent) => name::join(&parent.path, name),
+            None => path.clone(),
+        };
+        let target = parent.map(|parent| Place { parent, name });
+        let target = target.filter(|target| target.is_there() && !self.tree.is_whiteout(&real));
+        if let Some(target) = target {
+            if place.is_same_file(&target) {
+                return Ok(());
+            }
+            // What it replaces goes first, with all it holds.
+            let replaced = name::join(&place.parent.path, place.name);
+            let below = real.strip_prefix(replaced.as_slice());
+            ensure!(
+                !below.is_some_and(|below| below.starts_with(b"/")),
+                missing()
+            );
+            return self
+                .make(place, |parent, name| {
+                    let (from, flags) = (&target.parent.fd, AtFlags::empty());
+                    rustix::fs::linkat(from, target.name, parent, name, flags)
+                })
+                .with_context(missing);
+        }
+        let of_lower = self.tree.borrowed(&real).cloned();
+        ensure!(of_lower.is_some() || !self.tree.is_hidden(&real), missing());
+        let of_lower = of_lower.unwrap_or(real);
         ensure!(
-            !below.is_some_and(|below| below.starts_with(b"/")),
+            of_lower != name::join(&place.parent.path, place.name),
             missing()
         );
-        let target = Place { parent, name };
-        if place.is_same_file(&target) {
-            return Ok(());
-        }
-        self.make(place, |parent, name| {
-            rustix::fs::linkat(
-                &target.parent.fd,
-                target.name,
-                parent,
-                name,
-                AtFlags::empty(),
-            )
-        })
-        .with_context(missing)
+        self.tree.borrow(&place.parent, place.name, of_lower)
     }
 
     fn node(
@@ -301,6 +314,7 @@ impl<'a> Writer<'a> {
         place: &Place<'_>,
         create: impl Fn(BorrowedFd<'_>, &[u8]) -> rustix::io::Result<T>,
     ) -> Result<T> {
+        self.tree.forget_link(&place.parent, place.name);
         let create = || create(place.parent.fd.as_fd(), place.name);
         match create() {
             Err(Errno::EXIST) => {
@@ -359,39 +373,4 @@ fn device(major: i64, minor: i64) -> Result<u64> {
     let (major, minor) =
         numbers.with_context(|| format!("there is no device number {major}:{minor}"))?;
     Ok(rustix::fs::makedev(major, minor))
-}
-
-fn copy(archive: &mut Archive<impl BufRead>, file: &OwnedFd) -> Result<()> {
-    loop {
-        let chunk = archive.chunk()?;
-        if chunk.is_empty() {
-            return Ok(());
-        }
-        let written = rustix::io::retry_on_intr(|| rustix::io::write(file, chunk));
-        archive.consume(written.context("writing it")?);
-    }
-}
-
-/// Writes what the archive stores where the map says; the rest are holes. Calls `begin` with each segment's offset.
-fn copy_sparse(
-    archive: &mut Archive<impl BufRead>,
-    file: &OwnedFd,
-    map: &Map,
-    begin: impl Fn(u64),
-) -> Result<()> {
-    rustix::fs::ftruncate(file, map.size).context("sizing it")?;
-    for segment in &map.segments {
-        let (mut offset, end) = (segment.offset, segment.offset + segment.length);
-        begin(offset);
-        while offset < end {
-            let chunk = archive.chunk()?;
-            let left = usize::try_from(end - offset).unwrap_or(usize::MAX);
-            let chunk = &chunk[..chunk.len().min(left)];
-            let written = rustix::io::retry_on_intr(|| rustix::io::pwrite(file, chunk, offset));
-            let written = written.context("writing it")?;
-            archive.consume(written);
-            offset += written as u64;
-        }
-    }
-    Ok(())
 }

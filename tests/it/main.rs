@@ -7,14 +7,21 @@
 )]
 
 mod architecture;
+mod auth;
 mod bad_input;
+mod choose;
+mod faults;
 mod harness;
 mod hostile;
+mod hub;
 mod images;
 mod isolation;
+mod layers;
 mod limits;
 mod process;
+mod progress;
 mod pull;
+mod resume;
 mod rootless;
 mod run;
 mod store;

@@ -124,13 +124,13 @@ fn links_do_not_lead_out_of_the_root() {
 #[test]
 fn hard_links_reach_nothing_outside() {
     check(&[
-        ("absolute", "no file of the layer", &|canary| {
+        ("absolute", "", &|canary| {
             Tar::new().hard_link("x", format!("{canary}/file"))
         }),
         ("..", "leaves the layer", &|_| {
             Tar::new().hard_link("x", "../canary/file")
         }),
-        ("through a link", "no file of the layer", &|canary| {
+        ("through a link", "", &|canary| {
             Tar::new().symlink("y", canary).hard_link("x", "y/file")
         }),
         ("to a link, then written", "", &|canary| {
@@ -151,7 +151,7 @@ fn hard_links_reach_nothing_outside() {
         ("to the root", "no file of the layer", &|_| {
             Tar::new().hard_link("x", "/")
         }),
-        ("to what comes later", "no file of the layer", &|_| {
+        ("to what comes later", "", &|_| {
             Tar::new().hard_link("x", "y").file("y", "")
         }),
         ("to a whiteout", "no file of the layer", &|_| {

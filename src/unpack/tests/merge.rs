@@ -145,7 +145,7 @@ fn opaque_directories_hide_their_content_and_hold_no_whiteouts() {
                 .file("d/.wh.a", "")
                 .file("d/e/.wh.c", "")
                 .file("d/.wh..wh..opq", ""),
-            "./a ./d ./d/e",
+            "./a ./d",
         ),
         (
             "whiteouts after",
@@ -153,7 +153,7 @@ fn opaque_directories_hide_their_content_and_hold_no_whiteouts() {
                 .file("d/.wh..wh..opq", "")
                 .file("d/.wh.a", "")
                 .file("d/e/.wh.c", ""),
-            "./a ./d ./d/e",
+            "./a ./d",
         ),
         (
             "whiteouts in a new directory",
@@ -242,4 +242,128 @@ fn an_opaque_whiteout_in_the_root_is_reported() {
     assert!(scene.unpack(&tar.finish()).unwrap().opaque_root);
     assert!(!listing(&scene.root()).contains("overlay"));
     assert!(!Scene::new().unpack(&lower().finish()).unwrap().opaque_root);
+}
+
+#[test]
+fn hard_links_to_files_of_lower_layers_are_reported() {
+    for (case, layer, links) in [
+        (
+            "a file below",
+            Tar::new().hard_link("x", "d/a"),
+            vec!["x d/a"],
+        ),
+        (
+            "a file of its own",
+            Tar::new().file("y", "").hard_link("x", "y"),
+            vec![],
+        ),
+        (
+            "a link to a link",
+            Tar::new().hard_link("x", "a").hard_link("d/y", "x"),
+            vec!["d/y a", "x a"],
+        ),
+        (
+            "written over",
+            Tar::new()
+                .hard_link("x", "a")
+                .file("x", "")
+                .hard_link("y", "a")
+                .directory("y"),
+            vec![],
+        ),
+        (
+            "removed with its directory",
+            Tar::new().hard_link("n/x", "a").file("n", ""),
+            vec![],
+        ),
+        (
+            "through a link of its own",
+            Tar::new()
+                .directory("d")
+                .symlink("l", "d")
+                .hard_link("l/x", "l/a"),
+            vec!["d/x d/a"],
+        ),
+        (
+            "over a file",
+            Tar::new().file("x", "").hard_link("x", "a"),
+            vec!["x a"],
+        ),
+    ] {
+        let unpacked = Scene::new().unpack(&layer.finish()).unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        let found = unpacked.links.into_iter();
+        let found: Vec<_> = found
+            .map(|(at, to)| format!("{} {}", text(at), text(to)))
+            .collect();
+        assert_eq!(found, links, "{case}");
+    }
+}
+
+#[test]
+fn hard_links_to_what_the_layer_hides_are_refused() {
+    for layer in [
+        Tar::new().file("d/.wh..wh..opq", "").hard_link("x", "d/a"),
+        Tar::new().file(".wh.d", "").hard_link("x", "d/a"),
+        Tar::new()
+            .file(".wh.d", "")
+            .directory("d")
+            .hard_link("x", "d/a"),
+        Tar::new().hard_link("x", "x"),
+    ] {
+        let error = Scene::new().unpack(&layer.finish()).unwrap_err();
+        let text = format!("{error:#}");
+        assert!(text.contains("no file of the layer"), "{text}");
+    }
+}
+
+#[test]
+fn directories_for_whiteouts_alone_are_reported() {
+    for (case, layer, bare) in [
+        (
+            "a whiteout",
+            Tar::new().file("n/m/.wh.x", ""),
+            vec!["n", "n/m"],
+        ),
+        ("opaque", Tar::new().file("n/.wh..wh..opq", ""), vec!["n"]),
+        (
+            "and a file",
+            Tar::new().file("n/.wh.x", "").file("n/y", ""),
+            vec![],
+        ),
+        (
+            "and a file beside",
+            Tar::new().file("n/m/.wh.x", "").file("n/y", ""),
+            vec!["n/m"],
+        ),
+        (
+            "listed",
+            Tar::new().file("n/.wh.x", "").directory("n"),
+            vec![],
+        ),
+        (
+            "and a hard link",
+            Tar::new().file("n/.wh.x", "").hard_link("n/y", "a"),
+            vec![],
+        ),
+    ] {
+        let unpacked = Scene::new().unpack(&layer.finish()).unwrap();
+        let bare: Vec<_> = bare.iter().map(|path| path.as_bytes()).collect();
+        assert_eq!(unpacked.bare, bare, "{case}");
+    }
+    // In what the layer hides already, a whiteout has nothing to do.
+    let scene = Scene::new();
+    let tar = Tar::new()
+        .file(".wh.d", "")
+        .file("d/e/.wh.x", "")
+        .file("n/.wh.x", "")
+        .file(".wh.n", "");
+    scene.unpack(&tar.finish()).unwrap();
+    let list = listing(&scene.root());
+    let names: Vec<_> = list
+        .lines()
+        .map(|line| line.split(' ').next().unwrap())
+        .collect();
+    assert_eq!(names, ["/", "/d", "/n"], "{list}");
+    assert!(!list.contains("/d 40755"), "{list}");
 }

@@ -43,6 +43,12 @@ impl Tree {
         self
     }
 
+    /// Takes the PAX records of the next entry back.
+    pub(crate) fn forget_pax(mut self) -> Tree {
+        self.pax.clear();
+        self
+    }
+
     pub(crate) fn dir(self, path: &str, mode: u32) -> Tree {
         self.entry(EntryType::Directory, path.as_bytes(), mode, b"", &[])
     }

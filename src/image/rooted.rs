@@ -1,0 +1,349 @@
+//! A mounted tree that is changed as a process whose root it is would change it. Its directories get their times back in the end.
+
+use crate::sys::{attributes, tree};
+use anyhow::{Context, Result, bail, ensure};
+use rustix::fs::{
+    AtFlags, Dir, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps, Uid,
+};
+use rustix::io::Errno;
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::path::{Component, Path, PathBuf};
+
+/// Symbolic links followed in one path: the kernel's own limit (`path_resolution(7)`).
+const MAX_LINKS: usize = 40;
+
+/// A tree. Paths are relative to its root; unless said otherwise they have no symbolic links.
+pub(super) struct Rooted {
+    root: OwnedFd,
+    /// What directories are to be like when all is done.
+    directories: BTreeMap<PathBuf, Stat>,
+}
+
+impl Rooted {
+    pub(super) fn new(root: OwnedFd) -> Self {
+        Self {
+            root,
+            directories: BTreeMap::new(),
+        }
+    }
+
+    /// Returns the path without symbolic links that `path` leads to; what it names need not be there.
+    pub(super) fn resolve(&self, path: &Path) -> Result<PathBuf> {
+        let mut here = PathBuf::new();
+        let mut links = 0;
+        let mut rest: Vec<OsString> = reversed(path);
+        while let Some(component) = rest.pop() {
+            if component == ".." {
+                // The root's parent is the root (chroot(2)).
+                here.pop();
+                continue;
+            }
+            let next = here.join(&component);
+            let Some(target) = self.link(&next)? else {
+                here = next;
+                continue;
+            };
+            links += 1;
+            ensure!(links <= MAX_LINKS, "its path has too many symbolic links");
+            if target.is_absolute() {
+                here.clear();
+            }
+            rest.append(&mut reversed(&target));
+        }
+        Ok(here)
+    }
+
+    /// Returns the target of a symbolic link; `None` if there is none.
+    fn link(&self, path: &Path) -> Result<Option<PathBuf>> {
+        let Some(parent) = self.parent(path)? else {
+            return Ok(None);
+        };
+        match rustix::fs::readlinkat(&parent, name(path), Vec::new()) {
+            Ok(target) => Ok(Some(OsString::from_vec(target.into_bytes()).into())),
+            Err(Errno::INVAL | Errno::NOENT) => Ok(None),
+            Err(error) => Err(error).with_context(|| format!("reading `{}`", path.display())),
+        }
+    }
+
+    /// Returns what is at `path`; `None` if nothing is.
+    pub(super) fn stat(&self, path: &Path) -> Result<Option<Stat>> {
+        let Some(parent) = self.parent(path)? else {
+            return Ok(None);
+        };
+        match rustix::fs::statat(&parent, name(path), AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => Ok(Some(stat)),
+            Err(Errno::NOENT) => Ok(None),
+            Err(error) => Err(error).with_context(|| format!("looking at `{}`", path.display())),
+        }
+    }
+
+    /// As [`stat`](Self::stat), and of the root too.
+    pub(super) fn stat_any(&self, path: &Path) -> Result<Option<Stat>> {
+        if path.as_os_str().is_empty() {
+            return Ok(Some(rustix::fs::fstat(&self.root)?));
+        }
+        self.stat(path)
+    }
+
+    /// Opens a file for reading.
+    pub(super) fn open(&self, path: &Path, flags: OFlags) -> Result<OwnedFd> {
+        open_beneath(self.root.as_fd(), path, flags)
+            .with_context(|| format!("opening `{}`", path.display()))
+    }
+
+    /// Opens a directory that is there; from now on it keeps its metadata, whatever is done in it.
+    pub(super) fn directory(&mut self, path: &Path) -> Result<OwnedFd> {
+        let directory = self.open(path, OFlags::DIRECTORY)?;
+        if !self.directories.contains_key(path) {
+            let stat = rustix::fs::fstat(&directory)?;
+            self.directories.insert(path.to_owned(), stat);
+        }
+        Ok(directory)
+    }
+
+    /// Makes a directory and its parents where there are none; new ones are to be like `model`.
+    pub(super) fn make_directory(&mut self, path: &Path, model: &Stat) -> Result<OwnedFd> {
+        match self.stat_any(path)? {
+            None => {
+                let parent = path.parent().context("the root is there")?;
+                let parent = self.make_directory(parent, model)?;
+                rustix::fs::mkdirat(&parent, name(path), Mode::RWXU)
+                    .with_context(|| format!("making the directory `{}`", path.display()))?;
+                self.directories.insert(path.to_owned(), *model);
+            }
+            Some(stat) => ensure!(
+                FileType::from_raw_mode(stat.st_mode) == FileType::Directory,
+                "`{}` is no directory",
+                path.display()
+            ),
+        }
+        self.directory(path)
+    }
+
+    /// Gives a directory the metadata of `model`.
+    pub(super) fn set_directory(&mut self, path: &Path, model: impl AsFd) -> Result<()> {
+        let directory = self.open(path, OFlags::DIRECTORY)?;
+        attributes::copy(&model, &directory)
+            .with_context(|| format!("setting the attributes of `{}`", path.display()))?;
+        self.directories
+            .insert(path.to_owned(), rustix::fs::fstat(model)?);
+        Ok(())
+    }
+
+    /// Removes what is at `path`, if anything is.
+    pub(super) fn remove(&mut self, path: &Path) -> Result<()> {
+        if self.stat(path)?.is_none() {
+            return Ok(());
+        }
+        let parent = self.directory(path.parent().context("the root stays")?)?;
+        tree::remove(parent.as_fd(), name(path))
+            .with_context(|| format!("removing `{}`", path.display()))?;
+        self.directories
+            .retain(|directory, _| !directory.starts_with(path));
+        Ok(())
+    }
+
+    /// Gives the file at `from` another name. What has that name already is removed.
+    pub(super) fn hard_link(&mut self, from: &Path, to: &Path) -> Result<()> {
+        self.remove(to)?;
+        let old = self.directory(from.parent().context("the root is no file")?)?;
+        let new = self.directory(to.parent().context("the root is no file")?)?;
+        rustix::fs::linkat(&old, name(from), &new, name(to), AtFlags::empty())
+            .with_context(|| format!("linking `{}` to `{}`", to.display(), from.display()))
+    }
+
+    /// Copies what is no directory to `to`, from the file `name` in `parent` that has this `stat`.
+    pub(super) fn copy(
+        &mut self,
+        parent: BorrowedFd<'_>,
+        source: &OsStr,
+        stat: &Stat,
+        to: &Path,
+    ) -> Result<()> {
+        self.remove(to)?;
+        let into = self.directory(to.parent().context("the root is no file")?)?;
+        let target = name(to);
+        let kind = FileType::from_raw_mode(stat.st_mode);
+        let copied = || -> Result<()> {
+            match kind {
+                FileType::RegularFile => {
+                    let flags = OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                    let from =
+                        rustix::fs::openat(parent, source, OFlags::RDONLY | flags, Mode::empty())?;
+                    let new = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | flags;
+                    let file = rustix::fs::openat(&into, target, new, Mode::RUSR)?;
+                    copy_content(&from, &file, stat.st_size)?;
+                    rustix::fs::fchown(
+                        &file,
+                        Some(Uid::from_raw(stat.st_uid)),
+                        Some(Gid::from_raw(stat.st_gid)),
+                    )?;
+                    attributes::copy(&from, &file)?;
+                }
+                FileType::Symlink => {
+                    let link = rustix::fs::readlinkat(parent, source, Vec::new())?;
+                    rustix::fs::symlinkat(link, &into, target)?;
+                }
+                _ => rustix::fs::mknodat(&into, target, kind, Mode::empty(), stat.st_rdev)?,
+            }
+            set_metadata(into.as_fd(), target, stat)
+        };
+        copied().with_context(|| format!("copying to `{}`", to.display()))
+    }
+
+    /// Returns all names of the file with this inode number, as they are seen.
+    pub(super) fn names_of(&self, inode: u64) -> Result<Vec<PathBuf>> {
+        let mut found = Vec::new();
+        let mut directories = vec![PathBuf::new()];
+        while let Some(path) = directories.pop() {
+            let directory = self.open(&path, OFlags::DIRECTORY)?;
+            for name in names(&directory)? {
+                let stat = match rustix::fs::statat(&directory, &name, AtFlags::SYMLINK_NOFOLLOW) {
+                    // A whiteout in a directory that only one layer has.
+                    Err(Errno::NOENT) => continue,
+                    other => other?,
+                };
+                if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+                    directories.push(path.join(name));
+                } else if stat.st_ino == inode {
+                    found.push(path.join(name));
+                }
+            }
+        }
+        found.sort();
+        Ok(found)
+    }
+
+    /// Gives every directory that was touched the metadata it is to have.
+    pub(super) fn finish(mut self) -> Result<()> {
+        // Children first, because their parents may close themselves.
+        while let Some((path, stat)) = self.directories.pop_last() {
+            let (parent, name) = match path.parent() {
+                // The container's upper directory stands for the root.
+                None => continue,
+                Some(parent) => (self.open(parent, OFlags::DIRECTORY)?, name(&path)),
+            };
+            set_metadata(parent.as_fd(), name, &stat)
+                .with_context(|| format!("finishing the directory `{}`", path.display()))?;
+        }
+        Ok(())
+    }
+
+    /// Opens the directory that `path` is in; `None` if there is none.
+    fn parent(&self, path: &Path) -> Result<Option<OwnedFd>> {
+        let Some(parent) = path.parent() else {
+            bail!("the root has no name");
+        };
+        match open_beneath(self.root.as_fd(), parent, OFlags::DIRECTORY | OFlags::PATH) {
+            Ok(parent) => Ok(Some(parent)),
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
+            Err(error) => Err(error).with_context(|| format!("opening `{}`", parent.display())),
+        }
+    }
+}
+
+/// Opens what is at `path` below `root`; no symbolic link is followed.
+pub(super) fn open_beneath(
+    root: BorrowedFd<'_>,
+    path: &Path,
+    flags: OFlags,
+) -> rustix::io::Result<OwnedFd> {
+    let path = if path.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        path
+    };
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::openat2(root, path, flags, Mode::empty(), resolve)
+}
+
+/// Returns the names in a directory, sorted.
+pub(super) fn names(directory: &OwnedFd) -> Result<Vec<OsString>> {
+    let mut names = Vec::new();
+    for entry in Dir::read_from(directory)? {
+        let name = OsStr::from_bytes(entry?.file_name().to_bytes()).to_owned();
+        if name != "." && name != ".." {
+            names.push(name);
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// Returns the last component of a path that has one.
+fn name(path: &Path) -> &OsStr {
+    path.file_name().unwrap_or_default()
+}
+
+/// Sets the owner, then the mode, because a change of owner takes bits away, then the times.
+fn set_metadata(parent: BorrowedFd<'_>, name: &OsStr, stat: &Stat) -> Result<()> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = rustix::fs::openat(parent, name, flags, Mode::empty())?;
+    let owner = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
+    let now = rustix::fs::fstat(&file)?;
+    if (now.st_uid, now.st_gid) != (stat.st_uid, stat.st_gid) {
+        let flags = AtFlags::EMPTY_PATH;
+        rustix::fs::chownat(&file, "", Some(owner.0), Some(owner.1), flags)?;
+    }
+    if FileType::from_raw_mode(stat.st_mode) != FileType::Symlink {
+        // Before Linux 6.6 only its name in /proc lets the mode be changed of what cannot be opened.
+        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+        rustix::fs::chmod(path, Mode::from_raw_mode(stat.st_mode))?;
+    }
+    let time = |seconds, nanoseconds: u64| Timespec {
+        tv_sec: seconds,
+        tv_nsec: nanoseconds.cast_signed(),
+    };
+    let times = Timestamps {
+        last_access: time(stat.st_atime, stat.st_atime_nsec),
+        last_modification: time(stat.st_mtime, stat.st_mtime_nsec),
+    };
+    Ok(rustix::fs::utimensat(
+        parent,
+        name,
+        &times,
+        AtFlags::SYMLINK_NOFOLLOW,
+    )?)
+}
+
+/// Copies what is data; holes stay holes.
+fn copy_content(from: &OwnedFd, to: &OwnedFd, size: i64) -> Result<()> {
+    use rustix::fs::SeekFrom;
+    rustix::fs::ftruncate(to, size.cast_unsigned())?;
+    let mut end = 0;
+    while let Some(start) = match rustix::fs::seek(from, SeekFrom::Data(end)) {
+        Ok(start) => Some(start),
+        Err(Errno::NXIO) => None,
+        Err(error) => return Err(error.into()),
+    } {
+        end = rustix::fs::seek(from, SeekFrom::Hole(start))?;
+        let mut at = start;
+        let mut buffer = vec![0; 256 << 10];
+        while at < end {
+            let length = buffer
+                .len()
+                .min(usize::try_from(end - at).unwrap_or(usize::MAX));
+            let length = rustix::io::pread(from, &mut buffer[..length], at)?;
+            ensure!(length > 0, "the file became shorter");
+            let written = rustix::io::pwrite(to, &buffer[..length], at)?;
+            at += written as u64;
+        }
+    }
+    Ok(())
+}
+
+fn reversed(path: &Path) -> Vec<OsString> {
+    let named = path
+        .components()
+        .rev()
+        .filter_map(|component| match component {
+            Component::Normal(name) => Some(name.to_owned()),
+            Component::ParentDir => Some("..".into()),
+            _ => None,
+        });
+    named.collect()
+}

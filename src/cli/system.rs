@@ -3,12 +3,13 @@
 use crate::cli::failure::{self, Told};
 use crate::cli::output::{self, Stream};
 use crate::cli::progress::{Mode, Progress, Style};
+use crate::cli::reach::Reach;
 use crate::cli::{place, pull as cli_pull};
 use crate::image::{self, Image, Part};
 use crate::pull;
 use crate::reference::Reference;
-use crate::registry::{Access, Flags, Given};
-use crate::store::Store;
+use crate::registry::{Access, Given};
+use crate::store::{NotFound, Store};
 use crate::unpack::{self, Fault, Finding};
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -21,6 +22,8 @@ pub(crate) struct CheckArguments {
     /// Fetch what is damaged again and put it in place, while containers run on the rest
     #[arg(short, long)]
     repair: bool,
+    #[command(flatten)]
+    reach: Reach,
     /// Which images: names or IDs; all if none is named
     #[arg(value_name = "IMAGE")]
     images: Vec<String>,
@@ -33,10 +36,9 @@ type Findings = BTreeMap<Part, Vec<Finding>>;
 struct Named {
     name: String,
     image: Image,
+    /// Where it can be fetched again, and how; filled only if that is to be done.
+    origins: Vec<(Reference, Access)>,
 }
-
-/// How the registry of each repo digest is reached.
-type Accesses = BTreeMap<String, Access>;
 
 /// Connections to the registry at the same time, as for a pull.
 const JOBS: usize = 6;
@@ -44,17 +46,19 @@ const JOBS: usize = 6;
 /// Compares images with their digests, down to each file; tells what is wrong on stdout, a line each.
 pub(crate) fn check(arguments: &CheckArguments, root: &Path) -> Result<()> {
     let context = "cannot check images";
-    let accesses = if arguments.repair {
-        accesses(root, &arguments.images).context(context)?
-    } else {
-        Accesses::new()
+    let (mut images, mut right) = match place::existing(root).context(context)? {
+        Some(store) => chosen(&store, &arguments.images).context(context)?,
+        None if arguments.images.is_empty() => return summary(&[], &Findings::new(), true),
+        None => return Err(NotFound::image(&arguments.images[0])).context(context),
     };
-    if arguments.images.is_empty() && !Store::exists(root).context(context)? {
-        return summary(&[], &Findings::new(), true);
+    if arguments.repair {
+        // Before the namespace is entered: there, everybody is root.
+        for named in &mut images {
+            named.origins = origins(&named.image, &arguments.reach).context(context)?;
+        }
     }
     let (store, mapping) = place::enter(root).context(context)?;
     let unpacking = cli_pull::unpacking(&mapping);
-    let (images, mut right) = chosen(&store, &arguments.images, failure::tell).context(context)?;
     let parts: BTreeSet<Part> = images
         .iter()
         .flat_map(|named| named.image.parts())
@@ -63,7 +67,7 @@ pub(crate) fn check(arguments: &CheckArguments, root: &Path) -> Result<()> {
     output::print(&lines(&store, &images, &findings))?;
     if arguments.repair && !findings.is_empty() {
         for named in &images {
-            let repaired = repair(&store, named, &mut findings, &accesses, &unpacking);
+            let repaired = repair(&store, named, &mut findings, &unpacking);
             let repaired = repaired.with_context(|| format!("cannot repair `{}`", named.name));
             repaired.unwrap_or_else(|error| {
                 failure::tell(&error);
@@ -74,26 +78,8 @@ pub(crate) fn check(arguments: &CheckArguments, root: &Path) -> Result<()> {
     summary(&images, &findings, right)
 }
 
-/// Returns how the registries of the images are reached. As the user, before the namespace is entered: there,
-/// everybody is root.
-fn accesses(root: &Path, names: &[String]) -> Result<Accesses> {
-    let Some(store) = place::existing(root)? else {
-        return Ok(Accesses::new());
-    };
-    let (images, _) = chosen(&store, names, |_| {})?;
-    let origins = images
-        .into_iter()
-        .flat_map(|named| named.image.record.repo_digests);
-    origins
-        .map(|origin| {
-            let access = Access::gather(&origin.parse()?, &Given::default(), Flags::default());
-            Ok((origin, access?))
-        })
-        .collect()
-}
-
-/// Returns the images that were named, or all; and whether all could be read: `tell` is told of those that could not.
-fn chosen(store: &Store, names: &[String], tell: fn(&anyhow::Error)) -> Result<(Vec<Named>, bool)> {
+/// Returns the images that were named, or all; and whether all could be read.
+fn chosen(store: &Store, names: &[String]) -> Result<(Vec<Named>, bool)> {
     let name = |image: &Image, tags: &[Reference]| {
         tags.first()
             .map_or_else(|| image.id.short().to_owned(), Reference::familiar)
@@ -101,12 +87,13 @@ fn chosen(store: &Store, names: &[String], tell: fn(&anyhow::Error)) -> Result<(
     if names.is_empty() {
         let listing = image::list(store)?;
         for damage in &listing.damaged {
-            tell(damage);
+            failure::tell(damage);
         }
         let images = listing.images.into_iter();
         let images = images.map(|(image, tags)| Named {
             name: name(&image, &tags),
             image,
+            origins: Vec::new(),
         });
         return Ok((images.collect(), listing.damaged.is_empty()));
     }
@@ -118,16 +105,32 @@ fn chosen(store: &Store, names: &[String], tell: fn(&anyhow::Error)) -> Result<(
             .any(|named: &Named| named.image.id == image.id)
         {
             let name = name(&image, &image.tags(store)?);
-            images.push(Named { name, image });
+            let origins = Vec::new();
+            images.push(Named {
+                name,
+                image,
+                origins,
+            });
         }
     }
     Ok((images, true))
 }
 
+/// Returns the names under which registries served an image, and how those are reached.
+fn origins(image: &Image, reach: &Reach) -> Result<Vec<(Reference, Access)>> {
+    let origins = image.record.repo_digests.iter();
+    let access = |origin: &String| {
+        let reference: Reference = origin.parse()?;
+        let access = Access::gather(&reference, &Given::default(), reach.flags())?;
+        Ok((reference, access))
+    };
+    origins.map(access).collect()
+}
+
 /// Returns a line for each finding of each image: `IMAGE DIGEST damaged|missing|added SUBJECT: WHAT`.
 fn lines(store: &Store, images: &[Named], findings: &Findings) -> String {
     let mut text = String::new();
-    for Named { name, image } in images {
+    for Named { name, image, .. } in images {
         // One that went meanwhile took its parts with it.
         if matches!(Image::open(store, image.id.clone()), Ok(None)) {
             continue;
@@ -153,7 +156,6 @@ fn repair(
     store: &Store,
     named: &Named,
     findings: &mut Findings,
-    accesses: &Accesses,
     unpacking: &unpack::Options,
 ) -> Result<()> {
     let damaged = |findings: &Findings| -> BTreeSet<Part> {
@@ -162,21 +164,16 @@ fn repair(
     };
     let record = &named.image.record;
     let mut failure = None;
-    for origin in &record.repo_digests {
+    for (reference, access) in &named.origins {
         let parts = damaged(findings);
         if parts.is_empty() {
             return Ok(());
         }
-        let reference: Reference = origin.parse()?;
-        // One that came since we looked is left to the next check.
-        let Some(access) = accesses.get(origin) else {
-            continue;
-        };
         condemn(store, &parts)?;
         let progress = Progress::new(Style::new(Stream::Stderr, Mode::Auto, false)?);
         let tell = |event| progress.event(event);
         let request = pull::Request {
-            reference: &reference,
+            reference,
             platform: Some(&record.platform),
             access,
             unpacking,

@@ -8,6 +8,7 @@ use crate::unpack::{self, Fault, Finding, Recipe, Unpacked};
 use anyhow::{Context, Result};
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::ffi::OsStrExt as _;
+use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 
@@ -150,12 +151,22 @@ fn check_layer(
 /// Tells whether `meta` says what unpacking the layer says. From what bytes it came cannot be told any more, and what was
 /// left out may depend on who unpacked it.
 fn is_of(meta: &LayerMeta, unpacked: &Unpacked) -> bool {
-    let implied = meta.implied.iter().map(|path| path.as_os_str().as_bytes());
+    let same = |paths: &[PathBuf], bytes: &[Vec<u8>]| {
+        let paths = paths.iter().map(|path| path.as_os_str().as_bytes());
+        paths.eq(bytes.iter().map(Vec::as_slice))
+    };
+    let (link_paths, link_targets): (Vec<_>, Vec<_>) = meta.links.iter().cloned().unzip();
+    let (links, targets): (Vec<_>, Vec<_>) = unpacked.links.iter().cloned().unzip();
+    let with_whiteouts: Vec<_> = unpacked.with_whiteouts.iter().cloned().collect();
     meta.tar_size == unpacked.tar_size
         && meta.size == unpacked.size
         && meta.entries == unpacked.entries
         && meta.opaque_root == unpacked.opaque_root
-        && implied.eq(unpacked.implied.iter().map(Vec::as_slice))
+        && same(&meta.implied, &unpacked.implied)
+        && same(&meta.bare, &unpacked.bare)
+        && same(&meta.with_whiteouts, &with_whiteouts)
+        && same(&link_paths, &links)
+        && same(&link_targets, &targets)
 }
 
 fn finding(fault: Fault, subject: &str, what: &str) -> Finding {

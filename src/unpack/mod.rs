@@ -8,6 +8,7 @@ mod archive;
 mod attributes;
 mod check;
 mod compare;
+mod content;
 mod header;
 mod name;
 mod pax;

@@ -9,7 +9,7 @@ use crate::unpack::place::{Place, timestamps};
 use crate::unpack::recipe::Recording;
 use crate::unpack::sparse::Map;
 use crate::unpack::tree::{Directory, IMPLIED_MODE, Lower, Metadata, Tree};
-use crate::unpack::{Bodies, Options, Owners, Skipped, attributes};
+use crate::unpack::{Bodies, Options, Owners, Skipped, attributes, content};
 use anyhow::{Context, Result, bail, ensure};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid};
@@ -210,19 +210,13 @@ impl<'a> Writer<'a> {
         let file = self.make(place, |parent, name| {
             rustix::fs::openat(parent, name, flags, Mode::from_raw_mode(mode))
         })?;
-        match (&self.bodies, map) {
-            (Bodies::Written(recording), None) => {
-                recording.begin(&place.parent.path, place.name, 0);
-                copy(archive, &file)?;
+        match &self.bodies {
+            Bodies::Written(recording) => {
+                let begin = |offset| recording.begin(&place.parent.path, place.name, offset);
+                content::write(archive, &file, map, begin)?;
                 recording.end();
             }
-            (Bodies::Written(recording), Some(map)) => {
-                copy_sparse(archive, &file, map, |offset| {
-                    recording.begin(&place.parent.path, place.name, offset);
-                })?;
-                recording.end();
-            }
-            (Bodies::LeftOut, _) => rustix::fs::ftruncate(&file, size).context("sizing it")?,
+            Bodies::LeftOut => rustix::fs::ftruncate(&file, size).context("sizing it")?,
         }
         self.set_owner_and_mode(file.as_fd(), metadata, mode)?;
         attributes::set(&file, &entry.attributes, &mut self.written.skipped)?;
@@ -336,39 +330,4 @@ fn device(major: i64, minor: i64) -> Result<u64> {
     let (major, minor) =
         numbers.with_context(|| format!("there is no device number {major}:{minor}"))?;
     Ok(rustix::fs::makedev(major, minor))
-}
-
-fn copy(archive: &mut Archive<impl BufRead>, file: &OwnedFd) -> Result<()> {
-    loop {
-        let chunk = archive.chunk()?;
-        if chunk.is_empty() {
-            return Ok(());
-        }
-        let written = rustix::io::retry_on_intr(|| rustix::io::write(file, chunk));
-        archive.consume(written.context("writing it")?);
-    }
-}
-
-/// Writes what the archive stores where the map says; the rest are holes. Calls `begin` with each segment's offset.
-fn copy_sparse(
-    archive: &mut Archive<impl BufRead>,
-    file: &OwnedFd,
-    map: &Map,
-    begin: impl Fn(u64),
-) -> Result<()> {
-    rustix::fs::ftruncate(file, map.size).context("sizing it")?;
-    for segment in &map.segments {
-        let (mut offset, end) = (segment.offset, segment.offset + segment.length);
-        begin(offset);
-        while offset < end {
-            let chunk = archive.chunk()?;
-            let left = usize::try_from(end - offset).unwrap_or(usize::MAX);
-            let chunk = &chunk[..chunk.len().min(left)];
-            let written = rustix::io::retry_on_intr(|| rustix::io::pwrite(file, chunk, offset));
-            let written = written.context("writing it")?;
-            archive.consume(written);
-            offset += written as u64;
-        }
-    }
-    Ok(())
 }

@@ -253,7 +253,7 @@ fn compare(seeds: std::ops::Range<u64>) -> u64 {
     }
     let first = failures
         .iter()
-        .take(3)
+        .take(40)
         .map(String::as_str)
         .collect::<String>();
     assert!(
@@ -327,7 +327,7 @@ fn random_stacks_are_what_umoci_makes_of_them() {
 #[ignore = "takes minutes: scripts/test --long"]
 fn two_thousand_random_stacks_are_what_umoci_makes_of_them() {
     // In parts, for the tests' time limit is one test's: see `random_stacks_of_seed`.
-    let taken = compare(1000..3000);
+    let taken = compare(1000..1600);
     assert!(taken >= 1600, "umoci takes only {taken} of 2,000");
 }
 

@@ -45,8 +45,13 @@ impl Fixup<'_> {
         }
         // All links are there before the first one is followed: they may lead through each other.
         for misfit in self.misfits {
-            if let Misfit::Moved { path, link } = misfit {
-                work.restore(path, link)?;
+            match misfit {
+                Misfit::Moved { path, link } => work.restore(path, link)?,
+                Misfit::Bare { path, hides } => {
+                    if let Some(file) = hides {
+                        work.restore(path, file)?;
+                    }
+                }
             }
         }
         // Two names may lead to one directory: what one of them hides, the other must not have put there yet.
@@ -83,7 +88,7 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    /// Brings back the symbolic link that the layer's directory hides.
+    /// Brings back the symbolic link or file that the layer's directory hides.
     fn restore(&mut self, path: &Path, link: &Path) -> Result<()> {
         let (parent, name) = link
             .parent()
@@ -197,12 +202,13 @@ impl Work<'_> {
             if let Some(first) = self.copied.get(&stat.st_ino).cloned() {
                 return self.tree.hard_link(&first, place);
             }
-            self.copied.insert(stat.st_ino, place.to_owned());
             let names = self.tree.names_of(stat.st_ino)?;
             if self.share(names, place)? {
+                self.copied.insert(stat.st_ino, place.to_owned());
                 return Ok(());
             }
         }
+        self.copied.insert(stat.st_ino, place.to_owned());
         self.tree.copy(parent.as_fd(), name, stat, place)
     }
 
@@ -229,6 +235,13 @@ impl Work<'_> {
         };
         let below = below.with_context(missing)?;
         let place = resolve_parent(&self.tree, path)?;
+        // What was moved has no directory yet if all that is in it are links.
+        let (from, to) = path
+            .parent()
+            .zip(place.parent())
+            .context("it is the root")?;
+        let from = open_beneath(self.layer.as_fd(), from, OFlags::DIRECTORY)?;
+        self.tree.make_directory(to, &rustix::fs::fstat(from)?)?;
         // Links of this layer were followed when it was unpacked: those of its end may be others.
         let found = resolve_parent(below, target)?;
         // Where a symbolic link below led to, it may be a file of this layer after all.

@@ -225,7 +225,8 @@ fn lower_directories(ddock: &Ddock, image: &str) -> Vec<String> {
 /// Left out, because umoci goes by the order of entries where image-spec layer.md does not ("whiteouts … MUST only apply
 /// to resources in lower layers", whatever comes first): a whiteout that follows what is in a directory that the layer does
 /// not list (umoci keeps the lower directory's metadata then, and not if the whiteout comes first); and entries for what
-/// a symbolic link of a lower layer leads to, or for the link, in a layer that uses the link as a parent. Times of
+/// a symbolic link of a lower layer leads to, or for the link, in a layer that uses the link as a parent; two links to one directory in one layer; and a hard link to a lower file before
+/// the root is made opaque. Times of
 /// directories are not compared where umoci has today's: that of one that no layer lists, which mkdir(2) made with whatever
 /// group and set-group-ID bit it inherited, and of one in which such a one was made.
 fn compare(seeds: std::ops::Range<u64>) -> u64 {
@@ -327,7 +328,7 @@ fn random_stacks_are_what_umoci_makes_of_them() {
 #[ignore = "takes minutes: scripts/test --long"]
 fn two_thousand_random_stacks_are_what_umoci_makes_of_them() {
     // In parts, for the tests' time limit is one test's: see `random_stacks_of_seed`.
-    let taken = compare(1000..1600);
+    let taken = compare(1000..3000);
     assert!(taken >= 1600, "umoci takes only {taken} of 2,000");
 }
 

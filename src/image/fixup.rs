@@ -45,8 +45,13 @@ impl Fixup<'_> {
         }
         // All links are there before the first one is followed: they may lead through each other.
         for misfit in self.misfits {
-            if let Misfit::Moved { path, link } = misfit {
-                work.restore(path, link)?;
+            match misfit {
+                Misfit::Moved { path, link } => work.restore(path, link)?,
+                Misfit::Bare { path, hides } => {
+                    if let Some(file) = hides {
+                        work.restore(path, file)?;
+                    }
+                }
             }
         }
         // Two names may lead to one directory: what one of them hides, the other must not have put there yet.
@@ -83,7 +88,7 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    /// Brings back the symbolic link that the layer's directory hides.
+    /// Brings back the symbolic link or file that the layer's directory hides.
     fn restore(&mut self, path: &Path, link: &Path) -> Result<()> {
         let (parent, name) = link
             .parent()
@@ -162,6 +167,12 @@ impl Work<'_> {
     fn put_in(&mut self, from: &Path, directory: &OwnedFd, to: &Path) -> Result<()> {
         let model = rustix::fs::fstat(directory)?;
         if !self.implied.contains(from) {
+            // Parents that are new are as those that the layer implies.
+            let parent = from.parent().context("the root is not moved")?;
+            let parent = open_beneath(self.layer.as_fd(), parent, OFlags::DIRECTORY)?;
+            let above = to.parent().context("the root is there")?;
+            self.tree
+                .make_directory(above, &rustix::fs::fstat(parent)?)?;
             self.tree.make_directory(to, &model)?;
             self.tree.set_directory(to, directory)?;
         }
@@ -191,18 +202,18 @@ impl Work<'_> {
             if let Some(first) = self.copied.get(&stat.st_ino).cloned() {
                 return self.tree.hard_link(&first, place);
             }
-            self.copied.insert(stat.st_ino, place.to_owned());
-            if self.share(stat.st_ino, place)? {
+            let names = self.tree.names_of(stat.st_ino)?;
+            if self.share(names, place)? {
+                self.copied.insert(stat.st_ino, place.to_owned());
                 return Ok(());
             }
         }
+        self.copied.insert(stat.st_ino, place.to_owned());
         self.tree.copy(parent.as_fd(), name, stat, place)
     }
 
-    /// Makes `place` a name of the file that has this inode number in a layer, and all its other names stay; false if
-    /// none is seen.
-    fn share(&mut self, inode: u64, place: &Path) -> Result<bool> {
-        let mut names = self.tree.names_of(inode)?;
+    /// Makes `place` a name of the file that has these names, and they all stay its names; false if there is none.
+    fn share(&mut self, mut names: Vec<PathBuf>, place: &Path) -> Result<bool> {
         let was_there = names.iter().any(|name| name == place);
         names.retain(|name| name != place);
         let Some((first, others)) = names.split_first() else {
@@ -224,6 +235,13 @@ impl Work<'_> {
         };
         let below = below.with_context(missing)?;
         let place = resolve_parent(&self.tree, path)?;
+        // What was moved has no directory yet if all that is in it are links.
+        let (from, to) = path
+            .parent()
+            .zip(place.parent())
+            .context("it is the root")?;
+        let from = open_beneath(self.layer.as_fd(), from, OFlags::DIRECTORY)?;
+        self.tree.make_directory(to, &rustix::fs::fstat(from)?)?;
         // Links of this layer were followed when it was unpacked: those of its end may be others.
         let found = resolve_parent(below, target)?;
         // Where a symbolic link below led to, it may be a file of this layer after all.
@@ -239,11 +257,22 @@ impl Work<'_> {
             return self.tree.hard_link(&first, &place);
         }
         self.copied.insert(stat.st_ino, place.clone());
-        let seen = self.tree.stat(&found)?;
-        if stat.st_nlink == 1 && seen.is_some_and(|seen| seen.st_ino == stat.st_ino) {
-            return self.tree.hard_link(&found, &place);
+        // As far as they are seen still, and not this layer's own: one layer may be there twice.
+        let names = match stat.st_nlink {
+            1 => vec![found.clone()],
+            _ => self.tree.names_of(stat.st_ino)?,
+        };
+        let mut seen = Vec::new();
+        for name in names {
+            let is_seen = self
+                .tree
+                .stat(&name)?
+                .is_some_and(|seen| seen.st_ino == stat.st_ino);
+            if is_seen && self.own(&name).is_none() {
+                seen.push(name);
+            }
         }
-        if stat.st_nlink > 1 && self.share(stat.st_ino, &place)? {
+        if self.share(seen, &place)? {
             return Ok(());
         }
         let (parent, name) = found

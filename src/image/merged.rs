@@ -26,7 +26,8 @@ enum Seen {
     },
     /// A symbolic link, in this layer.
     Link(PathBuf),
-    Other,
+    /// Something else, in this layer.
+    Other(PathBuf),
 }
 
 /// A directory that a layer implies and that must not be there.
@@ -34,8 +35,11 @@ enum Seen {
 pub(super) enum Misfit {
     /// What the layer has in it belongs where the symbolic link below leads to.
     Moved { path: PathBuf, link: PathBuf },
-    /// It holds nothing but whiteouts of what never was.
-    Bare { path: PathBuf },
+    /// It holds nothing but whiteouts of what never was; perhaps it hides a file.
+    Bare {
+        path: PathBuf,
+        hides: Option<PathBuf>,
+    },
 }
 
 /// A directory that shows other metadata than holds, or ghosts: it must be in the fix-up.
@@ -89,11 +93,15 @@ impl Merged {
                     path: path.to_owned(),
                     link: link.clone(),
                 }),
-                Seen::Nothing if bare.contains(path) => {
+                Seen::Nothing | Seen::Other(_) if bare.contains(path) => {
+                    let hides = match before {
+                        Seen::Other(file) => Some(file.clone()),
+                        _ => None,
+                    };
                     let path = path.to_owned();
-                    misfits.push(Misfit::Bare { path });
+                    misfits.push(Misfit::Bare { path, hides });
                 }
-                Seen::Nothing | Seen::Other => {}
+                Seen::Nothing | Seen::Other(_) => {}
             }
             None
         })?;
@@ -178,7 +186,7 @@ impl Merged {
                 }
                 Some(Found::Whiteout) => Seen::Nothing,
                 Some(Found::Link) => Seen::Link(own),
-                Some(Found::Other) => Seen::Other,
+                Some(Found::Other) => Seen::Other(own),
             };
             now.insert(path.clone(), seen);
         }
@@ -190,7 +198,7 @@ impl Merged {
 impl Misfit {
     pub(super) fn path(&self) -> &Path {
         match self {
-            Self::Moved { path, .. } | Self::Bare { path } => path,
+            Self::Moved { path, .. } | Self::Bare { path, .. } => path,
         }
     }
 }

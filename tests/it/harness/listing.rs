@@ -28,6 +28,14 @@ pub(crate) struct Line {
 }
 
 impl Line {
+    fn ghost() -> Line {
+        Line {
+            what: "a name of nothing".to_owned(),
+            time: (0, 0),
+            is_directory: false,
+        }
+    }
+
     /// Tells whether it is a directory that was made or changed by the test's own doing.
     pub(crate) fn is_new_directory(&self) -> bool {
         self.is_directory && self.time.0 >= NOW
@@ -46,7 +54,12 @@ pub(crate) fn listing(root: &Path) -> BTreeMap<String, Line> {
     let mut paths = vec![root.to_owned()];
     // In the order of the names, so that the first of a file's names is the same in every listing.
     while let Some(path) = paths.pop() {
-        let metadata = fs_err::symlink_metadata(&path).unwrap();
+        let name = path.strip_prefix(root).unwrap().as_os_str().as_bytes();
+        let Ok(metadata) = fs_err::symlink_metadata(&path) else {
+            // overlayfs shows a whiteout so where it does not merge its directory.
+            lines.insert(name.escape_ascii().to_string(), Line::ghost());
+            continue;
+        };
         let kind = metadata.file_type();
         if kind.is_dir() {
             let entries = fs_err::read_dir(&path).unwrap();
@@ -55,7 +68,6 @@ pub(crate) fn listing(root: &Path) -> BTreeMap<String, Line> {
             below.reverse();
             paths.append(&mut below);
         }
-        let name = path.strip_prefix(root).unwrap().as_os_str().as_bytes();
         if name.is_empty() {
             continue;
         }

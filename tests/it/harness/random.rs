@@ -36,6 +36,8 @@ struct Stack<'a> {
     random: &'a mut Random,
     /// Files that are probably there.
     files: Vec<String>,
+    /// The symbolic link that paths of this layer lead through: two could lead to one directory.
+    link: &'static str,
 }
 
 /// A layer in the making.
@@ -54,6 +56,7 @@ pub(crate) fn stack(random: &mut Random) -> Vec<Vec<u8>> {
     let mut stack = Stack {
         random,
         files: Vec::new(),
+        link: "l1",
     };
     let mut made: Vec<Vec<u8>> = Vec::new();
     for number in 0..layers {
@@ -73,6 +76,7 @@ impl Stack<'_> {
     /// With `through_links`, paths lead through symbolic links of lower layers, and nothing else happens where they lead:
     /// there the order of entries counts for umoci, and for nobody else.
     fn layer(&mut self, through_links: bool) -> Vec<u8> {
+        self.link = self.random.pick(&["l1", "l2"]);
         let mut layer = Layer {
             tree: Tree::new(),
             used: BTreeSet::new(),
@@ -101,7 +105,7 @@ impl Stack<'_> {
     fn path(&mut self, through_links: bool, names: &[&str]) -> String {
         let mut path = String::new();
         if through_links && !self.random.one_in(4) {
-            path += self.random.pick(&["l1/", "l2/", "l1/d1/"]);
+            path = format!("{}/{}", self.link, self.random.pick(&["", "", "d1/"]));
         } else if !through_links {
             for _ in 0..self.random.below(3) {
                 path += self.random.pick(&["d1/", "d2/", "d3/"]);
@@ -255,12 +259,13 @@ impl Stack<'_> {
 
     fn opaque(&mut self, layer: Layer, through_links: bool) -> Layer {
         let path = if through_links {
-            "l1".to_owned()
+            self.link.to_owned()
         } else {
             self.path(false, &["d1", "d2", ""])
         };
         let path = path.trim_end_matches('/').to_owned();
-        if layer.uses_unlisted(&path, false) {
+        // A root that is opaque hides what hard links before it name.
+        if layer.uses_unlisted(&path, false) || path.is_empty() && !layer.own.is_empty() {
             return layer;
         }
         let below = if path.is_empty() {

@@ -10,6 +10,7 @@ mod error;
 mod limit;
 mod log_in;
 mod manifest;
+mod notice;
 mod proxy;
 mod retry;
 mod routes;
@@ -26,10 +27,10 @@ pub(crate) use credentials::{Given, Keeper, Keyring, Secret};
 pub(crate) use error::{Identity, RegistryError};
 pub(crate) use log_in::{registry_of, verify};
 pub(crate) use manifest::{Descriptor, Image, Manifest, is_foreign};
+pub(crate) use notice::Notice;
 pub(crate) use routes::{Flags, Insecure, Mirror};
 
 use crate::digest::{Digest, Hasher};
-use crate::human;
 use crate::reference::Reference;
 use anyhow::{anyhow, bail, ensure};
 use endpoint::Endpoint;
@@ -38,10 +39,8 @@ use reqwest::{Method, Response, Url};
 use retry::Patience;
 use std::cell::RefCell;
 use std::collections::BTreeSet;
-use std::fmt::{self, Display};
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 use transport::Request;
 
 /// Largest manifest or index, in bytes (distribution-spec, "Pushing Manifests", asks registries for no more).
@@ -90,58 +89,6 @@ impl Document {
             "the manifest has {size} bytes, the index says {expected}"
         );
         Ok(image)
-    }
-}
-
-/// What happens on the way that the user should know while it lasts.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Notice {
-    /// Nothing moves for so long; then the request is repeated.
-    Waiting { why: String, wait: Duration },
-    /// The registry will answer so few requests more until `window` is over.
-    NearLimit {
-        registry: String,
-        remaining: u64,
-        limit: u64,
-        window: Duration,
-        /// It counts us by our address and not as a user.
-        anonymous: bool,
-    },
-    /// A mirror could not give what it was asked for; the next host is asked. Told once a mirror.
-    MirrorFailed { mirror: String, why: String },
-    /// What a tag names was said by this mirror, not by the registry.
-    ResolvedByMirror { mirror: String },
-}
-
-impl Display for Notice {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Waiting { why, wait } => write!(f, "{why}; retrying in {} s", wait.as_secs()),
-            Self::NearLimit {
-                registry,
-                remaining,
-                limit,
-                window,
-                anonymous,
-            } => {
-                let window = human::duration(i64::try_from(window.as_secs()).unwrap_or(i64::MAX));
-                let whose = if *anonymous {
-                    " (you are not logged in)"
-                } else {
-                    ""
-                };
-                write!(
-                    f,
-                    "{registry}: {remaining} of {limit} pulls left in {window}{whose}"
-                )
-            }
-            Self::MirrorFailed { mirror, why } => {
-                write!(f, "mirror `{mirror}` is passed over: {why}")
-            }
-            Self::ResolvedByMirror { mirror } => {
-                write!(f, "what the tag names was told by mirror `{mirror}`")
-            }
-        }
     }
 }
 

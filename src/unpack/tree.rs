@@ -284,6 +284,12 @@ impl Tree {
                     rest.append(&mut reversed(target.as_bytes()));
                     continue;
                 }
+                // In what is no directory nothing of a lower layer is seen.
+                Err(Errno::INVAL)
+                    if missing == Missing::MakeOverLower && !self.whiteouts.contains(&next) =>
+                {
+                    return Ok(None);
+                }
                 // Not a link.
                 Err(Errno::INVAL) => ensure!(
                     self.whiteouts.contains(&next),

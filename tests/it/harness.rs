@@ -7,6 +7,7 @@ pub(crate) mod ddock;
 pub(crate) mod fault;
 pub(crate) mod fault_proxy;
 pub(crate) mod host;
+pub(crate) mod hostile;
 pub(crate) mod http;
 pub(crate) mod image;
 pub(crate) mod layout;

@@ -13,6 +13,8 @@ mod choose;
 mod faults;
 mod harness;
 mod hostile;
+mod hostile_layers;
+mod hostile_tars;
 mod hub;
 mod images;
 mod isolation;

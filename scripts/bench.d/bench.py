@@ -11,6 +11,7 @@ import tempfile
 sys.dont_write_bytecode = True
 
 import pull  # noqa: E402 (the line above is for these imports)
+import unpack  # noqa: E402
 from tools import DDOCK, quiet, registry, remove, timed  # noqa: E402
 
 STARTS = int(os.environ.get("BENCH_STARTS", 200))
@@ -50,9 +51,9 @@ def bench_run(scratch, image):
 
 
 def main():
-    wanted = sys.argv[1:] or ["run", "pull"]
-    if os.geteuid() or not set(wanted) <= {"run", "pull"}:
-        sys.exit("usage: scripts/bench [run|pull], as root")
+    wanted = sys.argv[1:] or ["run", "pull", "unpack"]
+    if os.geteuid() or not set(wanted) <= {"run", "pull", "unpack"}:
+        sys.exit("usage: scripts/bench [run|pull|unpack], as root")
     # An end by a signal is an end like others: daemons, mounts and the scratch go.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("bench: terminated"))
     scratch = pathlib.Path(tempfile.mkdtemp(prefix="ddock-bench-", dir="/dev/shm"))
@@ -62,6 +63,8 @@ def main():
                 bench_run(scratch, image)
             if "pull" in wanted:
                 pull.bench(scratch, image)
+            if "unpack" in wanted:
+                unpack.bench(scratch)
     finally:
         remove(scratch)
 

@@ -19,6 +19,7 @@ mod rmi;
 mod run;
 mod system;
 mod unimplemented;
+mod unpack;
 mod version;
 
 use anyhow::Result;
@@ -78,6 +79,9 @@ enum Command {
     /// Check that images are what was pulled, to the last file
     #[command(name = "system check")]
     SystemCheck(system::CheckArguments),
+    /// Unpack one layer into a directory
+    #[command(hide = true)]
+    UnpackLayer(unpack::Arguments),
     /// Show the version
     Version,
 }
@@ -109,6 +113,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Inspect(arguments) => finish(inspect::run(&arguments, &root)),
         Command::Info(arguments) => finish(info::run(&arguments, &root)),
         Command::SystemCheck(arguments) => finish(system::check(&arguments, &root)),
+        Command::UnpackLayer(arguments) => finish(unpack::run(&arguments)),
         Command::Version => finish(version::run()),
     }
 }

@@ -45,11 +45,6 @@ impl Stage {
         Ok(fs)
     }
 
-    /// Returns where the parts of the layer `name` go.
-    pub(crate) fn layer_paths(&self, name: &str) -> LayerPaths {
-        LayerPaths::of(&self.path(name))
-    }
-
     /// Returns the directory for a layer's files that `layer_directory` made.
     pub(crate) fn fs(&self, name: &str) -> PathBuf {
         layout::layer_fs(&self.path(name))
@@ -61,6 +56,11 @@ impl Stage {
         rustix::fs::mkdir(&directory, rustix::fs::Mode::RWXU)
             .with_context(|| format!("creating directory `{}`", directory.display()))?;
         Ok(directory)
+    }
+
+    /// Returns where the parts of the layer `name` go.
+    pub(crate) fn layer_paths(&self, name: &str) -> LayerPaths {
+        LayerPaths::of(&self.path(name))
     }
 
     pub(super) fn path(&self, name: &str) -> PathBuf {

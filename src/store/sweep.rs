@@ -34,8 +34,8 @@ impl Store {
         sync_directory(&self.layout.images())?;
         let trash = Stage::create(self)?;
         let layers = move_unneeded(&self.layout.layers(), &needed, &trash)?;
-        self.move_replaced(&held, &trash)?;
         move_unneeded(&self.layout.chains(), &needed, &trash)?;
+        self.move_replaced(&held, &trash)?;
         for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
             move_unneeded(&self.layout.blobs(algorithm), &needed, &trash)?;
         }

@@ -13,7 +13,7 @@ mod header;
 mod name;
 mod pax;
 mod place;
-mod recipe;
+pub(crate) mod recipe;
 mod sparse;
 mod stream;
 #[cfg(test)]

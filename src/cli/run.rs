@@ -60,6 +60,9 @@ pub(crate) enum PullPolicy {
     Never,
 }
 
+/// How often an image is pulled that somebody else removes before it can be run.
+const PULLS: usize = 3;
+
 /// Runs a command in a new container and returns the exit code of ddock: the command's own, if it ran.
 pub(crate) fn run(arguments: Arguments, root: &Path) -> Result<u8> {
     let run = Run::try_from(arguments)?;
@@ -67,18 +70,32 @@ pub(crate) fn run(arguments: Arguments, root: &Path) -> Result<u8> {
         return Err(no_terminal().into());
     }
     let mapping = Mapping::of_caller();
-    let is_here = Store::exists(root)? && {
-        let store = Store::open(root, &mapping.to_string())?;
-        match image::find(&store, &run.image) {
-            Err(error) if error.is::<NotFound>() => false,
-            found => run.takes(&found?.record.platform),
+    let mut is_here = is_here(&run, root, &mapping)?;
+    for _ in 0..PULLS {
+        if !obtain(&run, root, is_here)? {
+            break;
         }
-    };
-    obtain(&run, root, is_here)?;
+        is_here = self::is_here(&run, root, &mapping)?;
+        if is_here {
+            break;
+        }
+    }
     mapping
         .enter()
         .with_context(|| format!("cannot run `{}`", run.image))?;
     start::start(&run, &Store::open(root, &mapping.to_string())?, &mapping)
+}
+
+/// Tells whether the image is in the store, for a platform that is wanted.
+fn is_here(run: &Run, root: &Path, mapping: &Mapping) -> Result<bool> {
+    if !Store::exists(root)? {
+        return Ok(false);
+    }
+    let store = Store::open(root, &mapping.to_string())?;
+    match image::find(&store, &run.image) {
+        Err(error) if error.is::<NotFound>() => Ok(false),
+        found => Ok(run.takes(&found?.record.platform)),
+    }
 }
 
 /// Docker's words and exit code.
@@ -88,10 +105,10 @@ fn no_terminal() -> Refusal {
         .code(1)
 }
 
-/// Sees to it that the image is in the store, as `--pull` says.
-fn obtain(run: &Run, root: &Path, found: bool) -> Result<()> {
+/// Sees to it that the image is in the store, as `--pull` says; returns whether it was pulled.
+fn obtain(run: &Run, root: &Path, found: bool) -> Result<bool> {
     match run.pull {
-        PullPolicy::Missing | PullPolicy::Never if found => return Ok(()),
+        PullPolicy::Missing | PullPolicy::Never if found => return Ok(false),
         PullPolicy::Never => return Err(absent(&run.image).into()),
         PullPolicy::Missing if !run.quiet => {
             let shown = match run.image.parse::<Reference>() {
@@ -109,7 +126,8 @@ fn obtain(run: &Run, root: &Path, found: bool) -> Result<()> {
         run.authfile.as_deref(),
         &run.reach,
         run.quiet,
-    )
+    )?;
+    Ok(true)
 }
 
 fn absent(image: &str) -> Refusal {

@@ -255,12 +255,11 @@ impl<'a> Writer<'a> {
                 .with_context(missing);
         }
         let own = name::join(&place.parent.path, place.name);
-        let of_lower = match self.tree.borrowed(&real) {
-            Some(target) => target.clone(),
-            None => {
-                ensure!(!self.tree.is_hidden(&real) && real != own, missing());
-                real
-            }
+        let of_lower = if let Some(target) = self.tree.borrowed(&real) {
+            target.clone()
+        } else {
+            ensure!(!self.tree.is_hidden(&real) && real != own, missing());
+            real
         };
         self.tree.borrow(&place.parent, place.name, of_lower)
     }

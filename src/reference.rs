@@ -67,6 +67,18 @@ impl Reference {
         }
     }
 
+    /// Returns this repository at `tag`. Fails if that is no tag.
+    pub(crate) fn with_tag(&self, tag: &str) -> Result<Self, ParseError> {
+        if !is_tag(tag) {
+            return Err(ParseError::Format);
+        }
+        Ok(Self {
+            tag: Some(tag.to_owned()),
+            digest: None,
+            ..self.clone()
+        })
+    }
+
     /// Returns the repository as Docker shows it: `ubuntu`, `foo/bar`, `localhost:5000/x`.
     pub(crate) fn familiar_name(&self) -> String {
         if self.registry != DOCKER_HUB {
@@ -138,6 +150,18 @@ impl FromStr for Reference {
             digest,
         })
     }
+}
+
+/// Tells whether `text` is most likely meant as a registry, although by Docker's rule it is a repository on Docker
+/// Hub: `localhost:5000`, `registry.example:443`, `example.com`.
+pub(crate) fn looks_like_registry(text: &str) -> bool {
+    if text.contains(['/', '@']) {
+        return false;
+    }
+    let (host, tag) = text.split_once(':').unwrap_or((text, ""));
+    let port = tag.parse::<u16>();
+    host == "localhost"
+        || (host.contains('.') && (tag.is_empty() || port.is_ok_and(|port| port >= 80)))
 }
 
 /// Splits the registry from the rest, by Docker's rule: the first component is a registry if it
@@ -289,6 +313,31 @@ mod tests {
         );
         let both: Reference = format!("ubuntu:24.04@{DIGEST}").parse().unwrap();
         assert_eq!(both.familiar(), format!("ubuntu:24.04@{DIGEST}"));
+    }
+
+    #[test]
+    fn what_is_meant_as_a_registry_is_told_from_names_with_tags() {
+        for (text, expected) in [
+            ("localhost:5000", true),
+            ("localhost", true),
+            ("example.com", true),
+            ("r.example:443", true),
+            ("localhost:5000/x", false),
+            ("ubuntu:2404", false),
+            ("ubuntu:24.04", false),
+            ("node.js:16", false),
+        ] {
+            assert_eq!(looks_like_registry(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_tag_of_a_registrys_list_must_be_one() {
+        let reference: Reference = format!("ubuntu@{DIGEST}").parse().unwrap();
+        assert_eq!(reference.with_tag("1").unwrap().familiar(), "ubuntu:1");
+        for bad in ["", "../x", "a b", "a@b", "a:b"] {
+            assert!(reference.with_tag(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

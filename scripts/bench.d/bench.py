@@ -1,44 +1,20 @@
 """The measuring half of scripts/bench: stores, peers, interleaved runs, medians. Root only; everything is on tmpfs."""
 
-import contextlib
 import json
 import os
 import pathlib
-import shutil
 import signal
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
 
-DDOCK = "target/ddock"
+sys.dont_write_bytecode = True
+
+import pull  # noqa: E402 (the line above is for these imports)
+import unpack  # noqa: E402
+from tools import DDOCK, quiet, registry, remove, timed  # noqa: E402
+
 STARTS = int(os.environ.get("BENCH_STARTS", 200))
-PULLS = int(os.environ.get("BENCH_PULLS", 7))
-
-
-def quiet(command, **options):
-    """Runs a command that must succeed and returns its stdout."""
-    done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, **options)
-    if done.returncode:
-        sys.exit(f"bench: {' '.join(map(str, command))}: exit code {done.returncode}\n{done.stderr}")
-    return done.stdout
-
-
-def timed(command, **options):
-    """Returns the seconds from before the start of a command to after its end, which must be a success.
-
-    Spawned without pipes, so that nothing is measured but the command.
-    """
-    begin = time.perf_counter()
-    code = subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **options
-    ).wait()
-    seconds = time.perf_counter() - begin
-    if code:
-        quiet(command, **options)
-        sys.exit(f"bench: {' '.join(map(str, command))}: exit code {code}")
-    return seconds
 
 
 def table(title, rows, base):
@@ -52,16 +28,6 @@ def table(title, rows, base):
         print(
             f"| {name:34} | {median * 1e3:9.2f} | {median / base:5.2f} | {p99 * 1e3:7.2f} | {p99 / median:7.2f} | {len(times):2} |"
         )
-
-
-@contextlib.contextmanager
-def registry(scratch):
-    directory = scratch / "registry"
-    quiet(["scripts/registry", str(directory)])
-    try:
-        yield (directory / "image").read_text().strip()
-    finally:
-        os.kill(int((directory / "pid").read_text()), signal.SIGTERM)
 
 
 def bench_run(scratch, image):
@@ -84,112 +50,21 @@ def bench_run(scratch, image):
     table(f"run --rm of a cached image, `true`, {STARTS} interleaved starts", rows, next(iter(rows)))
 
 
-class Ddock:
-    name = "ddock pull"
-
-    def __init__(self, root):
-        self.root = root
-
-    def pull(self, image):
-        return timed([DDOCK, "--root", str(self.root / "store"), "pull", "-q", image])
-
-
-class Umoci:
-    name = "skopeo copy + umoci unpack"
-
-    def __init__(self, root):
-        self.root = root
-
-    def pull(self, image):
-        layout = f"{self.root}/layout:image"
-        copy = ["skopeo", "copy", "-q", "--src-tls-verify=false", f"docker://{image}", f"oci:{layout}"]
-        unpack = ["umoci", "unpack", "--image", layout, f"{self.root}/bundle"]
-        return timed(copy) + timed(unpack)
-
-
-class Podman:
-    name = "podman pull"
-
-    def __init__(self, root):
-        self.root = root
-        (root / "tmp").mkdir()
-
-    def pull(self, image):
-        # Its blobs wait in TMPDIR, which is /var/tmp otherwise.
-        podman = ["podman", "--root", f"{self.root}/s", "--runroot", f"{self.root}/r", "--storage-driver", "overlay"]
-        environment = os.environ | {"TMPDIR": f"{self.root}/tmp"}
-        return timed(podman + ["pull", "-q", "--tls-verify=false", image], env=environment)
-
-
-class Docker:
-    """A dockerd of our own, started before the clock: all of its directories are in the scratch, no network of its."""
-
-    name = "docker pull"
-
-    def __init__(self, root):
-        self.root = root
-        self.host = f"unix://{root}/socket"
-        command = ["dockerd", "--host", self.host, "--data-root", f"{root}/data", "--exec-root", f"{root}/exec"]
-        command += ["--pidfile", f"{root}/pid", "--bridge", "none", "--iptables=false", "--ip6tables=false"]
-        with open(root / "log", "w") as log:
-            self.daemon = subprocess.Popen(command, stdout=log, stderr=log)
-        self.wait_until_it_answers()
-
-    def wait_until_it_answers(self):
-        end = time.monotonic() + 30
-        while subprocess.run(["docker", "-H", self.host, "info"], capture_output=True).returncode:
-            if time.monotonic() > end or self.daemon.poll() is not None:
-                sys.exit("bench: dockerd does not start:\n" + (self.root / "log").read_text()[-2000:])
-            time.sleep(0.1)
-
-    def pull(self, image):
-        return timed(["docker", "-H", self.host, "pull", "-q", image])
-
-    def close(self):
-        self.daemon.terminate()
-        self.daemon.wait()
-
-
-def bench_pull(scratch, image):
-    """A cold pull into an empty store, network on loopback, store on tmpfs."""
-    peers = [Ddock, Umoci]
-    if shutil.which("podman"):
-        peers.append(Podman)
-    if shutil.which("dockerd") and shutil.which("docker"):
-        peers.append(Docker)
-    rows = {peer.name: [] for peer in peers}
-    for turn in range(PULLS + 1):
-        for peer in peers:
-            root = scratch / "pull"
-            root.mkdir()
-            candidate = peer(root)
-            seconds = candidate.pull(image)
-            if hasattr(candidate, "close"):
-                candidate.close()
-            if turn:  # the first round fills the page cache
-                rows[peer.name].append(seconds)
-            remove(root)
-    table(f"pull of {image.split('/', 1)[1]} into an empty store on tmpfs, {PULLS} interleaved pulls", rows, Ddock.name)
-
-
-def remove(root):
-    """Removes a peer's tree, with what it left mounted there."""
-    mounts = [line.split()[1] for line in pathlib.Path("/proc/self/mounts").read_text().splitlines()]
-    for target in reversed([mount for mount in mounts if mount.startswith(f"{root}/")]):
-        subprocess.run(["umount", "-l", target], check=False)
-    quiet(["rm", "-rf", str(root)])
-
-
 def main():
-    wanted = sys.argv[1:] or ["run", "pull"]
-    benches = {"run": bench_run, "pull": bench_pull}
-    if os.geteuid() or not set(wanted) <= set(benches):
-        sys.exit("usage: scripts/bench [run|pull], as root")
+    wanted = sys.argv[1:] or ["run", "pull", "unpack"]
+    if os.geteuid() or not set(wanted) <= {"run", "pull", "unpack"}:
+        sys.exit("usage: scripts/bench [run|pull|unpack], as root")
+    # An end by a signal is an end like others: daemons, mounts and the scratch go.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("bench: terminated"))
     scratch = pathlib.Path(tempfile.mkdtemp(prefix="ddock-bench-", dir="/dev/shm"))
     try:
         with registry(scratch) as image:
-            for name in wanted:
-                benches[name](scratch, image)
+            if "run" in wanted:
+                bench_run(scratch, image)
+            if "pull" in wanted:
+                pull.bench(scratch, image)
+            if "unpack" in wanted:
+                unpack.bench(scratch)
     finally:
         remove(scratch)
 

@@ -35,6 +35,9 @@ const SPELLINGS: &[(&str, &str, &[&str])] = &[
     ("container", "remove", &["rm"]),
     ("container", "inspect", &["inspect", "--type=container"]),
     ("system", "info", &["info"]),
+    ("manifest", "inspect", &["manifest-inspect"]),
+    // One word to clap, so that its help and its complaints say what the user typed.
+    ("system", "check", &["system check"]),
 ];
 
 /// Parses the process's arguments, the program's name first.

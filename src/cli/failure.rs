@@ -3,7 +3,8 @@
 use crate::cli::output;
 use crate::human;
 use crate::pull::Stopped;
-use crate::registry::RegistryError;
+use crate::reference::DOCKER_HUB;
+use crate::registry::{Identity, RegistryError};
 use crate::runtime::StartError;
 use crate::store::{Damaged, NotFound};
 use anyhow::Error;
@@ -92,6 +93,11 @@ pub(crate) fn tell(error: &Error) {
     output::tell(&render(error));
 }
 
+/// Tells whether there is no point in the next item: nobody reads any more, or a signal asked to stop.
+fn ends_all(error: &Error) -> bool {
+    find::<output::Closed>(error).is_some() || find::<Stopped>(error).is_some()
+}
+
 /// Does `act` to every item although some fail: tells each failure, and fails with 1 at the end if there was one.
 pub(crate) fn each<T>(
     items: impl IntoIterator<Item = T>,
@@ -101,7 +107,7 @@ pub(crate) fn each<T>(
     for item in items {
         match act(item) {
             Ok(()) => {}
-            Err(error) if find::<output::Closed>(&error).is_some() => return Err(error),
+            Err(error) if ends_all(&error) => return Err(error),
             Err(error) => {
                 tell(&error);
                 failed = true;
@@ -137,7 +143,7 @@ fn hint(error: &Error) -> Option<String> {
         return cure.clone();
     }
     if let Some(error) = find::<RegistryError>(error) {
-        return registry_hint(error).map(str::to_owned);
+        return registry_hint(error);
     }
     let hint = if find::<Damaged>(error).is_some() {
         "`ddock pull` it again to repair it"
@@ -154,24 +160,44 @@ fn hint(error: &Error) -> Option<String> {
     Some(hint.to_owned())
 }
 
-fn registry_hint(error: &RegistryError) -> Option<&'static str> {
-    match error {
-        RegistryError::Denied { .. } => {
-            Some("check the name; for a private repository, `docker login` or `podman login` first")
+fn registry_hint(error: &RegistryError) -> Option<String> {
+    let hint = match error {
+        RegistryError::Denied {
+            registry, identity, ..
+        } => {
+            let login = login(registry);
+            return Some(match identity {
+                Identity::Anonymous => {
+                    format!("check the name; if the repository is private, `{login}` first")
+                }
+                Identity::User { .. } => {
+                    format!("check the name, or `{login}` as a user who may read it")
+                }
+            });
         }
-        RegistryError::WrongCredentials { .. } => {
-            Some("log in again with `docker login` or `podman login`")
+        RegistryError::WrongCredentials { registry, .. } => {
+            return Some(format!("`{}` again", login(registry)));
         }
         RegistryError::RateLimited { .. } => {
-            Some("wait and pull again, or log in: registries give known users more")
+            "wait and pull again, or log in: registries give known users more"
         }
         RegistryError::Untrusted { .. } => {
-            Some("if its authority is your own, name its PEM file in SSL_CERT_FILE")
+            "if its authority is your own, name its PEM file in SSL_CERT_FILE"
         }
         RegistryError::Unreachable { .. } => {
-            Some("check the registry's name and the network; a proxy is taken from HTTPS_PROXY")
+            "check the registry's name and the network; a proxy is taken from HTTPS_PROXY"
         }
-        _ => None,
+        _ => return None,
+    };
+    Some(hint.to_owned())
+}
+
+/// Returns the command that logs in to `registry`.
+fn login(registry: &str) -> String {
+    if registry == DOCKER_HUB {
+        "ddock login".to_owned()
+    } else {
+        format!("ddock login {registry}")
     }
 }
 

@@ -6,14 +6,20 @@ mod failure;
 mod images;
 mod info;
 mod inspect;
+mod login;
+mod manifest;
 mod names;
 mod output;
 mod place;
 mod progress;
+mod prompt;
 mod pull;
+mod reach;
 mod rmi;
 mod run;
+mod system;
 mod unimplemented;
+mod unpack;
 mod version;
 
 use anyhow::Result;
@@ -51,7 +57,13 @@ enum Command {
     /// Run a command in a new container
     Run(Box<run::Arguments>),
     /// Download an image from a registry
-    Pull(pull::Arguments),
+    Pull(Box<pull::Arguments>),
+    /// Log in to a registry
+    Login(login::LoginArguments),
+    /// Log out of a registry
+    Logout(login::LogoutArguments),
+    /// Show what a registry has under a name
+    ManifestInspect(manifest::Arguments),
     /// List images
     Images(images::Arguments),
     /// Remove images
@@ -64,6 +76,12 @@ enum Command {
     Inspect(inspect::Arguments),
     /// Show what this machine offers and where things are kept
     Info(info::Arguments),
+    /// Check that images are what was pulled, to the last file
+    #[command(name = "system check")]
+    SystemCheck(system::CheckArguments),
+    /// Unpack one layer into a directory
+    #[command(hide = true)]
+    UnpackLayer(unpack::Arguments),
     /// Show the version
     Version,
 }
@@ -85,12 +103,17 @@ pub(crate) fn run() -> ExitCode {
             Err(error) => failure::report(&error, DDOCK_FAILED),
         },
         Command::Pull(arguments) => finish(pull::run(&arguments, &root)),
+        Command::Login(arguments) => finish(login::login(arguments)),
+        Command::Logout(arguments) => finish(login::logout(&arguments)),
+        Command::ManifestInspect(arguments) => finish(manifest::run(&arguments)),
         Command::Images(arguments) => finish(images::run(&arguments, &root)),
         Command::Rmi(arguments) => finish(rmi::run(&arguments, &root)),
         Command::Ps(arguments) => finish(containers::list(&arguments, &root)),
         Command::Rm(arguments) => finish(containers::remove(&arguments, &root)),
         Command::Inspect(arguments) => finish(inspect::run(&arguments, &root)),
         Command::Info(arguments) => finish(info::run(&arguments, &root)),
+        Command::SystemCheck(arguments) => finish(system::check(&arguments, &root)),
+        Command::UnpackLayer(arguments) => finish(unpack::run(&arguments)),
         Command::Version => finish(version::run()),
     }
 }

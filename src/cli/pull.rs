@@ -1,20 +1,23 @@
 //! `ddock pull`, and the pull that `ddock run` begins with when the image is not here.
 
-use crate::cli::failure::{DDOCK_FAILED, Told};
+use crate::cli::failure::{self, DDOCK_FAILED, Refusal, Told};
 use crate::cli::output::{self, Stream};
 use crate::cli::place;
-use crate::cli::progress::Progress;
+use crate::cli::progress::{Mode, Progress, Style};
+use crate::cli::reach::Reach;
+use crate::human;
 use crate::platform::Platform;
-use crate::pull;
-use crate::reference::Reference;
-use crate::registry::Access;
+use crate::pull::{self, Pulled};
+use crate::reference::{Reference, looks_like_registry};
+use crate::registry::{Access, Given, Secret};
+use crate::store::Store;
 use crate::sys::userns::Mapping;
 use crate::unpack::{self, Limits, OverlayAttributes, Owners};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::Args;
 use rustix::process::Signal;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 #[derive(Debug, Args, PartialEq, Eq)]
@@ -30,9 +33,23 @@ pub(crate) struct Arguments {
         hide_env = true
     )]
     platform: Option<Platform>,
+    #[command(flatten)]
+    reach: Reach,
+    /// Log in to the registry as this user; others can see it in the list of processes
+    #[arg(long, value_name = "USER:PASSWORD")]
+    creds: Option<Secret>,
+    /// Look into this file first for how to log in to the registry
+    #[arg(long, value_name = "FILE")]
+    authfile: Option<PathBuf>,
     /// Connections to the registry at the same time
     #[arg(long, value_name = "N", default_value = "6", value_parser = clap::value_parser!(u8).range(1..=64))]
     jobs: u8,
+    /// How to show what happens
+    #[arg(long, value_enum, value_name = "FORM", default_value = "auto")]
+    progress: Mode,
+    /// Pull every tag of the repository
+    #[arg(short, long)]
+    all_tags: bool,
     /// Report on stderr: the container's own output is to have stdout
     #[arg(long, hide = true)]
     for_run: bool,
@@ -41,21 +58,38 @@ pub(crate) struct Arguments {
     name: String,
 }
 
-/// Pulls an image, telling on the way.
+/// Pulls an image, or all of a repository, telling on the way.
 pub(crate) fn run(arguments: &Arguments, root: &Path) -> Result<()> {
     let context = || format!("cannot pull `{}`", arguments.name);
     let reference: Reference = arguments.name.parse().with_context(context)?;
+    if arguments.all_tags && names_version(&arguments.name) {
+        return Err(Refusal::new("tag can't be used with --all-tags/-a")
+            .code(1)
+            .into());
+    }
     let stream = if arguments.for_run {
         Stream::Stderr
     } else {
         Stream::Stdout
     };
-    if stream == Stream::Stdout && !arguments.quiet && !names_version(&arguments.name) {
+    let style = Style::new(stream, arguments.progress, arguments.quiet)?;
+    if looks_like_registry(&arguments.name) {
+        output::tell(&meant_as_registry(&arguments.name, &reference));
+    }
+    let announced = arguments.all_tags || names_version(&arguments.name);
+    if stream == Stream::Stdout && style.is_talkative() && !announced {
         output::print("Using default tag: latest\n")?;
     }
-    let progress = Progress::new(stream, arguments.quiet);
     // Before the namespace is entered: there, everybody is root.
-    let access = Access::gather();
+    let given = Given {
+        pair: arguments.creds.clone(),
+        file: arguments.authfile.clone(),
+    };
+    let access =
+        Access::gather(&reference, &given, arguments.reach.flags()).with_context(context)?;
+    for warning in access.warnings() {
+        output::tell(&format!("ddock: {}\n", human::printable(warning)));
+    }
     let (store, mapping) = place::enter(root).with_context(context)?;
     if arguments.for_run {
         // Whoever waits for us may be ended without being able to tell us. After the namespace is entered: that
@@ -63,21 +97,73 @@ pub(crate) fn run(arguments: &Arguments, root: &Path) -> Result<()> {
         rustix::process::set_parent_process_death_signal(Some(Signal::TERM))
             .context("asking to end with `ddock run`")?;
     }
-    let unpacking = unpacking(&mapping);
-    let tell = |event| progress.event(event);
-    let request = pull::Request {
-        reference: &reference,
+    let work = Pulls {
+        store,
         platform: arguments.platform.as_ref(),
-        access: &access,
-        unpacking: &unpacking,
+        access,
+        unpacking: unpacking(&mapping),
         jobs: arguments.jobs.into(),
+        style,
     };
-    let pulled = pull::pull(&store, &request, &tell).with_context(context)?;
+    if arguments.all_tags {
+        return work.all(&reference).with_context(context);
+    }
+    let (pulled, progress) = work.one(&reference).with_context(context)?;
     progress.finish(&pulled)
 }
 
+/// What one pull after the other needs.
+struct Pulls<'a> {
+    store: Store,
+    platform: Option<&'a Platform>,
+    access: Access,
+    unpacking: unpack::Options,
+    /// Connections to the registry at once.
+    jobs: usize,
+    style: Style,
+}
+
+impl Pulls<'_> {
+    fn one(&self, reference: &Reference) -> Result<(Pulled, Progress)> {
+        let progress = Progress::new(self.style);
+        let request = pull::Request {
+            reference,
+            platform: self.platform,
+            access: &self.access,
+            unpacking: &self.unpacking,
+            jobs: self.jobs,
+        };
+        let pulled = pull::pull(&self.store, &request, &|event| progress.event(event))?;
+        Ok((pulled, progress))
+    }
+
+    /// Pulls every tag of the repository of `reference`; one that fails does not stop the others.
+    fn all(&self, reference: &Reference) -> Result<()> {
+        let progress = Progress::new(self.style);
+        let tags = pull::tags(reference, &self.access, &|event| progress.event(event))?;
+        drop(progress);
+        ensure!(!tags.is_empty(), "the repository has no tags");
+        let mut newer = false;
+        let done = failure::each(&tags, |tag| {
+            let context = || format!("cannot pull `{}:{tag}`", reference.familiar_name());
+            let reference = reference.with_tag(tag).with_context(context)?;
+            let (pulled, progress) = self.one(&reference).with_context(context)?;
+            newer |= pulled.newer;
+            progress.finish_one(&pulled)
+        });
+        done.and_then(|()| self.style.finish_all(reference, newer))
+    }
+}
+
+/// Returns the warning about `localhost:5000` alone and the like.
+fn meant_as_registry(name: &str, reference: &Reference) -> String {
+    format!(
+        "`{name}` is taken for the repository {reference}; what is in a registry is named `{name}/REPOSITORY`\n"
+    )
+}
+
 /// Returns how layers are unpacked where IDs are mapped so.
-fn unpacking(mapping: &Mapping) -> unpack::Options {
+pub(crate) fn unpacking(mapping: &Mapping) -> unpack::Options {
     unpack::Options {
         owners: if mapping.is_single() {
             Owners::Squashed
@@ -100,12 +186,18 @@ pub(crate) fn in_child(
     root: &Path,
     name: &str,
     platform: Option<&Platform>,
+    authfile: Option<&Path>,
+    reach: &Reach,
     quiet: bool,
 ) -> Result<()> {
     let mut child = Command::new("/proc/self/exe");
     child.arg0("ddock").arg("--root").arg(root);
     child.args(["pull", "--for-run"]);
     child.args(platform.map(|platform| format!("--platform={platform}")));
+    if let Some(authfile) = authfile {
+        child.arg("--authfile").arg(authfile);
+    }
+    child.args(reach.words());
     child.args(quiet.then_some("--quiet"));
     let status = child
         .args(["--", name])

@@ -4,6 +4,7 @@ mod arguments;
 mod start;
 
 use crate::cli::failure::Refusal;
+use crate::cli::reach::Reach;
 use crate::cli::{output, pull};
 use crate::image;
 use crate::platform::Platform;
@@ -14,7 +15,7 @@ use crate::sys::userns::Mapping;
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 use std::io::{self, IsTerminal as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 pub(crate) use arguments::Arguments;
 
@@ -33,6 +34,10 @@ pub(crate) struct Run {
     remove: bool,
     pull: PullPolicy,
     platform: Option<Platform>,
+    /// `--authfile`
+    authfile: Option<PathBuf>,
+    /// How a pull reaches the registry.
+    reach: Reach,
     /// `-q`
     quiet: bool,
 }
@@ -97,7 +102,14 @@ fn obtain(run: &Run, root: &Path, found: bool) -> Result<()> {
         }
         PullPolicy::Missing | PullPolicy::Always => {}
     }
-    pull::in_child(root, &run.image, run.platform.as_ref(), run.quiet)
+    pull::in_child(
+        root,
+        &run.image,
+        run.platform.as_ref(),
+        run.authfile.as_deref(),
+        &run.reach,
+        run.quiet,
+    )
 }
 
 fn absent(image: &str) -> Refusal {

@@ -40,8 +40,8 @@ const COMMANDS_ELSEWHERE: &[(&[&str], &str, &str)] = &[
 #[rustfmt::skip]
 const COMMANDS_TO_COME: &[&str] = &[
     "attach", "checkpoint", "commit", "completion", "cp", "create", "diff", "events", "exec",
-    "export", "healthcheck", "history", "import", "init", "kill", "load", "login", "logout", "logs",
-    "manifest", "mount", "network", "pause", "port", "push", "rename", "restart", "save", "search",
+    "export", "healthcheck", "history", "import", "init", "kill", "load", "logs",
+    "mount", "network", "pause", "port", "push", "rename", "restart", "save", "search",
     "start", "stats", "stop", "system", "tag", "top", "umount", "unmount", "unpause", "unshare",
     "untag", "update", "volume", "wait",
 ];
@@ -58,8 +58,9 @@ const GROUPED_TO_COME: &[(&str, &[&str])] = &[
         "diff", "exists", "history", "import", "load", "mount", "prune", "push", "save", "scp",
         "search", "sign", "tag", "tree", "trust", "unmount", "untag",
     ]),
+    ("manifest", &["add", "annotate", "create", "exists", "push", "remove", "rm"]),
     ("system", &[
-        "check", "connection", "dial-stdio", "df", "events", "migrate", "prune", "renumber", "reset",
+        "connection", "dial-stdio", "df", "events", "migrate", "prune", "renumber", "reset",
         "service",
     ]),
 ];
@@ -75,13 +76,14 @@ const FLAGS: &[(&str, &str, &[&str])] = &[
         "--ip6", "--mac-address", "--network-alias", "--net-alias", "--dns", "--dns-opt",
         "--dns-option", "--dns-search", "--add-host", "--no-hosts",
     ]),
+    ("run", "`ddock login` or `--authfile FILE` keep the password off the command line", &["--creds"]),
     ("run", "it is spelled `--platform OS/ARCH/VARIANT`", &["--arch", "--os", "--variant"]),
     ("run", "", &[
-        "--annotation", "-a", "--attach", "--authfile", "--blkio-weight", "--blkio-weight-device",
+        "--annotation", "-a", "--attach", "--blkio-weight", "--blkio-weight-device",
         "--cert-dir", "--cgroup-conf", "--cgroup-parent", "--cgroupns", "--cgroups", "--chrootdirs",
         "--cidfile", "--conmon-pidfile", "--cpu-count", "--cpu-percent", "--cpu-period",
         "--cpu-quota", "--cpu-rt-period", "--cpu-rt-runtime", "-c", "--cpu-shares", "--cpuset-cpus",
-        "--cpuset-mems", "--creds", "--decryption-key", "-d", "--detach", "--detach-keys",
+        "--cpuset-mems", "--decryption-key", "-d", "--detach", "--detach-keys",
         "--device", "--device-cgroup-rule", "--device-read-bps", "--device-read-iops",
         "--device-write-bps", "--device-write-iops", "--disable-content-trust", "--domainname",
         "--env-host", "--env-merge", "--gidmap", "--gpus", "--group-add", "--group-entry",
@@ -100,15 +102,17 @@ const FLAGS: &[(&str, &str, &[&str])] = &[
         "--rmi", "--rootfs", "--runtime", "--sdnotify", "--seccomp-policy", "--secret",
         "--security-opt", "--shm-size", "--shm-size-systemd", "--sig-proxy", "--stop-signal",
         "--stop-timeout", "--storage-opt", "--subgidname", "--subuidname", "--sysctl", "--systemd",
-        "--timeout", "--tls-verify", "--tz", "--uidmap", "--ulimit", "--umask", "--unsetenv",
+        "--timeout", "--tz", "--uidmap", "--ulimit", "--umask", "--unsetenv",
         "--unsetenv-all", "--use-api-socket", "--userns", "--uts", "--volume-driver",
         "--volumes-from",
     ]),
     ("pull", "it is spelled `--platform OS/ARCH/VARIANT`", &["--arch", "--os", "--variant"]),
+    ("login", "", &["--tls-verify", "--cert-dir", "--get-login", "-v", "--verbose", "--compat-auth-file", "--secret"]),
+    ("logout", "", &["-a", "--all", "--compat-auth-file"]),
     ("pull", "", &[
-        "-a", "--all-tags", "--all-platforms", "--authfile", "--cert-dir", "--creds",
-        "--decryption-key", "--disable-content-trust", "--policy", "--progress", "--retry",
-        "--retry-delay", "--tls-verify", "--unpack", "--verify",
+        "--all-platforms", "--cert-dir",
+        "--decryption-key", "--disable-content-trust", "--policy", "--retry",
+        "--retry-delay", "--unpack", "--verify",
     ]),
     ("images", "", &["--format", "--tree", "--history", "-n", "--noheading", "--sort"]),
     ("rmi", "", &["--no-prune", "--platform", "-a", "--all", "-i", "--ignore"]),
@@ -121,6 +125,7 @@ const FLAGS: &[(&str, &str, &[&str])] = &[
         "-l", "--link", "--latest", "-i", "--ignore", "-t", "--time", "--depend", "--cidfile",
         "--filter",
     ]),
+    ("system check", "", &["-f", "--force", "-m", "--max", "-q", "--quick"]),
     ("info", "", &["-f"]),
     ("version", "", &["-f"]),
 ];

@@ -1,6 +1,7 @@
 //! Images: what the store holds, typed.
 
 mod assembly;
+mod check;
 mod config;
 mod find;
 mod fixup;
@@ -11,6 +12,7 @@ mod remove;
 mod rooted;
 
 pub(crate) use assembly::Lower;
+pub(crate) use check::{Part, check};
 pub(crate) use config::ImageConfig;
 pub(crate) use find::find;
 pub(crate) use publish::{Fetched, publish};

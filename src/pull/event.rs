@@ -16,6 +16,8 @@ pub(crate) enum Event {
     Layer { id: LayerId, state: LayerState },
     /// Nothing moves for so long: the registry could not answer, or wants us to wait.
     Waiting { why: String, wait: Duration },
+    /// The pull ends early; so many compressed bytes of layers are here for the next one.
+    Kept(u64),
     /// Something the user should know that does not stop the pull.
     Note(String),
 }

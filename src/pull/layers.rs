@@ -4,17 +4,17 @@ use crate::digest::Digest;
 use crate::image::Layer;
 use crate::pull::arriving::{Arriving, Reader};
 use crate::pull::download::{self, Download, Progress};
-use crate::pull::{Event, LayerId, LayerState};
-use crate::registry::Client;
+use crate::pull::{Event, LayerId, LayerState, Stopped, resolve};
+use crate::registry::{Client, RegistryError};
 use crate::store::{LayerMeta, Partial, Segments, Stage, StagedLayer, Store};
-use crate::unpack::{self, Unpacked};
+use crate::unpack::{self, Recipe, Unpacked};
 use anyhow::{Context, Result, bail, ensure};
 use futures_util::stream::{FuturesUnordered, TryStreamExt as _};
 use futures_util::try_join;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -155,12 +155,14 @@ impl Work<'_, '_> {
         if wrong(&fetched) {
             // A fault on the way may be gone; a registry that holds other bytes sends them again.
             partial.clear()?;
+            self.client.distrust_mirrors();
             fetched = self.attempt(&format!("{name}-again"), layer, partial).await;
         }
-        if wrong(&fetched) {
+        if fetched.as_ref().is_err_and(|error| !may_pass(error)) {
+            // It is of no use: another try would come to the same end.
             partial.clear()?;
         }
-        fetched.with_context(|| format!("layer `{}`", layer.digest.short()))
+        fetched.with_context(|| resolve::name(layer))
     }
 
     /// Downloads a layer and unpacks it meanwhile, into the stage's directory `name`.
@@ -249,12 +251,17 @@ impl Work<'_, '_> {
             .await
             .context("the pull has ended")?;
         let directory = self.stage.layer_directory(name)?;
+        let paths = self.stage.layer_paths(name);
         let (done, unpacked) = oneshot::channel();
         let mut reader = Reader::new(Arc::clone(arriving), layer.digest.algorithm());
         let options = self.unpacking;
         let expected = layer.digest.clone();
         let work = move || {
-            let unpacked = unpack::layer(&mut reader, &directory, options);
+            let recipe = Recipe {
+                file: &paths.recipe,
+                kept: &paths.kept,
+            };
+            let unpacked = unpack::layer(&mut reader, &directory, Some(recipe), options);
             // Nobody listens any more when the pull failed elsewhere.
             done.send(verify(unpacked, reader, expected)).ok();
         };
@@ -293,13 +300,24 @@ impl Drop for Stop<'_> {
     }
 }
 
+/// Tells whether the same pull may succeed another time: it was the network, the system or the user that ended it.
+pub(crate) fn may_pass(error: &anyhow::Error) -> bool {
+    let registry = error.downcast_ref::<RegistryError>();
+    registry.is_some_and(|error| !matches!(error, RegistryError::Invalid(_)))
+        || error.is::<Stopped>()
+        || is_of_system(error)
+}
+
 /// Tells whether it was the system that refused (a full disk, say) and not the archive that was bad.
 fn is_of_system(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
-        let code = cause
-            .downcast_ref::<io::Error>()
-            .and_then(io::Error::raw_os_error);
-        code.is_some() || cause.is::<rustix::io::Errno>()
+        // fs_err keeps the code to itself; these kinds are made by readers of bad data.
+        let kind = cause.downcast_ref::<io::Error>().map(io::Error::kind);
+        let is_of_data = |kind| {
+            use ErrorKind::{InvalidData, InvalidInput, Other, UnexpectedEof};
+            matches!(kind, InvalidData | InvalidInput | Other | UnexpectedEof)
+        };
+        kind.is_some_and(|kind| !is_of_data(kind)) || cause.is::<rustix::io::Errno>()
     })
 }
 

@@ -4,13 +4,14 @@ mod arriving;
 mod download;
 mod event;
 mod layers;
+mod question;
 mod resolve;
 mod room;
 
 pub(crate) use event::{Event, LayerId, LayerState, Pulled};
+pub(crate) use question::{manifest, tags};
 
-use crate::human;
-use crate::image::{self, Layer};
+use crate::image;
 use crate::platform::Platform;
 use crate::reference::Reference;
 use crate::registry::{Access, Client, Notice};
@@ -18,6 +19,8 @@ use crate::store::{Segments, Store};
 use crate::unpack;
 use anyhow::{Context, Result};
 use layers::{Partials, Plan};
+use resolve::Resolved;
+use std::io::Write as _;
 use std::thread;
 use std::time::Duration;
 use thiserror::Error;
@@ -51,8 +54,9 @@ pub(crate) struct Request<'a> {
     pub(crate) jobs: usize,
 }
 
-/// Layers that are unpacked at once. Each computes on two threads and has some 10 MB of memory at most.
-const UNPACKERS: usize = 4;
+/// Layers that are unpacked at once. Each computes on two threads and has some 10 MB of memory: usual zstd streams
+/// need a window of 8 MiB.
+const UNPACKERS: usize = 3;
 
 /// How long what arrived of a blob waits for the pull to be repeated.
 const FORGOTTEN: Duration = Duration::from_hours(7 * 24);
@@ -70,20 +74,14 @@ pub(crate) fn pull(store: &Store, request: &Request<'_>, events: &dyn Fn(Event))
         unpacking,
         jobs,
     } = *request;
-    // The only runtime in ddock. One thread is enough for the network; what computes has its own.
-    let runtime = runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("starting the runtime")?;
-    let notify = |notice| match notice {
-        Notice::Waiting { why, wait } => events(Event::Waiting { why, wait }),
-    };
+    let runtime = runtime()?;
+    let notify = notify(events);
     let client = Client::new(reference, access, &notify)?;
     let resolving = resolve::resolve(store, &client, reference, platform);
     let pulled = run(&runtime, resolving).and_then(|resolved| {
         // First the lease, then the look at what is there: so nothing that was seen goes meanwhile.
         let _lease = store.lease(&resolved.needed())?;
-        let (plan, partials) = run(&runtime, missing(store, &resolved.layers, events))?;
+        let (plan, partials) = run(&runtime, missing(store, &resolved, events))?;
         let pulled = Pulled {
             reference: reference.clone(),
             digest: resolved.repo_digest.clone(),
@@ -111,7 +109,11 @@ pub(crate) fn pull(store: &Store, request: &Request<'_>, events: &dyn Fn(Event))
                 };
                 run(&runtime, work.fetch(&plan))
             });
-            let staged = staged.inspect_err(|_| tell_kept(&partials, events))?;
+            let staged = staged.inspect_err(|error| {
+                if layers::may_pass(error) {
+                    tell_kept(&partials, events);
+                }
+            })?;
             image::publish(store, stage, resolved.fetched(reference, staged))?;
             for partial in partials.values() {
                 partial.remove()?;
@@ -131,12 +133,18 @@ pub(crate) fn pull(store: &Store, request: &Request<'_>, events: &dyn Fn(Event))
 /// then most likely here.
 async fn missing(
     store: &Store,
-    layers: &[Layer],
+    resolved: &Resolved,
     events: &dyn Fn(Event),
 ) -> Result<(Plan, Partials)> {
-    let plan = layers::plan(store, layers)?;
+    let plan = layers::plan(store, &resolved.layers)?;
     let partials = layers::take(store, &plan.missing, events).await?;
-    Ok((layers::plan(store, layers)?, partials))
+    for (digest, bytes) in &resolved.inline {
+        if let Some(partial) = partials.get(digest) {
+            partial.clear()?;
+            partial.append(0)?.write_all(bytes)?;
+        }
+    }
+    Ok((layers::plan(store, &resolved.layers)?, partials))
 }
 
 /// Tells how much of the layers waits for the next try.
@@ -146,10 +154,21 @@ fn tell_kept(partials: &Partials, events: &dyn Fn(Event)) {
         .filter_map(|partial| partial.segments().ok());
     let kept: u64 = segments.flat_map(Segments::into_values).sum();
     if kept > 0 {
-        let kept = human::size(kept, 3);
-        events(Event::Note(format!(
-            "{kept} are kept: pulling again goes on from there"
-        )));
+        events(Event::Kept(kept));
+    }
+}
+
+/// Returns the only runtime in ddock. One thread is enough for the network; what computes has its own.
+fn runtime() -> Result<Runtime> {
+    let mut builder = runtime::Builder::new_current_thread();
+    builder.enable_all().build().context("starting the runtime")
+}
+
+/// Returns what makes events of a client's notices.
+fn notify(events: &dyn Fn(Event)) -> impl Fn(Notice) {
+    |notice| match notice {
+        Notice::Waiting { why, wait } => events(Event::Waiting { why, wait }),
+        notice => events(Event::Note(notice.to_string())),
     }
 }
 

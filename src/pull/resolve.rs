@@ -4,7 +4,7 @@ use crate::digest::{Algorithm, Digest};
 use crate::image::{Fetched, Image, ImageConfig, Layer};
 use crate::platform::Platform;
 use crate::reference::Reference;
-use crate::registry::{Client, Descriptor, Document, Manifest, RegistryError};
+use crate::registry::{self, Client, Descriptor, Document, Manifest, RegistryError};
 use crate::store::{StagedLayer, Store};
 use anyhow::{Result, ensure};
 
@@ -19,6 +19,8 @@ pub(crate) struct Resolved {
     pub(crate) config: ImageConfig,
     /// Base first. That a layer's two names belong together is the config's claim.
     pub(crate) layers: Vec<Layer>,
+    /// The layers that their descriptors bring along, verified.
+    pub(crate) inline: Vec<(Digest, Vec<u8>)>,
     /// The index if there is one, the manifest and the config.
     pub(crate) blobs: Vec<(Digest, Vec<u8>)>,
 }
@@ -83,7 +85,11 @@ pub(crate) async fn resolve(
             let host = Platform::host();
             let entry = index.choose(platform.unwrap_or(&host))?;
             let name = reference.with_digest(entry.digest.clone());
-            let document = match copy(store, &entry.digest) {
+            let here = match copy(store, &entry.digest) {
+                Some(bytes) => Some(bytes),
+                None => entry.inline()?,
+            };
+            let document = match here {
                 Some(bytes) => Document::read(bytes, "", &name)?,
                 None => client.manifest(&name).await?,
             };
@@ -100,6 +106,10 @@ pub(crate) async fn resolve(
     if let Some(platform) = platform {
         check_platform(reference, platform, &parsed)?;
     }
+    let mut inline = Vec::new();
+    for layer in &image.layers {
+        inline.extend(layer.inline()?.map(|bytes| (layer.digest.clone(), bytes)));
+    }
     let layers = layers(image.layers, &parsed)?;
     blobs.push((document.digest.clone(), document.bytes));
     blobs.push((image.config.digest.clone(), config));
@@ -109,6 +119,7 @@ pub(crate) async fn resolve(
         image: image.config.digest,
         config: parsed,
         layers,
+        inline,
         blobs,
     })
 }
@@ -164,6 +175,17 @@ fn check_platform(reference: &Reference, wanted: &Platform, config: &ImageConfig
          does not match the specified platform ({wanted})"
     );
     Ok(())
+}
+
+/// Returns what errors call a layer. One that registries may not hand on is most likely missing for that reason.
+pub(super) fn name(layer: &Layer) -> String {
+    let id = layer.digest.short();
+    if registry::is_foreign(&layer.media_type) {
+        return format!(
+            "layer `{id}` is a foreign (nondistributable) layer, which is asked of the image's registry only"
+        );
+    }
+    format!("layer `{id}`")
 }
 
 fn layers(descriptors: Vec<Descriptor>, config: &ImageConfig) -> Result<Vec<Layer>> {

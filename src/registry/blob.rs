@@ -27,9 +27,13 @@ pub(crate) struct Blob<'c> {
     body: Option<Response>,
     /// What the body still repeats of what was handed out already.
     skip: u64,
-    /// Whether the server can be asked for a part; it is believed until it proves otherwise.
-    ranges: bool,
+    /// The next request asks for all of the blob: the server's answer to the last one was no part of it.
+    ask_all: bool,
+    /// The server sent all of the blob where a part was wanted.
+    is_whole: bool,
     patience: Patience,
+    /// The server took the last request, and nothing came of it yet.
+    answered: bool,
     /// To be slept before the next try.
     wait: Duration,
 }
@@ -53,15 +57,17 @@ impl<'c> Blob<'c> {
             end: part.end,
             body: None,
             skip: 0,
-            ranges: true,
+            ask_all: false,
+            is_whole: false,
             patience: Patience::of_transfer(),
+            answered: false,
             wait: Duration::ZERO,
         }
     }
 
     /// Tells whether the server sends all of the blob, whatever part is asked for.
     pub(crate) fn is_whole(&self) -> bool {
-        !self.ranges
+        self.is_whole
     }
 
     /// Returns where the part ends.
@@ -85,6 +91,7 @@ impl<'c> Blob<'c> {
         match self.read().await {
             Ok(Some(bytes)) => {
                 self.offset += bytes.len() as u64;
+                self.answered = false;
                 self.patience.progress();
                 Ok(Some(Piece::Bytes(bytes)))
             }
@@ -92,7 +99,8 @@ impl<'c> Blob<'c> {
             Err(error) => {
                 self.body = None;
                 let why = error.to_string();
-                let wait = self.patience.wait(&error).ok_or(error)?;
+                let answered = std::mem::take(&mut self.answered);
+                let wait = self.patience.wait(&error, answered).ok_or(error)?;
                 self.wait = wait;
                 Ok(Some(Piece::Retrying { why, wait }))
             }
@@ -103,16 +111,19 @@ impl<'c> Blob<'c> {
         if self.offset == self.end && self.end < self.size {
             return Ok(None);
         }
-        let mut body = match self.body.take() {
-            Some(body) => body,
-            None => self.open().await?,
+        let mut body = if let Some(body) = self.body.take() {
+            body
+        } else {
+            let body = self.open().await?;
+            self.answered = true;
+            body
         };
         loop {
             let bytes = match body.chunk().await {
                 Ok(bytes) => bytes,
                 // All is there: that the connection did not end well changes nothing.
                 Err(_) if self.offset == self.end && self.skip == 0 => None,
-                Err(error) => return Err(self.client.endpoint.transport.failure(&error)),
+                Err(error) => return Err(self.client.broke(&body, &error)),
             };
             let Some(mut bytes) = bytes else {
                 if self.offset < self.end || self.skip > 0 {
@@ -142,10 +153,11 @@ impl<'c> Blob<'c> {
     /// Asks for what is missing, and leaves in `skip` what the answer has too much at its start.
     async fn open(&mut self) -> Result<Response, RegistryError> {
         let all = 0..self.size;
-        let part = if self.ranges {
-            self.offset..self.end
-        } else {
+        let wanted = self.offset..self.end;
+        let part = if std::mem::take(&mut self.ask_all) {
             all.clone()
+        } else {
+            wanted.clone()
         };
         let start = part.start;
         let is_part = part != all;
@@ -176,7 +188,7 @@ impl<'c> Blob<'c> {
                 _ => return Err(self.no_ranges()),
             },
             StatusCode::OK => {
-                self.ranges &= !is_part;
+                self.is_whole = wanted != all;
                 (0, self.size)
             }
             status => {
@@ -194,9 +206,9 @@ impl<'c> Blob<'c> {
         }
     }
 
-    /// Gives up asking for parts; the error is transient, so that the next try asks for all.
+    /// The error is transient, so that the next try, which asks for all, is made.
     fn no_ranges(&mut self) -> RegistryError {
-        self.ranges = false;
+        self.ask_all = true;
         self.interrupted("the server cannot resume where the connection broke")
     }
 
@@ -206,7 +218,7 @@ impl<'c> Blob<'c> {
 
     fn interrupted(&self, cause: &str) -> RegistryError {
         RegistryError::Interrupted {
-            host: self.client.endpoint.registry.clone(),
+            host: self.client.registry().to_owned(),
             cause: cause.to_owned(),
         }
     }
@@ -295,6 +307,19 @@ mod tests {
         });
         assert_eq!(read(&server).unwrap(), (content(), 3));
         assert_eq!(offsets(&server), [0, 10_000, 20_000, 30_000]);
+    }
+
+    #[test]
+    fn a_link_that_expired_is_asked_for_anew() {
+        let storage = Server::start(|asked, before| match before {
+            0 => part(asked).cut(10_000),
+            1 => Answer::status(403),
+            _ => part(asked),
+        });
+        let link = format!("http://{}/signed", storage.address());
+        let server = Server::start(move |_, _| Answer::status(307).header("Location", &link));
+        assert_eq!(read(&server).unwrap(), (content(), 2));
+        assert_eq!(server.asked().len(), 3);
     }
 
     #[test]

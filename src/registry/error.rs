@@ -5,7 +5,8 @@ use oci_distribution::errors::OciEnvelope;
 use reqwest::Response;
 use std::error::Error as _;
 use std::fmt::{self, Display};
-use std::io;
+use std::io::{self, ErrorKind};
+use std::iter;
 use std::time::Duration;
 use thiserror::Error;
 
@@ -30,11 +31,14 @@ pub(crate) enum RegistryError {
     /// Registries hide private repositories: this may be a name that does not exist.
     #[error(
         "pull access denied for `{name}`: {}; {identity}{detail}",
-        hidden(identity)
+        hidden(identity, *granted)
     )]
     Denied {
+        registry: String,
         name: String,
         identity: Identity,
+        /// Whether our token says that we may; `None` if it does not say.
+        granted: Option<bool>,
         detail: Detail,
     },
     #[error("`{registry}` refuses the user name or password; {identity}")]
@@ -53,7 +57,7 @@ pub(crate) enum RegistryError {
     #[error("cannot reach `{host}`: {cause}")]
     Unreachable { host: String, cause: String },
     #[error(
-        "`{host}` gave an http answer to an https request; plain http is used for loopback addresses only"
+        "`{host}` gave an http answer to an https request; plain http is used for loopback addresses and insecure registries only"
     )]
     SpeaksHttp { host: String },
     #[error("the certificate of `{host}` is not trusted: {cause}")]
@@ -61,6 +65,16 @@ pub(crate) enum RegistryError {
     /// A connection broke, or nothing came for too long, after the registry had answered before.
     #[error("the connection to `{host}` broke: {cause}")]
     Interrupted { host: String, cause: String },
+    /// It had answered before, and nobody listens there any more.
+    #[error("`{host}` went away: connection refused")]
+    Gone { host: String },
+    /// The registry redirected to a URL that is no longer good: it signs a new one when it is asked again.
+    #[error("`{host}`, where `{registry}` redirects to, answered HTTP {status}")]
+    Expired {
+        host: String,
+        registry: String,
+        status: u16,
+    },
     #[error("`{host}` answered HTTP {status}{detail}")]
     Status {
         host: String,
@@ -74,10 +88,13 @@ pub(crate) enum RegistryError {
     Invalid(#[from] anyhow::Error),
 }
 
-fn hidden(identity: &Identity) -> &'static str {
-    match identity {
-        Identity::Anonymous => "there is no such repository, or it is private",
-        Identity::User { .. } => "there is no such repository, or this user may not read it",
+fn hidden(identity: &Identity, granted: Option<bool>) -> &'static str {
+    match (identity, granted) {
+        (Identity::Anonymous, _) => "there is no such repository, or it is private",
+        (Identity::User { .. }, Some(false)) => {
+            "this user may not read it: the token service grants nothing there"
+        }
+        (Identity::User { .. }, _) => "there is no such repository, or this user may not read it",
     }
 }
 
@@ -85,10 +102,24 @@ impl RegistryError {
     /// Tells whether the same request may well succeed a little later.
     pub(crate) fn is_transient(&self) -> bool {
         match self {
-            Self::RateLimited { .. } | Self::Interrupted { .. } => true,
+            Self::RateLimited { .. }
+            | Self::Interrupted { .. }
+            | Self::Gone { .. }
+            | Self::Expired { .. } => true,
             Self::Status { status, .. } => matches!(status, 408 | 500 | 502 | 503 | 504),
             _ => false,
         }
+    }
+
+    /// Tells whether there was no answer, or no end of it.
+    pub(crate) fn is_of_transport(&self) -> bool {
+        matches!(
+            self,
+            Self::Unreachable { .. }
+                | Self::SpeaksHttp { .. }
+                | Self::Untrusted { .. }
+                | Self::Interrupted { .. }
+        )
     }
 
     /// Returns how long the server asked to wait before the next request.
@@ -113,8 +144,15 @@ impl RegistryError {
         if error.is_connect() && cause.contains("invalid peer certificate") {
             return Self::Untrusted { host, cause };
         }
+        // TLS 1.3 refuses a client after the handshake: it is no failure to connect, and lasts.
+        if cause.contains(REFUSED) && !answered {
+            return Self::Unreachable { host, cause };
+        }
         if error.is_connect() && !answered {
             return Self::Unreachable { host, cause };
+        }
+        if has_cause(error, &[ErrorKind::ConnectionRefused]) {
+            return Self::Gone { host };
         }
         Self::Interrupted { host, cause }
     }
@@ -123,24 +161,33 @@ impl RegistryError {
 /// What rustls says of an answer that is no TLS record.
 const NOT_TLS: &str = "received corrupt message";
 
+/// What rustls says when the other side refuses us.
+const REFUSED: &str = "received fatal alert";
+
+/// What it says when our certificate is missing or unknown there; Go's older servers say the second for both.
+const WANTS_CERTIFICATE: [&str; 2] = [
+    "received fatal alert: CertificateRequired",
+    "received fatal alert: BadCertificate",
+];
+
 /// Tells whether the other side of a failed https connection speaks no TLS: it answered
 /// something else, or hung up at our greeting.
 pub(crate) fn speaks_no_tls(error: &reqwest::Error) -> bool {
     if !error.is_connect() {
         return false;
     }
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let kind = cause.downcast_ref::<io::Error>().map(io::Error::kind);
-        if matches!(
-            kind,
-            Some(io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset)
-        ) {
-            return true;
-        }
-        next = cause.source();
-    }
-    cause(error).contains(NOT_TLS)
+    has_cause(
+        error,
+        &[ErrorKind::UnexpectedEof, ErrorKind::ConnectionReset],
+    ) || cause(error).contains(NOT_TLS)
+}
+
+/// Tells whether one of these is among the causes of `error`.
+fn has_cause(error: &reqwest::Error, kinds: &[ErrorKind]) -> bool {
+    let causes = iter::successors(error.source(), |cause| (*cause).source());
+    causes
+        .filter_map(|cause| cause.downcast_ref::<io::Error>())
+        .any(|cause| kinds.contains(&cause.kind()))
 }
 
 /// Returns the innermost cause: the outer ones repeat the URL, and with it signatures in its query.
@@ -158,6 +205,9 @@ fn cause(error: &reqwest::Error) -> String {
         innermost = Some(next);
     }
     match innermost {
+        Some(cause) if WANTS_CERTIFICATE.contains(&cause.to_string().as_str()) => {
+            format!("{cause} (it wants X.cert with X.key from a `certs.d` directory)")
+        }
         Some(cause) => Detail::text(&cause.to_string()),
         None => "the answer is no HTTP".to_owned(),
     }
@@ -176,7 +226,7 @@ pub(crate) fn host(url: &reqwest::Url) -> String {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Identity {
     Anonymous,
-    /// `origin` names the file and the key in it.
+    /// `origin` names the file and the key in it. A token may tell no name.
     User {
         name: String,
         origin: String,
@@ -187,11 +237,19 @@ impl Display for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Anonymous => f.write_str("you are not logged in"),
+            Self::User { name, origin } if name.is_empty() => {
+                write!(
+                    f,
+                    "you are logged in by a token ({})",
+                    human::printable(origin)
+                )
+            }
             Self::User { name, origin } => {
                 write!(
                     f,
-                    "you are logged in as `{}` ({origin})",
-                    human::printable(name)
+                    "you are logged in as `{}` ({})",
+                    human::printable(name),
+                    human::printable(origin)
                 )
             }
         }
@@ -259,13 +317,15 @@ mod tests {
 
     #[test]
     fn denied_says_who_we_are() {
-        let denied = |identity| RegistryError::Denied {
+        let denied = |identity, granted| RegistryError::Denied {
+            registry: "r.example".to_owned(),
+            granted,
             name: "a/b".to_owned(),
             identity,
             detail: Detail::default(),
         };
         assert_eq!(
-            denied(Identity::Anonymous).to_string(),
+            denied(Identity::Anonymous, Some(false)).to_string(),
             "pull access denied for `a/b`: there is no such repository, or it is private; you are not logged in"
         );
         let user = Identity::User {
@@ -273,7 +333,12 @@ mod tests {
             origin: "key `r.example` in /c.json".to_owned(),
         };
         assert_eq!(
-            denied(user).to_string(),
+            denied(user.clone(), Some(false)).to_string(),
+            "pull access denied for `a/b`: this user may not read it: the token service grants nothing there; \
+             you are logged in as `alice` (key `r.example` in /c.json)"
+        );
+        assert_eq!(
+            denied(user, None).to_string(),
             "pull access denied for `a/b`: there is no such repository, or this user may not read it; \
              you are logged in as `alice` (key `r.example` in /c.json)"
         );

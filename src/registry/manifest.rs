@@ -1,9 +1,11 @@
 //! Manifests and indexes: what a registry serves for a name, read strictly.
 
-use crate::digest::Digest;
+use crate::digest::{Digest, Hasher};
 use crate::human::printable;
 use crate::platform::Platform;
 use anyhow::{Context, Result, bail, ensure};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use oci_distribution::manifest::{
     IMAGE_CONFIG_MEDIA_TYPE, IMAGE_DOCKER_CONFIG_MEDIA_TYPE, IMAGE_MANIFEST_LIST_MEDIA_TYPE,
     IMAGE_MANIFEST_MEDIA_TYPE, OCI_IMAGE_INDEX_MEDIA_TYPE, OCI_IMAGE_MEDIA_TYPE,
@@ -32,6 +34,41 @@ pub(crate) struct Descriptor {
     /// In bytes. A claim, to be checked while reading; nothing is allocated by it.
     #[serde(deserialize_with = "size")]
     pub(crate) size: u64,
+    /// The content itself, in base64, if it is small; a claim as well.
+    pub(crate) data: Option<String>,
+}
+
+impl Descriptor {
+    /// Returns the content if the descriptor brings it along, verified; `None` if it must be fetched.
+    pub(crate) fn inline(&self) -> Result<Option<Vec<u8>>> {
+        let Some(data) = &self.data else {
+            return Ok(None);
+        };
+        let name = || format!("the content of `{}` in its descriptor", self.digest.short());
+        let bytes = STANDARD.decode(data);
+        let bytes = bytes.with_context(|| format!("{} is no base64", name()))?;
+        ensure!(
+            bytes.len() as u64 == self.size,
+            "{} has {} bytes, and {} were promised",
+            name(),
+            bytes.len(),
+            self.size
+        );
+        let mut hasher = Hasher::new(self.digest.algorithm());
+        hasher.update(&bytes);
+        ensure!(
+            hasher.finish() == self.digest,
+            "{} has another digest",
+            name()
+        );
+        Ok(Some(bytes))
+    }
+}
+
+/// Tells whether a layer of this media type may not be handed on by registries (image-spec, "Non-Distributable
+/// Layers"): its descriptor names other places for it, which we do not ask.
+pub(crate) fn is_foreign(media_type: &str) -> bool {
+    media_type.contains(".foreign.") || media_type.contains(".nondistributable.")
 }
 
 fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
@@ -111,6 +148,7 @@ struct WireEntry {
     digest: Digest,
     #[serde(deserialize_with = "size")]
     size: u64,
+    data: Option<String>,
     platform: Option<WirePlatform>,
     artifact_type: Option<String>,
     annotations: Option<BTreeMap<String, String>>,
@@ -232,6 +270,7 @@ fn entry(wire: WireEntry) -> Option<Entry> {
         media_type: wire.media_type,
         digest: wire.digest,
         size: wire.size,
+        data: wire.data,
     };
     Some(Entry {
         descriptor,
@@ -255,6 +294,14 @@ fn check_config(config: &Descriptor, artifact_type: Option<&str>) -> Result<()> 
         ("ollama", "a model"),
         ("in-toto", "an attestation"),
         ("signature", "a signature"),
+        ("cosign", "a signature"),
+        ("sigstore", "a signature"),
+        ("spdx", "a bill of materials"),
+        ("cyclonedx", "a bill of materials"),
+        ("buildkit.cache", "a build cache"),
+        ("docker.plugin", "a Docker plugin"),
+        ("compose", "a Compose file"),
+        ("sif", "a Singularity image"),
     ];
     let kind = kinds.iter().find(|(word, _)| media_type.contains(word));
     let kind = kind.map_or("something else", |(_, kind)| kind);
@@ -303,6 +350,7 @@ impl Index {
         let mut names: Vec<_> = platforms
             .map(|platform| printable(&platform.to_string()))
             .collect();
+        names.sort();
         names.dedup();
         // A hostile index has thousands.
         names.truncate(30);
@@ -494,7 +542,7 @@ mod tests {
         assert_eq!(
             error,
             "no matching manifest for linux/riscv64 in the manifest list entries; \
-             there is windows/amd64, linux/386, linux/amd64, linux/arm/v7"
+             there is linux/386, linux/amd64, linux/arm/v7, windows/amd64"
         );
         assert_eq!(choose(&index(&["-"]), "linux/riscv64").unwrap(), 0);
         assert!(choose(&index(&["-", "linux/arm"]), "linux/amd64").is_err());

@@ -7,27 +7,40 @@ mod challenge;
 mod credentials;
 mod endpoint;
 mod error;
+mod limit;
+mod log_in;
 mod manifest;
+mod notice;
+mod proxy;
 mod retry;
+mod routes;
+mod tags;
 #[cfg(test)]
 pub(crate) mod testing;
+mod tls;
 mod token;
 mod transport;
 
 pub(crate) use access::Access;
 pub(crate) use blob::{Blob, Piece};
-pub(crate) use error::RegistryError;
-pub(crate) use manifest::{Descriptor, Image, Manifest};
+pub(crate) use credentials::{Given, Keeper, Keyring, Secret};
+pub(crate) use error::{Identity, RegistryError};
+pub(crate) use log_in::{registry_of, verify};
+pub(crate) use manifest::{Descriptor, Image, Manifest, is_foreign};
+pub(crate) use notice::Notice;
+pub(crate) use routes::{Flags, Insecure, Mirror};
 
 use crate::digest::{Digest, Hasher};
 use crate::reference::Reference;
 use anyhow::{anyhow, bail, ensure};
 use endpoint::Endpoint;
 use reqwest::header::{CONTENT_TYPE, HeaderMap};
-use reqwest::{Method, Response};
+use reqwest::{Method, Response, Url};
 use retry::Patience;
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::ops::Range;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
 use transport::Request;
 
 /// Largest manifest or index, in bytes (distribution-spec, "Pushing Manifests", asks registries for no more).
@@ -79,19 +92,28 @@ impl Document {
     }
 }
 
-/// What happens on the way that the user should know while it lasts.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Notice {
-    /// Nothing moves for so long; then the request is repeated.
-    Waiting { why: String, wait: Duration },
+/// A whole answer that is no blob.
+struct Answer {
+    url: Url,
+    headers: HeaderMap,
+    body: Vec<u8>,
 }
+
+/// Which of a client's hosts gave an answer.
+#[derive(Clone, Copy)]
+struct ServedBy(usize);
 
 /// A client for one repository.
 pub(crate) struct Client<'e> {
-    endpoint: Endpoint,
+    /// The mirrors in order, and last the registry itself.
+    endpoints: Vec<Endpoint>,
+    /// The mirrors of which was told that they failed.
+    told: RefCell<BTreeSet<String>>,
     /// The path below `/v2/`.
     repository: String,
     notify: &'e dyn Fn(Notice),
+    /// That few requests are left is told once.
+    near_limit: AtomicBool,
 }
 
 impl<'e> Client<'e> {
@@ -101,11 +123,22 @@ impl<'e> Client<'e> {
         access: &Access,
         notify: &'e dyn Fn(Notice),
     ) -> anyhow::Result<Self> {
+        let routes = access.routes.to(reference)?.into_iter();
+        let endpoints: anyhow::Result<_> = routes
+            .map(|route| Endpoint::new(route, reference, access))
+            .collect();
         Ok(Self {
-            endpoint: Endpoint::new(reference, access)?,
+            endpoints: endpoints?,
+            told: RefCell::default(),
             repository: reference.repository().to_owned(),
             notify,
+            near_limit: AtomicBool::new(false),
         })
+    }
+
+    /// Returns the registry, as the user knows it.
+    fn registry(&self) -> &str {
+        self.endpoints.last().map_or("", |origin| &origin.registry)
     }
 
     /// Asks what `reference` names now. `None` if the registry does not tell; what it tells is a hint.
@@ -113,33 +146,61 @@ impl<'e> Client<'e> {
         &self,
         reference: &Reference,
     ) -> Result<Option<Digest>, RegistryError> {
-        let (headers, _) = self
-            .fetch(&self.manifest_request(Method::HEAD, reference), reference)
-            .await?;
-        let digest = headers.get("docker-content-digest");
+        let request = self.manifest_request(Method::HEAD, reference);
+        let answer = self.fetch(&request, &what(reference)).await?;
+        let digest = answer.headers.get("docker-content-digest");
         Ok(digest.and_then(|value| value.to_str().ok()?.parse().ok()))
     }
 
     /// Gets the manifest or index that `reference` names. If it has a digest, the bytes are right.
     pub(crate) async fn manifest(&self, reference: &Reference) -> Result<Document, RegistryError> {
+        let (bytes, content_type) = self.served(reference).await?;
+        Ok(Document::read(bytes, &content_type, reference)?)
+    }
+
+    /// Gets what `reference` names, whatever it is, and its media type as served. If the reference has a digest,
+    /// the bytes are right.
+    pub(crate) async fn served(
+        &self,
+        reference: &Reference,
+    ) -> Result<(Vec<u8>, String), RegistryError> {
         let request = self.manifest_request(Method::GET, reference);
-        let (headers, bytes) = self.fetch(&request, reference).await?;
-        let content_type = headers.get(CONTENT_TYPE);
+        let mut answer = self.fetch(&request, &what(reference)).await?;
+        if let Some(expected) = reference.digest()
+            && verified(&answer.body, expected).is_err()
+        {
+            // A fault on the way may be gone, or a mirror at fault.
+            self.distrust_mirrors();
+            answer = self.fetch(&request, &what(reference)).await?;
+            verified(&answer.body, expected)?;
+        }
+        let content_type = answer.headers.get(CONTENT_TYPE);
         let content_type = content_type.and_then(|value| value.to_str().ok());
-        Ok(Document::read(
-            bytes,
-            content_type.unwrap_or_default(),
-            reference,
-        )?)
+        Ok((answer.body, content_type.unwrap_or_default().to_owned()))
     }
 
     /// Gets a config, verified.
     pub(crate) async fn config(&self, descriptor: &Descriptor) -> Result<Vec<u8>, RegistryError> {
+        if let Some(bytes) = descriptor.inline()? {
+            return Ok(bytes);
+        }
         if descriptor.size > MAX_CONFIG {
             return Err(
                 anyhow!("the config has {} bytes, more than 8 MiB", descriptor.size).into(),
             );
         }
+        let mut bytes = self.read(descriptor).await?;
+        if verified(&bytes, &descriptor.digest).is_err() {
+            // As for a manifest.
+            self.distrust_mirrors();
+            bytes = self.read(descriptor).await?;
+        }
+        verified(&bytes, &descriptor.digest)?;
+        Ok(bytes)
+    }
+
+    /// Gets all of a small blob.
+    async fn read(&self, descriptor: &Descriptor) -> Result<Vec<u8>, RegistryError> {
         let mut blob = self.blob(&descriptor.digest, descriptor.size, 0..descriptor.size);
         let mut bytes = Vec::new();
         while let Some(piece) = blob.next().await? {
@@ -148,7 +209,6 @@ impl<'e> Client<'e> {
                 Piece::Retrying { why, wait } => (self.notify)(Notice::Waiting { why, wait }),
             }
         }
-        verified(&bytes, &descriptor.digest)?;
         Ok(bytes)
     }
 
@@ -158,13 +218,56 @@ impl<'e> Client<'e> {
         Blob::new(self, digest.clone(), size, part)
     }
 
-    /// Sends a request once; see [`Endpoint::send`].
+    /// Leaves the mirrors alone from now on: one of them served other bytes than it was asked for.
+    pub(crate) fn distrust_mirrors(&self) {
+        self.endpoints.iter().for_each(Endpoint::give_up);
+    }
+
+    /// Sends a request once to each host in turn, until one gives what is asked for; see [`Endpoint::send`].
+    /// The error is the registry's own: what mirrors lack is only a notice.
     async fn send(
         &self,
         request: &Request,
         what: impl Fn() -> String,
     ) -> Result<Response, RegistryError> {
-        self.endpoint.send(request, what).await
+        let asked = self.endpoints.iter().enumerate();
+        for (at, endpoint) in asked.filter(|(_, endpoint)| endpoint.is_asked(request)) {
+            match endpoint.send(request, &what).await {
+                Ok(mut response) => {
+                    response.extensions_mut().insert(ServedBy(at));
+                    return Ok(response);
+                }
+                Err(error) if endpoint.has_stand_in(&error) => self.tell_failure(endpoint, &error),
+                Err(error) => return Err(error),
+            }
+        }
+        unreachable!("the registry itself is always asked, and its error is final")
+    }
+
+    /// Returns what it means that the body of `response` broke so. A mirror that breaks off is not
+    /// asked again: what is missing comes from the next host.
+    fn broke(&self, response: &Response, error: &reqwest::Error) -> RegistryError {
+        let endpoint = self.server(response);
+        let error = endpoint.transport.failure(error);
+        if endpoint.has_stand_in(&error) {
+            self.tell_failure(endpoint, &error);
+        }
+        error
+    }
+
+    /// Returns the host that gave `response`, one of this client's.
+    fn server(&self, response: &Response) -> &Endpoint {
+        let at = response.extensions().get::<ServedBy>();
+        let at = at.map_or(self.endpoints.len() - 1, |ServedBy(at)| *at);
+        &self.endpoints[at]
+    }
+
+    fn tell_failure(&self, mirror: &Endpoint, error: &RegistryError) {
+        let name = mirror.registry.clone();
+        if self.told.borrow_mut().insert(name.clone()) {
+            let why = error.to_string();
+            (self.notify)(Notice::MirrorFailed { mirror: name, why });
+        }
     }
 
     fn manifest_request(&self, method: Method, reference: &Reference) -> Request {
@@ -180,49 +283,54 @@ impl<'e> Client<'e> {
         }
     }
 
-    /// Sends a request for a manifest until there is an answer, or no hope for one.
-    async fn fetch(
-        &self,
-        request: &Request,
-        reference: &Reference,
-    ) -> Result<(HeaderMap, Vec<u8>), RegistryError> {
+    /// Sends a request until there is an answer, or no hope for one. `what` names for errors what is asked for.
+    async fn fetch(&self, request: &Request, what: &str) -> Result<Answer, RegistryError> {
         let mut patience = Patience::of_question();
         loop {
-            let error = match self.fetch_once(request, reference).await {
+            let error = match self.fetch_once(request, what).await {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
             let why = error.to_string();
-            let wait = patience.wait(&error).ok_or(error)?;
+            let wait = patience.wait(&error, false).ok_or(error)?;
             (self.notify)(Notice::Waiting { why, wait });
             tokio::time::sleep(wait).await;
         }
     }
 
-    async fn fetch_once(
-        &self,
-        request: &Request,
-        reference: &Reference,
-    ) -> Result<(HeaderMap, Vec<u8>), RegistryError> {
-        let what = || format!("manifest for `{}`", reference.familiar());
-        let mut response = self.send(request, what).await?;
+    async fn fetch_once(&self, request: &Request, what: &str) -> Result<Answer, RegistryError> {
+        let mut response = self.send(request, || what.to_owned()).await?;
+        let server = self.server(&response);
+        if let Some(notice) = limit::near(response.headers(), &server.registry)
+            && !self.near_limit.swap(true, Ordering::Relaxed)
+        {
+            (self.notify)(notice);
+        }
+        if server.is_mirror() && !request.is_by_digest() {
+            let mirror = server.registry.clone();
+            (self.notify)(Notice::ResolvedByMirror { mirror });
+        }
         let mut bytes = Vec::new();
         while let Some(piece) = response
             .chunk()
             .await
-            .map_err(|error| self.endpoint.transport.failure(&error))?
+            .map_err(|error| self.broke(&response, &error))?
         {
             bytes.extend_from_slice(&piece);
             if bytes.len() > MAX_MANIFEST {
-                return Err(anyhow!(
-                    "the manifest of `{}` has more than 4 MiB",
-                    reference.familiar()
-                )
-                .into());
+                return Err(anyhow!("the {what} has more than 4 MiB").into());
             }
         }
-        Ok((response.headers().clone(), bytes))
+        Ok(Answer {
+            url: response.url().clone(),
+            headers: response.headers().clone(),
+            body: bytes,
+        })
     }
+}
+
+fn what(reference: &Reference) -> String {
+    format!("manifest for `{}`", reference.familiar())
 }
 
 /// Returns the digest of `bytes` if it is `expected`.

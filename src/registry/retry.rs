@@ -8,6 +8,10 @@ use std::time::{Duration, SystemTime};
 /// Answers of "not now" in a row before we give up. With the waits between them: two minutes.
 const TRIES: u32 = 10;
 
+/// The same for connections and links that are refused, and for answers without a byte: half a minute, in which a
+/// registry may have been started anew.
+const GONE_TRIES: u32 = 7;
+
 /// The first wait; each one after it is twice as long.
 const FIRST_WAIT: Duration = Duration::from_millis(250);
 
@@ -42,8 +46,9 @@ impl Patience {
         }
     }
 
-    /// Returns how long to wait before trying again after `error`; `None`: it is of no use.
-    pub(crate) fn wait(&mut self, error: &RegistryError) -> Option<Duration> {
+    /// Returns how long to wait before trying again after `error`; `None`: it is of no use. `answered` tells whether
+    /// the server took the request and brought nothing then: that is no fault of the network.
+    pub(crate) fn wait(&mut self, error: &RegistryError, answered: bool) -> Option<Duration> {
         if !error.is_transient() {
             return None;
         }
@@ -54,8 +59,13 @@ impl Patience {
             Some(asked) if is_limit => return Some(asked),
             _ => {}
         }
-        let is_network = matches!(error, RegistryError::Interrupted { .. });
-        if self.failures >= TRIES && !(self.lasting && is_network) {
+        let tries = match error {
+            RegistryError::Gone { .. } | RegistryError::Expired { .. } => GONE_TRIES,
+            RegistryError::Interrupted { .. } if answered => GONE_TRIES,
+            _ => TRIES,
+        };
+        let is_network = matches!(error, RegistryError::Interrupted { .. }) && !answered;
+        if self.failures >= tries && !(self.lasting && is_network) {
             return None;
         }
         let own = FIRST_WAIT * 2_u32.pow(self.failures.min(TRIES));
@@ -107,7 +117,7 @@ mod tests {
     fn waits_grow_and_end_and_progress_gives_them_back() {
         let mut patience = Patience::of_transfer();
         let mut waits = Vec::new();
-        while let Some(wait) = patience.wait(&limited(None)) {
+        while let Some(wait) = patience.wait(&limited(None), true) {
             waits.push(wait);
         }
         assert_eq!(waits.len(), 10);
@@ -116,7 +126,7 @@ mod tests {
             "{waits:?}"
         );
         patience.progress();
-        assert!(patience.wait(&limited(None)).is_some());
+        assert!(patience.wait(&limited(None), true).is_some());
     }
 
     #[test]
@@ -125,26 +135,30 @@ mod tests {
             host: "r".to_owned(),
             cause: "reset".to_owned(),
         };
-        let tries = |mut patience: Patience| {
+        let tries = |mut patience: Patience, answered| {
             (0..100)
-                .map_while(|_| patience.wait(&broken))
+                .map_while(|_| patience.wait(&broken, answered))
                 .inspect(|wait| assert!(*wait <= LONGEST_WAIT))
                 .count()
         };
-        assert_eq!(tries(Patience::of_transfer()), 100);
-        assert_eq!(tries(Patience::of_question()), 10);
+        assert_eq!(tries(Patience::of_transfer(), false), 100);
+        assert_eq!(tries(Patience::of_transfer(), true), 7);
+        assert_eq!(tries(Patience::of_question(), false), 10);
     }
 
     #[test]
     fn the_servers_wish_is_followed_up_to_ten_minutes() {
         let mut patience = Patience::of_question();
         let seconds = Duration::from_secs;
-        assert_eq!(patience.wait(&limited(Some(seconds(7)))), Some(seconds(7)));
-        assert_eq!(patience.wait(&limited(Some(seconds(601)))), None);
+        assert_eq!(
+            patience.wait(&limited(Some(seconds(7))), true),
+            Some(seconds(7))
+        );
+        assert_eq!(patience.wait(&limited(Some(seconds(601))), true), None);
         let lasting = RegistryError::SpeaksHttp {
             host: "r".to_owned(),
         };
-        assert_eq!(patience.wait(&lasting), None);
+        assert_eq!(patience.wait(&lasting, true), None);
     }
 
     #[test]

@@ -17,6 +17,7 @@ pub(crate) struct Asked {
     pub(crate) path: String,
     /// Names in lower case.
     headers: Vec<(String, String)>,
+    pub(crate) body: String,
 }
 
 impl Asked {
@@ -199,7 +200,8 @@ fn serve(
         assert!(stream.read(&mut greeting)? > 0);
         return Answer::status(400).write(stream, true);
     }
-    let mut lines = BufReader::new(stream.try_clone()?).lines();
+    let mut reader = BufReader::new(stream.try_clone()?);
+    let mut lines = reader.by_ref().lines();
     let Some(line) = lines.next() else {
         return Ok(());
     };
@@ -208,7 +210,7 @@ fn serve(
     let mut asked = Asked {
         method: words.next().unwrap_or_default(),
         path: words.next().unwrap_or_default(),
-        headers: Vec::new(),
+        ..Asked::default()
     };
     for line in lines {
         let line = line?;
@@ -219,6 +221,9 @@ fn serve(
             .headers
             .push((name.to_ascii_lowercase(), value.to_owned()));
     }
+    let length = asked.header("content-length");
+    let length = length.map_or(0, |text| text.parse().expect("a length"));
+    reader.take(length).read_to_string(&mut asked.body)?;
     let before = {
         let mut seen = seen.lock().unwrap();
         seen.push(asked.clone());
@@ -238,6 +243,7 @@ pub(crate) fn descriptor(content: &[u8], media_type: &str) -> Descriptor {
         media_type: media_type.to_owned(),
         digest: Digest::of(content),
         size: content.len() as u64,
+        data: None,
     }
 }
 

@@ -221,7 +221,8 @@ fn denied_and_wrong_credentials_are_told_apart() {
         fs_err::write(&path, text).unwrap();
         let reference = reference(&basic, "1");
         let access = Access {
-            credentials: Credentials::in_file(path.clone()),
+            credentials: Credentials::in_file(&path),
+            ..Access::default()
         };
         let client = Client::new(&reference, &access, &|_| {}).unwrap();
         wait(client.manifest(&reference))
@@ -292,4 +293,29 @@ fn a_config_is_verified_and_limited() {
     assert!(text(&wait(client.config(&other)).unwrap_err()).contains("was asked for"));
     other.size = MAX_CONFIG + 1;
     assert!(text(&wait(client.config(&other)).unwrap_err()).contains("more than 8 MiB"));
+}
+
+#[test]
+fn what_was_damaged_on_its_way_is_asked_for_once_more() {
+    let config = b"config";
+    let manifest = image(config, &[]).to_string().into_bytes();
+    let digest = Digest::of(&manifest);
+    let server = Server::start(move |asked, before| {
+        let good: &[u8] = if asked.path.contains("/blobs/") {
+            config
+        } else {
+            &manifest
+        };
+        let mut bytes = good.to_vec();
+        if before % 2 == 0 {
+            bytes[2] ^= 1;
+        }
+        Answer::ok(&bytes)
+    });
+    let reference = reference(&server, "1");
+    let client = client(&reference);
+    wait(client.manifest(&reference.with_digest(digest))).unwrap();
+    let config = descriptor(config, "x");
+    assert_eq!(wait(client.config(&config)).unwrap(), b"config");
+    assert_eq!(server.asked().len(), 4);
 }

@@ -1,18 +1,21 @@
 //! Transport: how requests reach a registry: TLS, time limits, redirects, http or https.
 
-use crate::reference::{DOCKER_HUB, Reference};
+use crate::registry::access::Access;
 use crate::registry::error::{RegistryError, speaks_no_tls};
+use crate::registry::routes::{Route, Security};
+use crate::registry::tls;
 use anyhow::{Context, Result, ensure};
-use reqwest::header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, HeaderValue, RANGE};
+use reqwest::header::{
+    ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, RANGE,
+};
 use reqwest::redirect::{Attempt, Policy};
-use reqwest::{Certificate, Method, Response, Url};
+use reqwest::{Method, Response, Url};
 use std::net::IpAddr;
 use std::ops::Range;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-
-/// Docker Hub's name on the wire.
-const HUB_HOST: &str = "registry-1.docker.io";
+use zeroize::Zeroizing;
 
 /// Longest time until a connection stands, TLS included.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -20,19 +23,16 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest time without a byte, in an answer or before it. `error` names both limits in its texts.
 const READ_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// How many bytes a server may send ahead over HTTP/2, in one answer and in all answers of a
+/// connection: enough for 40 MB/s at 50 ms each, and little beside the memory that a pull may take.
+const STREAM_WINDOW: u32 = 2 << 20;
+const CONNECTION_WINDOW: u32 = 8 << 20;
+
 /// Most redirects of one request, as Docker has it.
 const MAX_REDIRECTS: usize = 10;
 
-/// Where distributions keep the certificate authorities they trust, in one file.
-const BUNDLES: [&str; 5] = [
-    "/etc/ssl/certs/ca-certificates.crt", // Debian, Arch, Gentoo
-    "/etc/pki/tls/certs/ca-bundle.crt",   // Fedora, older Red Hat
-    "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem", // Red Hat
-    "/etc/ssl/ca-bundle.pem",             // SUSE
-    "/etc/ssl/cert.pem",                  // Alpine, OpenWrt
-];
-
 /// One request to a registry, repeatable.
+#[derive(Clone)]
 pub(crate) struct Request {
     pub(crate) method: Method,
     /// The path below `/v2/`.
@@ -42,78 +42,109 @@ pub(crate) struct Request {
     pub(crate) part: Option<Range<u64>>,
 }
 
-/// The way to one registry.
+impl Request {
+    /// Tells whether the answer can be checked against the request, whoever gives it.
+    pub(crate) fn is_by_digest(&self) -> bool {
+        self.path
+            .rsplit('/')
+            .next()
+            .is_some_and(|name| name.contains(':'))
+    }
+}
+
+/// The way to one host.
 pub(crate) struct Transport {
-    http: reqwest::Client,
-    host: String,
+    route: Route,
+    access: Access,
+    /// Built by the first request: most mirrors are never asked.
+    http: OnceLock<reqwest::Client>,
     loopback: bool,
-    /// This registry speaks plain http: found out by the first request, on loopback only.
+    /// This host speaks plain http: configured, or found out by the first request.
     plain: AtomicBool,
     answered: AtomicBool,
 }
 
 impl Transport {
-    pub(crate) fn new(reference: &Reference) -> Result<Self> {
-        let host = match reference.registry() {
-            DOCKER_HUB => HUB_HOST,
-            host => host,
-        };
-        let url = Url::parse(&format!("https://{host}/"))
-            .with_context(|| format!("`{host}` is no host name"))?;
-        let loopback = is_loopback(&url);
-        let local = is_local(&url);
-        let mut builder = reqwest::Client::builder()
-            .user_agent(concat!("ddock/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(CONNECT_TIMEOUT)
-            .read_timeout(READ_TIMEOUT)
-            .redirect(Policy::custom(move |attempt| follow(attempt, local)))
-            .referer(false)
-            .tls_certs_only(roots()?);
-        if loopback {
-            builder = builder.no_proxy();
-        }
+    pub(crate) fn new(route: Route, access: &Access) -> Result<Self> {
+        let url = format!("https://{}/", route.host);
+        let url = Url::parse(&url).with_context(|| format!("`{}` is no host name", route.host))?;
         Ok(Self {
-            http: builder.build().context("setting up TLS")?,
-            host: host.to_owned(),
-            loopback,
-            plain: AtomicBool::new(false),
+            http: OnceLock::new(),
+            loopback: is_loopback(&url),
+            plain: AtomicBool::new(route.security == Security::Plain),
             answered: AtomicBool::new(false),
+            access: access.clone(),
+            route,
         })
     }
 
-    /// Sends `request` and returns the answer's head, whatever its status. A registry on loopback
-    /// that speaks no TLS is asked again in plain http, and from then on.
+    fn http(&self) -> Result<&reqwest::Client> {
+        if let Some(http) = self.http.get() {
+            return Ok(http);
+        }
+        let local = self.loopback || self.is_local();
+        let builder = reqwest::Client::builder()
+            .user_agent(concat!("ddock/", env!("CARGO_PKG_VERSION")))
+            .connect_timeout(CONNECT_TIMEOUT)
+            .read_timeout(READ_TIMEOUT)
+            .http2_initial_stream_window_size(STREAM_WINDOW)
+            .http2_initial_connection_window_size(CONNECTION_WINDOW)
+            .redirect(Policy::custom(move |attempt| follow(attempt, local)))
+            .referer(false)
+            .proxy(self.access.proxies.rule()?)
+            .tls_danger_accept_invalid_certs(self.route.security == Security::Insecure);
+        let builder = tls::configure(builder, &self.route, &self.access.routes.places)?;
+        let http = builder.build().context("setting up TLS")?;
+        Ok(self.http.get_or_init(|| http))
+    }
+
+    /// Sends `request` and returns the answer's head, whatever its status. A host that may be
+    /// spoken to in plain http and speaks no TLS is asked again in plain http, and from then on.
     pub(crate) async fn send(
         &self,
         request: &Request,
         authorization: Option<&HeaderValue>,
     ) -> Result<Response, RegistryError> {
+        let http = self.http()?;
         let plain = self.plain.load(Ordering::Relaxed);
-        let mut answer = self.attempt(request, authorization, plain).await;
+        let mut answer = self.attempt(http, request, authorization, plain).await;
         if let Err(error) = &answer
             && !plain
-            && self.loopback
-            && speaks_no_tls(error)
+            && self.may_be_plain(error)
         {
-            self.plain.store(true, Ordering::Relaxed);
-            answer = self.attempt(request, authorization, true).await;
+            match self.attempt(http, request, authorization, true).await {
+                // There is nobody on that port either: the first error says more.
+                Err(error) if error.is_connect() => {}
+                other => {
+                    self.plain.store(true, Ordering::Relaxed);
+                    answer = other;
+                }
+            }
         }
         let answer = answer.map_err(|error| self.failure(&error))?;
         self.answered.store(true, Ordering::Relaxed);
         Ok(answer)
     }
 
+    /// Tells whether plain http is worth a try after https failed so.
+    fn may_be_plain(&self, error: &reqwest::Error) -> bool {
+        match self.route.security {
+            Security::Verified => self.loopback && speaks_no_tls(error),
+            Security::Insecure => error.is_connect(),
+            Security::Plain => false,
+        }
+    }
+
     async fn attempt(
         &self,
+        http: &reqwest::Client,
         request: &Request,
         authorization: Option<&HeaderValue>,
         plain: bool,
     ) -> reqwest::Result<Response> {
-        let scheme = if plain { "http" } else { "https" };
-        let url = format!("{scheme}://{}/v2/{}", self.host, request.path);
-        let mut builder = self
-            .http
-            .request(request.method.clone(), url)
+        let mut builder = http
+            .request(request.method.clone(), self.url(&request.path, plain))
+            .headers(self.route.headers.clone())
             // What is hashed must be what was stored: no proxy may compress on the way.
             .header(ACCEPT_ENCODING, "identity");
         if let Some(accept) = request.accept {
@@ -122,10 +153,31 @@ impl Transport {
         if let Some(part) = &request.part {
             builder = builder.header(RANGE, format!("bytes={}-{}", part.start, part.end - 1));
         }
+        // A configured header is meant instead of what the host asks for.
+        let authorization =
+            authorization.filter(|_| !self.route.headers.contains_key(AUTHORIZATION));
         if let Some(authorization) = authorization {
             builder = builder.header(AUTHORIZATION, authorization);
         }
         builder.send().await
+    }
+
+    /// Returns the URL of `path`, which is one below `/v2/` at the registry of the reference.
+    fn url(&self, path: &str, plain: bool) -> String {
+        let route = &self.route;
+        let scheme = if plain { "http" } else { "https" };
+        let mut url = format!("{scheme}://{}{}/{path}", route.host, route.path);
+        if let Some(namespace) = &route.namespace {
+            url.push(if path.contains('?') { '&' } else { '?' });
+            url.push_str("ns=");
+            url.push_str(namespace);
+        }
+        url
+    }
+
+    /// Tells whether this host is on this machine or link.
+    fn is_local(&self) -> bool {
+        Url::parse(&self.url("", false)).is_ok_and(|url| is_local(&url))
     }
 
     /// Asks a token service at `url`, which `check_realm` allowed.
@@ -134,11 +186,39 @@ impl Transport {
         url: Url,
         authorization: Option<HeaderValue>,
     ) -> Result<Response, RegistryError> {
-        let mut builder = self.http.get(url);
+        let mut builder = self.http()?.get(url);
         if let Some(authorization) = authorization {
             builder = builder.header(AUTHORIZATION, authorization);
         }
         builder.send().await.map_err(|error| self.failure(&error))
+    }
+
+    /// Sends a form to a token service at `url`, which `check_realm` allowed. A redirect is not
+    /// followed: the form has a secret that is for this service only.
+    pub(crate) async fn post_to_realm(
+        &self,
+        url: Url,
+        form: &Zeroizing<String>,
+    ) -> Result<Response, RegistryError> {
+        let length = form.len();
+        // A body that can be sent once only: what cannot be sent again is not sent elsewhere.
+        let bytes = bytes::Bytes::copy_from_slice(form.as_bytes());
+        let once = futures_util::stream::iter([Ok::<_, std::io::Error>(bytes)]);
+        let builder = self
+            .http()?
+            .post(url)
+            .header(CONTENT_TYPE, "application/x-www-form-urlencoded")
+            .header(CONTENT_LENGTH, length)
+            .body(reqwest::Body::wrap_stream(once));
+        builder.send().await.map_err(|error| self.failure(&error))
+    }
+
+    /// Tells whether what is sent to this registry is safe from eavesdroppers, passwords too. Only
+    /// the requests so far tell: before the first it says yes.
+    pub(crate) fn keeps_secrets(&self) -> bool {
+        !self.plain.load(Ordering::Relaxed)
+            || self.loopback
+            || self.route.security != Security::Verified
     }
 
     /// Refuses a token service that a registry must not send us to: one in plain http, unless both
@@ -149,7 +229,8 @@ impl Transport {
         match url.scheme() {
             "https" => {}
             "http" => ensure!(
-                self.plain.load(Ordering::Relaxed) && is_loopback(&url),
+                self.plain.load(Ordering::Relaxed)
+                    && (is_loopback(&url) || self.is_same_insecure_host(&url)),
                 "the token service `{host}` is asked for over plain http"
             ),
             _ => anyhow::bail!("the realm is no https URL"),
@@ -161,15 +242,26 @@ impl Transport {
         Ok(url)
     }
 
+    /// Tells whether `url` is at this host, and the user said that it is insecure.
+    fn is_same_insecure_host(&self, url: &Url) -> bool {
+        let own = Url::parse(&self.url("", true));
+        self.route.security != Security::Verified
+            && own.is_ok_and(|own| own.host_str() == url.host_str())
+    }
+
     /// Tells whether `response` is the registry's own and not that of a host it redirected to.
     pub(crate) fn is_own(&self, response: &Response) -> bool {
-        let own = Url::parse(&format!("{}://{}", response.url().scheme(), self.host));
+        let own = Url::parse(&self.url("", response.url().scheme() == "http"));
         own.is_ok_and(|own| own.origin() == response.url().origin())
     }
 
     /// Returns what a failure of the HTTP client means.
     pub(crate) fn failure(&self, error: &reqwest::Error) -> RegistryError {
-        RegistryError::of_transport(error, &self.host, self.answered.load(Ordering::Relaxed))
+        RegistryError::of_transport(
+            error,
+            &self.route.host,
+            self.answered.load(Ordering::Relaxed),
+        )
     }
 }
 
@@ -193,26 +285,6 @@ fn follow(attempt: Attempt<'_>, registry_is_local: bool) -> reqwest::redirect::A
     }
 }
 
-/// Returns the certificate authorities to trust: the user's, the system's, or Mozilla's as built in.
-fn roots() -> Result<Vec<Certificate>> {
-    if let Some(path) = std::env::var_os("SSL_CERT_FILE").filter(|path| !path.is_empty()) {
-        let pem = fs_err::read(path).context("SSL_CERT_FILE")?;
-        return Certificate::from_pem_bundle(&pem).context("SSL_CERT_FILE is no PEM file");
-    }
-    for path in BUNDLES {
-        // A bundle that is missing or broken leaves the next one, and those built in.
-        let certificates = fs_err::read(path).ok();
-        let certificates = certificates.and_then(|pem| Certificate::from_pem_bundle(&pem).ok());
-        if let Some(certificates) = certificates.filter(|list| !list.is_empty()) {
-            return Ok(certificates);
-        }
-    }
-    let built_in = webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter();
-    built_in
-        .map(|der| Certificate::from_der(der).context("reading the built-in certificates"))
-        .collect()
-}
-
 fn address(url: &Url) -> Option<IpAddr> {
     let host = url.host_str()?.trim_matches(['[', ']']);
     Some(host.parse::<IpAddr>().ok()?.to_canonical())
@@ -224,7 +296,7 @@ fn is_localhost(url: &Url) -> bool {
 }
 
 /// Tells whether `url` names this machine: there plain http is as good as https.
-fn is_loopback(url: &Url) -> bool {
+pub(crate) fn is_loopback(url: &Url) -> bool {
     is_localhost(url) || address(url).is_some_and(|address| address.is_loopback())
 }
 
@@ -274,8 +346,11 @@ mod tests {
 
     #[test]
     fn token_services_are_asked_over_https_and_not_on_this_machine() {
-        let remote = Transport::new(&"r.example/x".parse().unwrap()).unwrap();
-        let local = Transport::new(&"localhost:5000/x".parse().unwrap()).unwrap();
+        let to = |name: &str| {
+            let route = Route::origin(&name.parse().unwrap()).unwrap();
+            Transport::new(route, &Access::default()).unwrap()
+        };
+        let (remote, local) = (to("r.example/x"), to("localhost:5000/x"));
         local.plain.store(true, Ordering::Relaxed);
         for (realm, from_remote, from_local) in [
             ("https://auth.example/token", true, true),

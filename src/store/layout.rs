@@ -156,6 +156,21 @@ pub(super) fn layer_fs(layer: &Path) -> PathBuf {
     layer.join("fs")
 }
 
+/// The recipe of a layer, from which and its files the tar is made again, in that layer's directory.
+pub(super) fn layer_recipe(layer: &Path) -> PathBuf {
+    layer.join("recipe")
+}
+
+/// What later entries of a layer replaced, kept for the recipe, in that layer's directory; usually absent.
+pub(super) fn layer_kept(layer: &Path) -> PathBuf {
+    layer.join("kept")
+}
+
+/// The damaged layer that this one replaced, in this one's directory, while a container may run on it.
+pub(super) fn layer_replaced(layer: &Path) -> PathBuf {
+    layer.join("replaced")
+}
+
 /// What is known of a layer, in that layer's directory.
 pub(super) fn layer_meta(layer: &Path) -> PathBuf {
     layer.join("meta.json")

@@ -27,7 +27,7 @@ mod trouble;
 pub(crate) use chains::StagedChain;
 pub(crate) use lock::{Exclusive, Shared};
 pub(crate) use names::NameInUse;
-pub(crate) use objects::LayerMeta;
+pub(crate) use objects::{LayerMeta, LayerPaths};
 pub(crate) use partial::{Partial, Segments};
 pub(crate) use probe::Facts;
 pub(crate) use publish::{Publication, StagedLayer};

@@ -1,7 +1,7 @@
 //! What the store holds under the name of its content: blobs, layers, image records.
 
 use crate::digest::{Digest, Hasher};
-use crate::store::lock::{Exclusive, digests_in};
+use crate::store::lock::{Exclusive, digests_in, missing_is_fine};
 use crate::store::{Damaged, Store, layout};
 use anyhow::{Context, Result, ensure};
 use fs_err as fs;
@@ -45,6 +45,27 @@ pub(crate) struct LayerMeta {
     /// What of the tar could not be kept, one sentence each.
     #[serde(default)]
     pub(crate) skipped: Vec<String>,
+}
+
+/// Where the parts of a layer are.
+#[derive(Debug, Clone)]
+pub(crate) struct LayerPaths {
+    /// Its files.
+    pub(crate) fs: PathBuf,
+    /// What makes the tar again, together with them.
+    pub(crate) recipe: PathBuf,
+    /// What of the tar has no place among them.
+    pub(crate) kept: PathBuf,
+}
+
+impl LayerPaths {
+    pub(super) fn of(layer: &Path) -> Self {
+        Self {
+            fs: layout::layer_fs(layer),
+            recipe: layout::layer_recipe(layer),
+            kept: layout::layer_kept(layer),
+        }
+    }
 }
 
 impl LayerMeta {
@@ -93,6 +114,17 @@ impl Store {
     /// Returns the directory that holds a layer's files, there or not.
     pub(crate) fn layer_fs(&self, diff_id: &Digest) -> PathBuf {
         layout::layer_fs(&self.layout.layer(diff_id))
+    }
+
+    /// Returns where the parts of a layer are, whether it is here or not.
+    pub(crate) fn layer_paths(&self, diff_id: &Digest) -> LayerPaths {
+        LayerPaths::of(&self.layout.layer(diff_id))
+    }
+
+    /// Says that a layer is not whole: it stays where it is, for what runs on it, and the next pull replaces it.
+    pub(crate) fn condemn_layer(&self, _: &Exclusive, diff_id: &Digest) -> Result<()> {
+        let meta = layout::layer_meta(&self.layout.layer(diff_id));
+        Ok(fs::remove_file(meta).or_else(missing_is_fine)?)
     }
 
     /// Returns the IDs of all images, tagged or not.

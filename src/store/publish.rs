@@ -7,8 +7,9 @@ use crate::store::stage::{Stage, create_directories, parent, sync_directory, wri
 use crate::store::{LayerMeta, Store, layout};
 use anyhow::{Context, Result, ensure};
 use fs_err as fs;
+use rustix::io::Errno;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A layer that was unpacked into a stage and whose digests were right.
 #[derive(Debug, Clone)]
@@ -121,8 +122,7 @@ impl Store {
                 if self.layer(&layer.diff_id)?.is_some() {
                     return Ok(());
                 }
-                fs::rename(&to, stage.path(&format!("{}-damaged", layer.name)))?;
-                Ok(fs::rename(&from, &to)?)
+                exchange(&from, &to)
             }
             Err(error) => Err(error.into()),
         }
@@ -147,6 +147,26 @@ impl Store {
         }
         Ok(())
     }
+}
+
+/// Puts a whole layer in a damaged one's stead; at no time is there none. What was damaged stays in it: containers may run on
+/// that, and would lose their files.
+fn exchange(from: &Path, to: &Path) -> Result<()> {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    let damaged = match renameat_with(CWD, from, CWD, to, RenameFlags::EXCHANGE) {
+        Ok(()) => from.to_owned(),
+        // Not every file system knows how (renameat2(2)).
+        Err(Errno::INVAL | Errno::NOSYS) => {
+            let damaged = from.with_extension("damaged");
+            fs::rename(to, &damaged)?;
+            fs::rename(from, to)?;
+            damaged
+        }
+        Err(error) => {
+            return Err(error).with_context(|| format!("replacing `{}`", to.display()));
+        }
+    };
+    Ok(fs::rename(damaged, layout::layer_replaced(to))?)
 }
 
 /// Tells whether a rename failed because a directory that is not empty has the name already.

@@ -4,7 +4,7 @@
 //! A plain file in `tmp/` lives only while its maker holds the store's lock.
 
 use crate::store::lock::{Exclusive, lock, missing_is_fine, random_name, try_lock};
-use crate::store::{Store, layout};
+use crate::store::{LayerPaths, Store, layout};
 use crate::sys::tree;
 use anyhow::{Context, Result};
 use fs_err as fs;
@@ -56,6 +56,11 @@ impl Stage {
         rustix::fs::mkdir(&directory, rustix::fs::Mode::RWXU)
             .with_context(|| format!("creating directory `{}`", directory.display()))?;
         Ok(directory)
+    }
+
+    /// Returns where the parts of the layer `name` go.
+    pub(crate) fn layer_paths(&self, name: &str) -> LayerPaths {
+        LayerPaths::of(&self.path(name))
     }
 
     pub(super) fn path(&self, name: &str) -> PathBuf {

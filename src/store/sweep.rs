@@ -28,12 +28,14 @@ impl Store {
                 self.remove_tag(&lock, &reference)?;
             }
         }
-        let needed = self.needed(&lock, images)?;
+        let held = self.held()?;
+        let needed = self.needed(&lock, images, &held)?;
         // A power cut must not bring a record back whose layers are gone.
         sync_directory(&self.layout.images())?;
         let trash = Stage::create(self)?;
         let layers = move_unneeded(&self.layout.layers(), &needed, &trash)?;
         move_unneeded(&self.layout.chains(), &needed, &trash)?;
+        self.move_replaced(&held, &trash)?;
         for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
             move_unneeded(&self.layout.blobs(algorithm), &needed, &trash)?;
         }
@@ -44,18 +46,42 @@ impl Store {
     }
 
     /// Returns the digests of all that must stay.
-    fn needed(&self, lock: &Exclusive, images: HashSet<Digest>) -> Result<HashSet<Digest>> {
-        let mut needed = HashSet::new();
+    fn needed(
+        &self,
+        lock: &Exclusive,
+        images: HashSet<Digest>,
+        held: &HashSet<Digest>,
+    ) -> Result<HashSet<Digest>> {
+        let mut needed = held.clone();
         for id in images {
             needed.extend(digests_in(&self.image_record(&id)?.unwrap_or_default()));
             needed.insert(id);
         }
-        for container in self.containers()? {
-            let holds = layout::container_holds(&self.layout.container(&container));
-            needed.extend(digests_in(&read_if_there(&holds)?.unwrap_or_default()));
-        }
         self.collect_leases(lock, &mut needed)?;
         Ok(needed)
+    }
+
+    /// Returns the digests of what containers need.
+    fn held(&self) -> Result<HashSet<Digest>> {
+        let mut held = HashSet::new();
+        for container in self.containers()? {
+            let holds = layout::container_holds(&self.layout.container(&container));
+            held.extend(digests_in(&read_if_there(&holds)?.unwrap_or_default()));
+        }
+        Ok(held)
+    }
+
+    /// Moves damaged layers that were replaced, and that no container can run on any more, into the trash.
+    fn move_replaced(&self, held: &HashSet<Digest>, trash: &Stage) -> Result<()> {
+        for entry in fs::read_dir(self.layout.layers())? {
+            let entry = entry?;
+            let digest = layout::digest_named(&entry.file_name());
+            if digest.is_some_and(|digest| !held.contains(&digest)) {
+                let replaced = layout::layer_replaced(&entry.path());
+                fs::rename(replaced, trash.path(&random_name())).or_else(missing_is_fine)?;
+            }
+        }
+        Ok(())
     }
 }
 

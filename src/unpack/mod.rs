@@ -6,10 +6,14 @@
 
 mod archive;
 mod attributes;
+mod check;
+mod compare;
+mod content;
 mod header;
 mod name;
 mod pax;
 mod place;
+pub(crate) mod recipe;
 mod sparse;
 mod stream;
 #[cfg(test)]
@@ -17,18 +21,23 @@ mod testing;
 #[cfg(test)]
 mod tests;
 mod tree;
+mod walk;
 mod write;
+
+pub(crate) use check::{Fault, Finding, check};
+pub(crate) use recipe::Recipe;
 
 use crate::digest::Digest;
 use anyhow::{Context, Result};
 use archive::Archive;
+use recipe::{Recording, Tap};
 use rustix::fs::{Mode, OFlags};
 use std::collections::BTreeSet;
 use std::fmt::{self, Display};
 use std::io::Read;
 use std::path::Path;
 use std::thread;
-use stream::Outlet;
+use stream::{Outlet, Summary};
 use write::{Writer, Written};
 
 /// How to unpack: what depends on the store and on who runs this.
@@ -125,18 +134,46 @@ impl Display for Skipped {
 }
 
 /// Unpacks the layer that `stream` holds, gzip, zstd or neither, into `root`: an empty directory that nobody
-/// else uses. Nothing outside `root` is touched, whatever the layer says. After an error `root` holds a part
-/// of the layer, and is to be removed.
+/// else uses. Writes its `recipe` if that is wanted, which with what is in `root` makes the tar again; what is kept for it
+/// must be on the same file system. Nothing else is touched, whatever the layer says. After an error `root` holds a part of
+/// the layer, and is to be removed.
 ///
 /// The cause of an error is in its chain: an [`std::io::Error`] from `stream`, a [`rustix::io::Errno`] from
 /// the file system.
-pub(crate) fn layer(stream: impl Read, root: &Path, options: &Options) -> Result<Unpacked> {
+pub(crate) fn layer(
+    stream: impl Read,
+    root: &Path,
+    recipe: Option<Recipe<'_>>,
+    options: &Options,
+) -> Result<Unpacked> {
+    let tar = || stream::inflate(stream);
+    unpack(tar, root, options, || {
+        let recording = recipe.map(Recording::start).transpose()?;
+        Ok(Bodies::Written(recording.unwrap_or_default()))
+    })
+}
+
+/// What becomes of what a layer's files hold.
+enum Bodies {
+    /// The files get it.
+    Written(Recording),
+    /// Files have their size and nothing in them.
+    LeftOut,
+}
+
+/// Unpacks what `tar` opens. `bodies` is called in the thread that writes.
+fn unpack<T: Read>(
+    tar: impl FnOnce() -> Result<T>,
+    root: &Path,
+    options: &Options,
+    bodies: impl FnOnce() -> Result<Bodies> + Send,
+) -> Result<Unpacked> {
     let (inlet, outlet) = stream::pipe();
     let (pumped, written) = thread::scope(|scope| -> Result<_> {
         let writer = thread::Builder::new()
             .name("unpack".to_owned())
-            .spawn_scoped(scope, || write(outlet, root, options))?;
-        let pumped = inlet.pump(stream, options.limits.tar_size);
+            .spawn_scoped(scope, || write(outlet, root, options, bodies()?))?;
+        let pumped = tar().and_then(|tar| inlet.pump(tar, options.limits.tar_size));
         let written = writer.join();
         Ok((
             pumped,
@@ -147,7 +184,11 @@ pub(crate) fn layer(stream: impl Read, root: &Path, options: &Options) -> Result
     let summary = pumped?;
     let written = written?;
     let summary = summary.expect("a writer without an error read to the end");
-    Ok(Unpacked {
+    Ok(unpacked(summary, written))
+}
+
+fn unpacked(summary: Summary, written: Written) -> Unpacked {
+    Unpacked {
         diff_id: summary.diff_id,
         tar_size: summary.tar_size,
         size: written.size,
@@ -158,10 +199,10 @@ pub(crate) fn layer(stream: impl Read, root: &Path, options: &Options) -> Result
         links: written.links,
         opaque_root: written.opaque_root,
         skipped: written.skipped,
-    })
+    }
 }
 
-fn write(outlet: Outlet, root: &Path, options: &Options) -> Result<Written> {
+fn write(outlet: Outlet, root: &Path, options: &Options, bodies: Bodies) -> Result<Written> {
     // Threads share one umask until they say otherwise (unshare(2)); with one of 0, files are made with the
     // right mode and need no second call.
     nix::sched::unshare(nix::sched::CloneFlags::CLONE_FS).context("leaving the process's umask")?;
@@ -169,13 +210,21 @@ fn write(outlet: Outlet, root: &Path, options: &Options) -> Result<Written> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let root = rustix::fs::open(root, flags, Mode::empty())
         .with_context(|| format!("opening {}", root.display()))?;
-    let mut writer = Writer::new(root, options)?;
-    let mut archive = Archive::new(outlet, options.limits.entries);
+    let recording = match &bodies {
+        Bodies::Written(recording) => recording.clone(),
+        Bodies::LeftOut => Recording::default(),
+    };
+    let files = root.try_clone().context("duplicating a descriptor")?;
+    let mut writer = Writer::new(root, options, bodies)?;
+    let tap = Tap::new(outlet, recording.clone());
+    let mut archive = Archive::new(tap, options.limits.entries);
     while let Some(entry) = archive.next()? {
         writer
             .write(&mut archive, &entry)
             .with_context(|| format!("layer entry `{}`", name::shown(&entry.name)))?;
     }
     archive.drain()?;
-    writer.finish()
+    let written = writer.finish()?;
+    recording.finish(&files)?;
+    Ok(written)
 }

@@ -52,6 +52,11 @@ impl<R: Read> Inflater<'_, R> {
     }
 }
 
+/// Returns what `stream` holds: gzip, zstd or neither.
+pub(crate) fn inflate(stream: impl Read) -> Result<impl Read> {
+    Inflater::new(stream)
+}
+
 impl<R: Read> Read for Inflater<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
@@ -151,14 +156,13 @@ pub(crate) fn pipe() -> (Inlet, Outlet) {
 }
 
 impl Inlet {
-    /// Pumps the whole stream into the pipe. Returns nothing if the reader at the other end gave up first.
-    pub(crate) fn pump(self, stream: impl Read, max_size: Option<u64>) -> Result<Option<Summary>> {
-        let mut stream = Inflater::new(stream)?;
+    /// Pumps the whole tar into the pipe. Returns nothing if the reader at the other end gave up first.
+    pub(crate) fn pump(self, mut tar: impl Read, max_size: Option<u64>) -> Result<Option<Summary>> {
         let mut hasher = Hasher::new(Algorithm::Sha256);
         let mut tar_size = 0;
         while let Ok(mut chunk) = self.empty.recv() {
             chunk.resize(CHUNK_SIZE, 0);
-            let length = fill(&mut stream, &mut chunk).context("reading the layer")?;
+            let length = fill(&mut tar, &mut chunk).context("reading the layer")?;
             chunk.truncate(length);
             if chunk.is_empty() {
                 let diff_id = hasher.finish();

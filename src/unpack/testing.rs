@@ -1,9 +1,13 @@
 //! Tars for tests, the crooked ones too, and a place to unpack them where every trace shows.
 
-use crate::unpack::{Limits, Options, OverlayAttributes, Owners, Unpacked, layer};
+use crate::digest::Digest;
+use crate::unpack::recipe::{Rebuild, Recipe};
+use crate::unpack::{Finding, Limits, Options, OverlayAttributes, Owners, Unpacked, layer};
 use anyhow::Result;
 use std::collections::HashMap;
 use std::fmt::Write as _;
+use std::io::Read as _;
+use std::os::fd::AsFd as _;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
@@ -135,6 +139,8 @@ pub(crate) fn options() -> Options {
 pub(crate) struct Scene {
     temp: TempDir,
     before: String,
+    /// Where the recipe is, and what is made to compare with.
+    beside: TempDir,
 }
 
 impl Scene {
@@ -146,7 +152,12 @@ impl Scene {
         fs_err::write(canary.join("directory/file"), "canary").unwrap();
         fs_err::create_dir(temp.path().join("root")).unwrap();
         let before = listing(&canary);
-        Self { temp, before }
+        let beside = tempfile::tempdir().unwrap();
+        Self {
+            temp,
+            before,
+            beside,
+        }
     }
 
     pub(crate) fn root(&self) -> PathBuf {
@@ -163,8 +174,41 @@ impl Scene {
         self.unpack_with(layer, &options())
     }
 
+    /// Unpacks a layer, makes its tar again, and checks it.
     pub(crate) fn unpack_with(&self, bytes: &[u8], options: &Options) -> Result<Unpacked> {
-        layer(bytes, &self.root(), options)
+        let (file, kept) = self.recipe();
+        let recipe = Recipe {
+            file: &file,
+            kept: &kept,
+        };
+        let unpacked = layer(bytes, &self.root(), Some(recipe), options)?;
+        let mut tar = Vec::new();
+        let mut rebuild = Rebuild::open(&self.root(), recipe).unwrap();
+        rebuild.read_to_end(&mut tar).unwrap();
+        assert_eq!(Digest::of(&tar), unpacked.diff_id);
+        let findings = self.check_with(&unpacked.diff_id, options);
+        assert!(findings.is_empty(), "{findings:?}");
+        Ok(unpacked)
+    }
+
+    /// Returns where the recipe is, and what it keeps.
+    pub(crate) fn recipe(&self) -> (PathBuf, PathBuf) {
+        let beside = self.beside.path();
+        (beside.join("recipe"), beside.join("kept"))
+    }
+
+    pub(crate) fn check_with(&self, diff_id: &Digest, options: &Options) -> Vec<Finding> {
+        let (file, kept) = self.recipe();
+        let recipe = Recipe {
+            file: &file,
+            kept: &kept,
+        };
+        let shadow = self.beside.path().join("shadow");
+        fs_err::create_dir(&shadow).unwrap();
+        let findings =
+            crate::unpack::check(&self.root(), recipe, diff_id, &shadow, options).unwrap();
+        remove(&shadow);
+        findings.findings
     }
 
     /// Panics if anything but the root has changed.
@@ -220,7 +264,7 @@ pub(crate) fn listing(root: &Path) -> String {
         }
         if kind.is_file() {
             let content = fs_err::read(&path).unwrap();
-            let digest = crate::digest::Digest::of(&content);
+            let digest = Digest::of(&content);
             write!(line, " {} bytes {}", content.len(), digest.short()).unwrap();
         } else if kind.is_symlink() {
             let target = fs_err::read_link(&path).unwrap();
@@ -267,4 +311,10 @@ pub(crate) fn check(cases: &[Case<'_>]) {
             }
         }
     }
+}
+
+/// Removes a tree, however deep or closed it is.
+pub(crate) fn remove(tree: &Path) {
+    let parent = fs_err::File::open(tree.parent().unwrap()).unwrap();
+    crate::sys::tree::remove(parent.as_fd(), tree.file_name().unwrap()).unwrap();
 }

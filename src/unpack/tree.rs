@@ -5,6 +5,7 @@ mod lower;
 use crate::sys;
 use crate::unpack::name;
 use crate::unpack::pax::Time;
+use crate::unpack::recipe::Recording;
 use anyhow::{Context, Result, ensure};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
@@ -85,11 +86,13 @@ pub(crate) struct Tree {
     open: Vec<(Vec<u8>, Rc<Handle>)>,
     /// Bytes that directories and whiteouts may still take.
     room: usize,
+    recording: Recording,
 }
 
 impl Tree {
-    /// Begins with an empty `root`; at most `memory` bytes are used for directories and whiteouts.
-    pub(crate) fn new(root: OwnedFd, memory: usize) -> Self {
+    /// Begins with an empty `root`; at most `memory` bytes are used for directories and whiteouts. What is replaced is kept
+    /// for the `recording`, if there is one.
+    pub(crate) fn new(root: OwnedFd, memory: usize, recording: Recording) -> Self {
         let directory = Directory {
             listed: None,
             lower: Lower::Merged,
@@ -103,6 +106,7 @@ impl Tree {
             links: BTreeMap::new(),
             open: Vec::with_capacity(MAX_OPEN),
             room: memory,
+            recording,
         }
     }
 
@@ -183,7 +187,10 @@ impl Tree {
     pub(crate) fn clear(&mut self, parent: &Handle, name: &[u8]) -> Result<()> {
         let path = name::join(&parent.path, name);
         if self.directories.remove(&path).is_some() {
-            sys::tree::remove(parent.fd.as_fd(), OsStr::from_bytes(name))?;
+            let parent = parent.fd.as_fd();
+            if !self.recording.set_aside(parent, name, &path)? {
+                sys::tree::remove(parent, OsStr::from_bytes(name))?;
+            }
             self.directories
                 .extract_if(below(&path), |_, _| true)
                 .for_each(drop);
@@ -193,9 +200,10 @@ impl Tree {
             self.links
                 .extract_if(below(&path), |_, _| true)
                 .for_each(drop);
-        } else {
+        } else if self.whiteouts.remove(&path)
+            || !self.recording.set_aside(parent.fd.as_fd(), name, &path)?
+        {
             rustix::fs::unlinkat(&parent.fd, name, AtFlags::empty())?;
-            self.whiteouts.remove(&path);
         }
         // Any of them may have led through what is gone.
         self.open.clear();

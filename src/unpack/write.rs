@@ -1,12 +1,15 @@
 //! Entries into files: every parent resolved below the root by the kernel, no last component followed, metadata never by path.
 
+mod link;
+
 use crate::unpack::archive::{Archive, Entry, Kind};
 use crate::unpack::name::{self, Target};
 use crate::unpack::pax::Time;
 use crate::unpack::place::{Place, timestamps};
+use crate::unpack::recipe::Recording;
 use crate::unpack::sparse::Map;
 use crate::unpack::tree::{Directory, IMPLIED_MODE, Lower, Metadata, Tree};
-use crate::unpack::{Options, Owners, Skipped, attributes};
+use crate::unpack::{Bodies, Options, Owners, Skipped, attributes, content};
 use anyhow::{Context, Result, bail, ensure};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Uid};
@@ -37,6 +40,7 @@ pub(crate) struct Written {
 pub(crate) struct Writer<'a> {
     tree: Tree,
     options: &'a Options,
+    bodies: Bodies,
     /// The owner of what this process makes.
     uid: Uid,
     gid: Gid,
@@ -45,15 +49,20 @@ pub(crate) struct Writer<'a> {
 
 impl<'a> Writer<'a> {
     /// Begins in `root`, an empty directory that nobody else uses. The thread's umask must be 0.
-    pub(crate) fn new(root: OwnedFd, options: &'a Options) -> Result<Self> {
+    pub(crate) fn new(root: OwnedFd, options: &'a Options, bodies: Bodies) -> Result<Self> {
         let uid = rustix::process::geteuid();
         let gid = rustix::process::getegid();
         // A set-group-ID bit, inherited from where the root was made, would hand its group on to all below.
         rustix::fs::fchown(&root, Some(uid), Some(gid)).context("owning the layer's root")?;
         rustix::fs::fchmod(&root, Mode::RWXU).context("owning the layer's root")?;
+        let recording = match &bodies {
+            Bodies::Written(recording) => recording.clone(),
+            Bodies::LeftOut => Recording::default(),
+        };
         Ok(Self {
-            tree: Tree::new(root, options.limits.directory_memory),
+            tree: Tree::new(root, options.limits.directory_memory, recording),
             options,
+            bodies,
             uid,
             gid,
             written: Written {
@@ -98,7 +107,7 @@ impl<'a> Writer<'a> {
             Kind::Directory => self.directory(&place, entry, metadata),
             Kind::File { size, map } => {
                 self.written.size = self.written.size.saturating_add(*size);
-                self.file(&place, archive, entry, map.as_ref(), metadata)
+                self.file(&place, archive, entry, (*size, map.as_ref()), metadata)
             }
             Kind::Symlink { target } => self.symlink(&place, entry, target, metadata),
             Kind::HardLink { target } => self.hard_link(&place, target),
@@ -192,7 +201,7 @@ impl<'a> Writer<'a> {
         place: &Place<'_>,
         archive: &mut Archive<impl BufRead>,
         entry: &Entry,
-        map: Option<&Map>,
+        (size, map): (u64, Option<&Map>),
         metadata: Metadata,
     ) -> Result<()> {
         let flags =
@@ -201,9 +210,13 @@ impl<'a> Writer<'a> {
         let file = self.make(place, |parent, name| {
             rustix::fs::openat(parent, name, flags, Mode::from_raw_mode(mode))
         })?;
-        match map {
-            None => copy(archive, &file)?,
-            Some(map) => copy_sparse(archive, &file, map)?,
+        match &self.bodies {
+            Bodies::Written(recording) => {
+                let begin = |offset| recording.begin(&place.parent.path, place.name, offset);
+                content::write(archive, &file, map, begin)?;
+                recording.end();
+            }
+            Bodies::LeftOut => rustix::fs::ftruncate(&file, size).context("sizing it")?,
         }
         self.set_owner_and_mode(file.as_fd(), metadata, mode)?;
         attributes::set(&file, &entry.attributes, &mut self.written.skipped)?;
@@ -224,44 +237,6 @@ impl<'a> Writer<'a> {
         attributes::skip(&entry.attributes, &mut self.written.skipped);
         self.set_owner(place, metadata)?;
         place.set_times(metadata)
-    }
-
-    /// Links to what the layer has at `target`; its metadata is that of its first entry. What the layer does not
-    /// have may be a file of a lower layer, which is not looked at here.
-    fn hard_link(&mut self, place: &Place<'_>, target: &[u8]) -> Result<()> {
-        let missing = || {
-            let target = name::shown(target);
-            format!("it is a hard link to `{target}`, which is no file of the layer")
-        };
-        let path = name::clean(target).with_context(missing)?;
-        let (parent, name) = name::split(&path);
-        ensure!(!name.is_empty(), missing());
-        let parent = self.tree.existing(parent).with_context(missing)?;
-        let real = match &parent {
-            Some(parent) => name::join(&parent.path, name),
-            None => path.clone(),
-        };
-        let target = parent.map(|parent| Place { parent, name });
-        let target = target.filter(|target| target.is_there() && !self.tree.is_whiteout(&real));
-        if let Some(target) = target {
-            if place.is_same_file(&target) {
-                return Ok(());
-            }
-            return self
-                .make(place, |parent, name| {
-                    let (from, flags) = (&target.parent.fd, AtFlags::empty());
-                    rustix::fs::linkat(from, target.name, parent, name, flags)
-                })
-                .with_context(missing);
-        }
-        let own = name::join(&place.parent.path, place.name);
-        let of_lower = if let Some(target) = self.tree.borrowed(&real) {
-            target.clone()
-        } else {
-            ensure!(!self.tree.is_hidden(&real) && real != own, missing());
-            real
-        };
-        self.tree.borrow(&place.parent, place.name, of_lower)
     }
 
     fn node(
@@ -355,33 +330,4 @@ fn device(major: i64, minor: i64) -> Result<u64> {
     let (major, minor) =
         numbers.with_context(|| format!("there is no device number {major}:{minor}"))?;
     Ok(rustix::fs::makedev(major, minor))
-}
-
-fn copy(archive: &mut Archive<impl BufRead>, file: &OwnedFd) -> Result<()> {
-    loop {
-        let chunk = archive.chunk()?;
-        if chunk.is_empty() {
-            return Ok(());
-        }
-        let written = rustix::io::retry_on_intr(|| rustix::io::write(file, chunk));
-        archive.consume(written.context("writing it")?);
-    }
-}
-
-/// Writes what the archive stores where the map says; the rest are holes.
-fn copy_sparse(archive: &mut Archive<impl BufRead>, file: &OwnedFd, map: &Map) -> Result<()> {
-    rustix::fs::ftruncate(file, map.size).context("sizing it")?;
-    for segment in &map.segments {
-        let (mut offset, end) = (segment.offset, segment.offset + segment.length);
-        while offset < end {
-            let chunk = archive.chunk()?;
-            let left = usize::try_from(end - offset).unwrap_or(usize::MAX);
-            let chunk = &chunk[..chunk.len().min(left)];
-            let written = rustix::io::retry_on_intr(|| rustix::io::pwrite(file, chunk, offset));
-            let written = written.context("writing it")?;
-            archive.consume(written);
-            offset += written as u64;
-        }
-    }
-    Ok(())
 }

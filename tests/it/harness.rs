@@ -2,17 +2,26 @@
 
 pub(crate) mod authority;
 pub(crate) mod canned;
+pub(crate) mod chance;
 pub(crate) mod ddock;
+pub(crate) mod fault;
+pub(crate) mod fault_proxy;
 pub(crate) mod host;
 pub(crate) mod hostile;
 pub(crate) mod http;
 pub(crate) mod image;
 pub(crate) mod layout;
+pub(crate) mod line;
 pub(crate) mod listing;
+pub(crate) mod network;
+pub(crate) mod proxy;
+pub(crate) mod pulling;
 pub(crate) mod random;
 pub(crate) mod registry;
+pub(crate) mod sample;
 pub(crate) mod scratch;
 pub(crate) mod terminal;
+pub(crate) mod token_service;
 pub(crate) mod tree;
 pub(crate) mod user;
 

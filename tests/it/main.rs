@@ -7,20 +7,27 @@
 )]
 
 mod architecture;
+mod auth;
 mod bad_input;
+mod choose;
+mod faults;
 mod harness;
 mod hostile;
 mod hostile_layers;
 mod hostile_tars;
+mod hub;
 mod images;
 mod isolation;
 mod layers;
 mod limits;
 mod process;
+mod progress;
 mod pull;
+mod resume;
 mod rootless;
 mod run;
 mod store;
+mod system;
 mod transport;
 mod tty;
 mod unpack;

@@ -6,9 +6,11 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use crate::harness::ddock::{Ddock, binary};
+use crate::harness::host::processes_with;
 use crate::harness::image::{ImageBuilder, busybox, busybox_tree};
 use crate::harness::registry::Registry;
 use crate::harness::tree::Tree;
+use crate::harness::wait_for;
 
 #[test]
 fn nobody_else_may_enter_it() {
@@ -97,7 +99,7 @@ fn an_interrupted_pull_ends_at_once_with_130() {
         .command(&["pull", "-q", &registry.reference("x:latest")])
         .spawn()
         .unwrap();
-    crate::harness::wait_for("the layer to be asked for", || {
+    wait_for("the layer to be asked for", || {
         let asked = registry.requests();
         asked
             .iter()
@@ -113,6 +115,37 @@ fn an_interrupted_pull_ends_at_once_with_130() {
         "{status}"
     );
     assert!(start.elapsed() < Duration::from_secs(2));
+}
+
+#[test]
+fn a_pull_ends_with_the_run_that_waits_for_it() {
+    let image = ImageBuilder::new()
+        .layer(Tree::new().dir("./", 0o755))
+        .build();
+    let layer = image.layers()[0].clone();
+    let registry = crate::harness::canned::Canned::registry(&image, move |request, reply| {
+        if request.target.ends_with(&layer) {
+            std::thread::sleep(Duration::from_mins(5));
+        }
+        reply
+    });
+    let ddock = Ddock::new();
+    let reference = registry.reference("x:latest");
+    let mut run = ddock.command(&["run", &reference, "true"]).spawn().unwrap();
+    wait_for("the layer to be asked for", || {
+        let asked = registry.requests();
+        asked
+            .iter()
+            .any(|r| r.target.contains("/blobs/"))
+            .then_some(())
+    });
+    assert_eq!(processes_with(&reference).len(), 2);
+    let pid = rustix::process::Pid::from_raw(i32::try_from(run.id()).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    run.wait().unwrap();
+    wait_for("the pull to end", || {
+        processes_with(&reference).is_empty().then_some(())
+    });
 }
 
 #[test]

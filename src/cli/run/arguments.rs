@@ -1,6 +1,7 @@
 //! The flags of `ddock run`, and what they ask for together.
 
 use crate::cli::failure::Refusal;
+use crate::cli::reach::Reach;
 use crate::cli::run::{PullPolicy, Run};
 use crate::cli::{names, unimplemented};
 use crate::human;
@@ -82,6 +83,8 @@ pub(crate) struct Arguments {
     /// When to pull the image
     #[arg(long, value_enum, default_value = "missing", value_name = "WHEN")]
     pull: PullPolicy,
+    #[command(flatten)]
+    reach: Reach,
     /// Run the image made for this platform instead of the machine's own
     #[arg(
         long,
@@ -90,6 +93,9 @@ pub(crate) struct Arguments {
         hide_env = true
     )]
     platform: Option<Platform>,
+    /// Look into this file first for how to log in to the registry
+    #[arg(long, value_name = "FILE")]
+    authfile: Option<PathBuf>,
     /// Do not report on the pull
     #[arg(short, long)]
     quiet: bool,
@@ -121,6 +127,8 @@ impl TryFrom<Arguments> for Run {
             remove: arguments.rm,
             pull: arguments.pull,
             platform: arguments.platform,
+            authfile: arguments.authfile,
+            reach: arguments.reach,
             quiet: arguments.quiet,
             request: Request {
                 id: String::new(),

@@ -4,6 +4,8 @@ use super::*;
 use crate::digest::Digest;
 use crate::pull::testing::{Content, HOST, Host, LAYER, gzip, layer_id, tar};
 use crate::registry::testing::Server;
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD as STANDARD;
 use serde_json::json;
 
 mod resume;
@@ -117,6 +119,27 @@ fn a_layer_listed_twice_is_fetched_once() {
         host.states(&layer_id(&a)).last(),
         Some(&LayerState::PullComplete)
     );
+}
+
+#[test]
+fn a_layer_that_its_descriptor_brings_along_is_not_asked_for() {
+    let content = Content::default();
+    let layer = tar("small", b"1");
+    let blob = gzip(&layer);
+    let mut descriptor = content.add(&blob, LAYER);
+    descriptor["data"] = json!(STANDARD.encode(&blob));
+    let diff_ids = json!([Digest::of(&layer)]);
+    content.tag_image(
+        "1",
+        &content.image_of(&[descriptor.clone()], &diff_ids, HOST),
+    );
+    descriptor["data"] = json!(STANDARD.encode(gzip(b"another")));
+    content.tag_image("2", &content.image_of(&[descriptor], &diff_ids, HOST));
+    let (server, host) = (content.serve(), Host::new());
+    assert!(host.refusal(&server, ":2").contains("were promised"));
+    host.pull(&server, ":1").unwrap();
+    assert_eq!(blobs_asked(&server, &layer_id(&layer)), 0);
+    assert!(host.file(&layer, "small").exists());
 }
 
 #[test]

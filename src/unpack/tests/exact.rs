@@ -188,7 +188,9 @@ fn sparse_files_are_expanded_with_their_holes() {
         scene.unpack(&bytes).unwrap();
         let file = fs_err::metadata(scene.root().join("sparse")).unwrap();
         assert_eq!(file.len(), 10_000_000, "{format:?}");
-        assert_eq!(file.blocks() * 512, 40 * 4096, "{format:?}");
+        // ext4 needs a block more to say where they are, from when it has written them.
+        let blocks = file.blocks() * 512 / 4096;
+        assert!((40..=41).contains(&blocks), "{format:?}: {blocks}");
         let last_line = |list: &str| list.lines().last().unwrap().to_owned();
         let list = listing(&scene.root());
         assert_eq!(

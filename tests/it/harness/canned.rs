@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use crate::harness::http;
 use crate::harness::image::{Blob, Image};
@@ -13,6 +14,7 @@ pub(crate) struct Request {
     pub(crate) method: String,
     pub(crate) target: String,
     pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Request {
@@ -28,6 +30,8 @@ pub(crate) struct Reply {
     pub(crate) body: Vec<u8>,
     /// The connection closes after this many bytes of the body, whatever length the head promised.
     pub(crate) cut: Option<usize>,
+    /// The body comes in so many parts, each this long after the one before.
+    pub(crate) pace: Option<(usize, Duration)>,
 }
 
 impl Reply {
@@ -37,6 +41,7 @@ impl Reply {
             headers: Vec::new(),
             body: body.into(),
             cut: None,
+            pace: None,
         }
     }
 
@@ -92,14 +97,15 @@ impl Canned {
         let manifests: HashMap<_, _> = image.manifests.iter().map(content).collect();
         let top = image.top().digest.clone();
         Canned::serve(move |request| {
-            let found = if let Some((_, name)) = request.target.split_once("/manifests/") {
+            let path = request.target.split('?').next().unwrap_or_default();
+            let found = if let Some((_, name)) = path.split_once("/manifests/") {
                 let digest = if name.starts_with("sha256:") {
                     name
                 } else {
                     &top
                 };
                 manifests.get(digest)
-            } else if let Some((_, digest)) = request.target.split_once("/blobs/") {
+            } else if let Some((_, digest)) = path.split_once("/blobs/") {
                 blobs.get(digest)
             } else {
                 None
@@ -167,14 +173,15 @@ fn converse(
     let mut line = String::new();
     reader.read_line(&mut line)?;
     let mut words = line.split(' ');
-    let request = Request {
+    let mut request = Request {
         method: words.next().unwrap_or_default().to_owned(),
         target: words.next().unwrap_or_default().to_owned(),
         headers: http::read_headers(&mut reader),
+        body: Vec::new(),
     };
     let length = request.header("Content-Length");
     let length = length.map_or(0, |text| text.parse().expect("a length"));
-    reader.take(length).read_to_end(&mut Vec::new())?;
+    reader.take(length).read_to_end(&mut request.body)?;
     log.lock().unwrap().push(request.clone());
 
     let reply = answer(&request);
@@ -188,7 +195,12 @@ fn converse(
     write!(stream, "Connection: close\r\n\r\n")?;
     if request.method != "HEAD" {
         let end = reply.cut.unwrap_or(reply.body.len());
-        stream.write_all(&reply.body[..end.min(reply.body.len())])?;
+        let body = &reply.body[..end.min(reply.body.len())];
+        let (parts, pause) = reply.pace.unwrap_or((1, Duration::ZERO));
+        for part in body.chunks(body.len().div_ceil(parts).max(1)) {
+            std::thread::sleep(pause);
+            stream.write_all(part)?;
+        }
     }
     Ok(())
 }

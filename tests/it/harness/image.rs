@@ -109,6 +109,8 @@ pub(crate) enum Compression {
     None,
     Gzip,
     Zstd,
+    /// With the window of `zstd -19`: its reader must be able to look back 8 MiB.
+    ZstdWide,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -225,10 +227,14 @@ fn layer_type(oci: bool, compression: Compression) -> &'static str {
     match (oci, compression) {
         (true, Compression::None) => "application/vnd.oci.image.layer.v1.tar",
         (true, Compression::Gzip) => "application/vnd.oci.image.layer.v1.tar+gzip",
-        (true, Compression::Zstd) => "application/vnd.oci.image.layer.v1.tar+zstd",
+        (true, Compression::Zstd | Compression::ZstdWide) => {
+            "application/vnd.oci.image.layer.v1.tar+zstd"
+        }
         (false, Compression::None) => "application/vnd.docker.image.rootfs.diff.tar",
         (false, Compression::Gzip) => "application/vnd.docker.image.rootfs.diff.tar.gzip",
-        (false, Compression::Zstd) => "application/vnd.docker.image.rootfs.diff.tar.zstd",
+        (false, Compression::Zstd | Compression::ZstdWide) => {
+            "application/vnd.docker.image.rootfs.diff.tar.zstd"
+        }
     }
 }
 
@@ -242,6 +248,12 @@ pub(crate) fn compress(tar: Vec<u8>, compression: Compression) -> Vec<u8> {
             encoder.finish().unwrap()
         }
         Compression::Zstd => zstd::encode_all(tar.as_slice(), 1).unwrap(),
+        Compression::ZstdWide => {
+            let mut encoder = zstd::Encoder::new(Vec::new(), 1).unwrap();
+            encoder.window_log(23).unwrap();
+            std::io::Write::write_all(&mut encoder, &tar).unwrap();
+            encoder.finish().unwrap()
+        }
     }
 }
 

@@ -31,16 +31,32 @@ impl Registry {
         Registry::serve(Arc::clone(&self.scratch), name, http, more)
     }
 
+    /// Starts such a sibling at another address than loopback; its port 0 is any.
+    pub(crate) fn sibling_at(&self, name: &str, address: &str, http: &str, more: &str) -> Registry {
+        Registry::serve_at(Arc::clone(&self.scratch), name, address, http, more)
+    }
+
     /// Starts a second registry on the same storage that speaks TLS as `pair`.
     pub(crate) fn over_tls(&self, pair: &Pair) -> Registry {
         self.sibling("tls", &tls(pair), "")
     }
 
     fn serve(scratch: Arc<Scratch>, name: &str, http: &str, more: &str) -> Registry {
+        Registry::serve_at(scratch, name, "127.0.0.1:0", http, more)
+    }
+
+    fn serve_at(
+        scratch: Arc<Scratch>,
+        name: &str,
+        address: &str,
+        http: &str,
+        more: &str,
+    ) -> Registry {
+        let host = address.split(':').next().expect("a host");
         let config = format!(
             "version: 0.1\nlog: {{accesslog: {{disabled: false}}}}\n\
              storage: {{filesystem: {{rootdirectory: {}}}}}\n\
-             http: {{addr: \"127.0.0.1:0\", {http}}}\n{more}",
+             http: {{addr: \"{address}\", {http}}}\n{more}",
             scratch.join("storage").display()
         );
         let config = scratch.file(&format!("{name}.yml"), config);
@@ -58,10 +74,11 @@ impl Registry {
             let text = fs_err::read_to_string(&log).unwrap();
             let ended = server.try_wait().unwrap().is_some();
             assert!(!ended, "the registry ended: {text}");
-            let (_, rest) = text.split_once("listening on 127.0.0.1:")?;
+            let (_, rest) = text.split_once(&format!("listening on {host}:"))?;
             let port = rest.split(|c: char| !c.is_ascii_digit()).next()?;
             // Its end is not there yet if the number is the last that was written.
-            (port.len() < rest.len()).then(|| format!("localhost:{port}"))
+            let host = host.replace("127.0.0.1", "localhost");
+            (port.len() < rest.len()).then(|| format!("{host}:{port}"))
         });
         Registry {
             scratch,
@@ -139,11 +156,16 @@ impl Registry {
         http::request(&self.address, method, target, headers, body)
     }
 
+    /// Returns what it wrote so far, the lines of its access log among it.
+    pub(crate) fn log(&self) -> String {
+        fs_err::read_to_string(&self.log).unwrap()
+    }
+
     /// Returns the requests answered so far as "METHOD /path STATUS", oldest first.
     pub(crate) fn requests(&self) -> Vec<String> {
         let log = fs_err::read_to_string(&self.log).unwrap();
         // An access log line: 127.0.0.1 - - [time] "GET /v2/… HTTP/1.1" 200 1234 "" "agent"
-        let lines = log.lines().filter(|line| line.contains(" HTTP/1.1\" "));
+        let lines = log.lines().filter(|line| line.contains(" HTTP/"));
         lines
             .filter_map(|line| {
                 let (_, rest) = line.split_once("] \"")?;

@@ -177,7 +177,9 @@ impl Merged {
                         hiding.insert(path.as_path());
                     }
                     let holds = inherited(path, &before).unwrap_or_else(|| own.clone());
-                    let ghosts = is_alone && with_whiteouts.contains(&**path);
+                    // A layer that is there twice is mounted once, and merged with no other self.
+                    let was_ghost = matches!(&before, Seen::Directory { shown, ghosts: true, .. } if *shown == own);
+                    let ghosts = (is_alone || was_ghost) && with_whiteouts.contains(&**path);
                     Seen::Directory {
                         holds,
                         shown: own,

@@ -28,10 +28,14 @@ pub(crate) fn read(file: impl AsFd) -> rustix::io::Result<BTreeMap<Vec<u8>, Vec<
     Ok(found)
 }
 
-/// Gives `to` the attributes that `from` has, besides its own.
+/// Gives `to` the attributes that `from` has, and leaves it no others of an image.
 pub(crate) fn copy(from: impl AsFd, to: impl AsFd) -> rustix::io::Result<()> {
-    for (name, value) in read(from)? {
-        rustix::fs::fsetxattr(&to, &name[..], &value, XattrFlags::empty())?;
+    let (wanted, there) = (read(from)?, read(&to)?);
+    for name in there.keys().filter(|name| !wanted.contains_key(*name)) {
+        rustix::fs::fremovexattr(&to, &name[..])?;
+    }
+    for (name, value) in &wanted {
+        rustix::fs::fsetxattr(&to, &name[..], value, XattrFlags::empty())?;
     }
     Ok(())
 }

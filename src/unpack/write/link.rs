@@ -42,13 +42,13 @@ impl Writer<'_> {
                 })
                 .with_context(missing);
         }
-        let of_lower = self.tree.borrowed(&real).cloned();
-        ensure!(of_lower.is_some() || !self.tree.is_hidden(&real), missing());
-        let of_lower = of_lower.unwrap_or(real);
-        ensure!(
-            of_lower != name::join(&place.parent.path, place.name),
-            missing()
-        );
+        let own = name::join(&place.parent.path, place.name);
+        let of_lower = if let Some(target) = self.tree.borrowed(&real) {
+            target.clone()
+        } else {
+            ensure!(!self.tree.is_hidden(&real) && real != own, missing());
+            real
+        };
         self.tree.borrow(&place.parent, place.name, of_lower)
     }
 }

@@ -105,7 +105,6 @@ fn no_field_is_lost_or_added_on_the_way_through_the_crate() {
         "rlimits",
         "youki",
         "null",
-        "seccomp",
         "annotations",
         "hooks",
         "oomScoreAdj",

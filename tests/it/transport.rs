@@ -415,7 +415,12 @@ fn what_a_mirror_has_wrong_the_registry_gives() {
         let flag = format!("{}=http://{}", origin.address(), mirror.address());
         let by_digest = format!("test/image@{}", image.top().digest);
         let ddock = Ddock::new();
-        pull_with(&ddock, &[], &["--mirror", &flag, &origin.reference(&by_digest)]).exits(0);
+        pull_with(
+            &ddock,
+            &[],
+            &["--mirror", &flag, &origin.reference(&by_digest)],
+        )
+        .exits(0);
         let asked = mirror.requests();
         assert!(asked.iter().any(|it| it.target.contains(part)), "{part}");
     }

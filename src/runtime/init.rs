@@ -7,7 +7,6 @@ use crate::runtime::exec::become_command;
 use crate::runtime::failure::StartError;
 use crate::runtime::mounts::{self, Prepared};
 use crate::runtime::plan::{Node, Plan};
-use crate::runtime::seccomp::Filter;
 use crate::runtime::start::{Confinement, Report, Streams};
 use crate::runtime::target::{Kind, Root};
 use crate::runtime::terminal::Terminal;
@@ -232,23 +231,13 @@ fn drop_rights(
         here.as_bytes().starts_with(b"/"),
         "the working directory is outside the container"
     );
-    kernel::reset_signals().context("resetting the signals")?;
-    // Loading needs CAP_SYS_ADMIN or no-new-privileges, so a command without the latter has the filter from here on
-    // (runc's order); with it, the filter comes last.
-    let load_filter = || plan.seccomp.as_ref().map_or(Ok(()), Filter::load);
-    if !command.no_new_privileges {
-        load_filter()?;
-    }
     identity::assume(command, confinement.can_set_groups)?;
+    kernel::reset_signals().context("resetting the signals")?;
     // After the IDs: changing them clears it. If the parent died before, nobody waits for us.
     set_parent_process_death_signal(Some(Signal::KILL))
         .context("asking to end with the monitor")?;
     ensure!(!is_orphan(parent), "the monitor died");
-    kernel::close_descriptors_on_exec().context("closing descriptors")?;
-    if command.no_new_privileges {
-        load_filter()?;
-    }
-    Ok(())
+    kernel::close_descriptors_on_exec().context("closing descriptors")
 }
 
 /// Outside of a new PID namespace a dead parent's children are taken by another process; inside it

@@ -11,7 +11,6 @@ mod options;
 mod plan;
 mod resources;
 mod rootfs;
-mod seccomp;
 mod start;
 mod target;
 mod terminal;

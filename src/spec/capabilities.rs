@@ -67,7 +67,7 @@ const DEFAULT: [&str; 14] = [
     "CAP_SYS_CHROOT",
 ];
 
-pub(crate) type Names = BTreeSet<&'static str>;
+type Names = BTreeSet<&'static str>;
 
 /// The sets of the first process, as config.json has them.
 ///

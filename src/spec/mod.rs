@@ -11,8 +11,6 @@ mod host;
 mod limits;
 mod mounts;
 mod request;
-mod seccomp;
-mod security;
 mod tmpfs;
 mod tree;
 mod user;
@@ -24,7 +22,6 @@ pub(crate) use request::{ImageDefaults, Network, Request};
 use anyhow::{Context, Result, bail, ensure};
 use devices::Device;
 use oci_spec::runtime::Spec;
-use security::Security;
 use serde::Deserialize as _;
 use serde_json::{Value, json};
 use std::os::fd::BorrowedFd;
@@ -71,18 +68,12 @@ pub(crate) fn build(
         devices::default()
     };
     let mounts = mounts::plan(request, host, devices, root)?;
-    let security = Security::parse(&request.security_options)?;
-    let capabilities = capabilities(request, host)?;
-    let filter = match (request.privileged, &security.seccomp) {
-        (true, None) => None,
-        (_, profile) => seccomp::build(profile.as_ref(), &capabilities)?,
-    };
     let nodes: Vec<Value> = mounts.nodes.iter().map(Device::to_json).collect();
-    let mut document = json!({
+    let document = json!({
         "ociVersion": VERSION,
         "root": { "path": "rootfs", "readonly": request.read_only },
         "hostname": hostname,
-        "process": process(image, request, host, &user, &hostname, capabilities, &security)?,
+        "process": process(image, request, host, &user, &hostname)?,
         "mounts": mounts.list,
         "linux": {
             "namespaces": namespaces(request.network),
@@ -94,9 +85,6 @@ pub(crate) fn build(
             "readonlyPaths": if request.privileged { &[][..] } else { &hiding::READ_ONLY },
         },
     });
-    if let Some(filter) = filter {
-        document["linux"]["seccomp"] = filter;
-    }
     // From JSON, not from the crate's builders: those fill what is left out with opinions of their own.
     let spec = Spec::deserialize(&document).context("building the OCI spec")?;
     let files = files::build(request.network, &hostname, host.ipv6)?;
@@ -144,23 +132,19 @@ fn hostname(request: &Request, host: &Host) -> Result<String> {
     Ok(name.to_owned())
 }
 
-fn capabilities(request: &Request, host: &Host) -> Result<capabilities::Names> {
-    let (added, dropped) = (&request.capabilities_added, &request.capabilities_dropped);
-    if request.privileged {
-        return Ok(capabilities::all(host.capabilities));
-    }
-    capabilities::choose(added, dropped, host.capabilities)
-}
-
 fn process(
     image: &ImageDefaults,
     request: &Request,
     host: &Host,
     user: &User,
     hostname: &str,
-    capabilities: capabilities::Names,
-    security: &Security,
 ) -> Result<Value> {
+    let (added, dropped) = (&request.capabilities_added, &request.capabilities_dropped);
+    let capabilities = if request.privileged {
+        capabilities::all(host.capabilities)
+    } else {
+        capabilities::choose(added, dropped, host.capabilities)?
+    };
     Ok(json!({
         "terminal": request.terminal,
         "user": { "uid": user.uid, "gid": user.gid, "umask": UMASK, "additionalGids": user.groups },
@@ -168,8 +152,8 @@ fn process(
         "env": environment::build(image, request, hostname, &user.home, host)?,
         "cwd": working_directory(image, request)?,
         "capabilities": capabilities::sets(capabilities, user.uid),
-        // Docker's default is false: su, sudo and ping of an image work.
-        "noNewPrivileges": security.no_new_privileges,
+        // Docker's default: su, sudo and ping of an image work.
+        "noNewPrivileges": false,
     }))
 }
 

@@ -45,8 +45,6 @@ pub(crate) struct Request {
     pub(crate) capabilities_added: Vec<String>,
     /// `--cap-drop`, in order.
     pub(crate) capabilities_dropped: Vec<String>,
-    /// `--security-opt`, in order.
-    pub(crate) security_options: Vec<String>,
 }
 
 /// `--network`

@@ -294,19 +294,3 @@ fn the_work_directory_of_an_image_cannot_leave_the_root() {
         );
     }
 }
-
-#[test]
-fn dockers_seccomp_profile_is_loaded_unless_relaxed() {
-    let (ddock, image) = Ddock::with_busybox();
-    let script = "grep ^Seccomp: /proc/self/status; unshare -m true 2>&1 || true";
-    let state = |flags: &[&str]| ddock.sh(flags, &image, script);
-    let plain = state(&[]);
-    assert!(plain.starts_with("Seccomp:\t2\n"), "{plain}");
-    assert!(plain.contains("Operation not permitted"), "{plain}");
-    assert_eq!(state(&["--cap-add", "SYS_ADMIN"]), "Seccomp:\t2\n");
-    assert_eq!(state(&["--privileged"]), "Seccomp:\t0\n");
-    let unconfined = state(&["--security-opt", "seccomp=unconfined"]);
-    assert!(unconfined.starts_with("Seccomp:\t0\n"), "{unconfined}");
-    let user = state(&["-u", "1000", "--security-opt", "no-new-privileges"]);
-    assert!(user.starts_with("Seccomp:\t2\n"), "{user}");
-}

@@ -80,9 +80,6 @@ pub(crate) struct Arguments {
     /// Take a capability away
     #[arg(long, value_name = "CAPABILITY")]
     cap_drop: Vec<String>,
-    /// Filter system calls or forbid new privileges: `seccomp=FILE|unconfined|builtin`, `no-new-privileges`
-    #[arg(long, value_name = "OPTION")]
-    security_opt: Vec<String>,
     /// When to pull the image
     #[arg(long, value_enum, default_value = "missing", value_name = "WHEN")]
     pull: PullPolicy,
@@ -155,7 +152,6 @@ impl TryFrom<Arguments> for Run {
                 privileged: arguments.privileged,
                 capabilities_added: arguments.cap_add,
                 capabilities_dropped: arguments.cap_drop,
-                security_options: arguments.security_opt,
             },
         })
     }
@@ -250,7 +246,7 @@ mod tests {
         let run = parsed(
             "run -q --name box -h inside -e A=1 -eB --env=C=-3 --env-file f -w /w -u 1:2 -v /a:/b:ro -v=/c:/d \
              --tmpfs /t:size=1m --entrypoint /e --read-only --net host -m 64m --cpus 1.5 --pids-limit -1 \
-             --privileged --cap-add ALL --cap-drop kill --security-opt seccomp=unconfined --pull always --platform linux/arm64 img cmd",
+             --privileged --cap-add ALL --cap-drop kill --pull always --platform linux/arm64 img cmd",
         )
         .unwrap();
         let shape = (
@@ -269,7 +265,7 @@ mod tests {
             )
         );
         insta::assert_compact_debug_snapshot!(run.request, @r#"
-        Request { id: "", directory: "", command: ["cmd"], entrypoint: Some("/e"), environment: ["A=1", "B", "C=-3"], environment_files: ["f"], working_directory: Some("/w"), user: Some("1:2"), hostname: Some("inside"), terminal: false, read_only: true, volumes: ["/a:/b:ro", "/c:/d"], tmpfs: ["/t:size=1m"], network: Host, memory: Some(67108864), nano_cpus: Some(1500000000), pids_limit: Some(-1), privileged: true, capabilities_added: ["ALL"], capabilities_dropped: ["kill"], security_options: ["seccomp=unconfined"] }
+        Request { id: "", directory: "", command: ["cmd"], entrypoint: Some("/e"), environment: ["A=1", "B", "C=-3"], environment_files: ["f"], working_directory: Some("/w"), user: Some("1:2"), hostname: Some("inside"), terminal: false, read_only: true, volumes: ["/a:/b:ro", "/c:/d"], tmpfs: ["/t:size=1m"], network: Host, memory: Some(67108864), nano_cpus: Some(1500000000), pids_limit: Some(-1), privileged: true, capabilities_added: ["ALL"], capabilities_dropped: ["kill"] }
         "#);
     }
 

@@ -11,7 +11,7 @@ mod sys;
 #[path = "../../src/unpack/mod.rs"]
 mod unpack;
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::Read;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -19,12 +19,15 @@ use std::sync::OnceLock;
 use tempfile::TempDir;
 use unpack::{Limits, Options, OverlayAttributes, Owners, Recipe};
 
-/// What stands outside of every layer, and no fuzzer can guess.
+/// What stands outside of every layer. It is longer than any input: the fuzzer learns what it is compared with, and
+/// can say that itself.
 fn secret() -> &'static str {
     static SECRET: OnceLock<String> = OnceLock::new();
     SECRET.get_or_init(|| {
-        let mut bytes = [0; 16];
-        rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()).unwrap();
+        let mut bytes = [0; 48 << 10];
+        File::open("/dev/urandom")
+            .and_then(|mut random| random.read_exact(&mut bytes))
+            .unwrap();
         digest::to_hex(&bytes)
     })
 }

@@ -5,6 +5,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::Stdio;
 use std::time::Duration;
 
+use crate::harness::canned::Canned;
 use crate::harness::ddock::{Ddock, binary};
 use crate::harness::host::processes_with;
 use crate::harness::image::{ImageBuilder, busybox, busybox_tree};
@@ -82,30 +83,40 @@ fn a_pull_killed_at_any_point_is_nothing_that_the_next_one_trips_over() {
     }
 }
 
-#[test]
-fn an_interrupted_pull_ends_at_once_with_130() {
+/// A registry that never comes to the point where it sends the image's layer.
+fn without_layers() -> Canned {
     let image = ImageBuilder::new()
         .layer(Tree::new().dir("./", 0o755))
         .build();
     let layer = image.layers()[0].clone();
-    let registry = crate::harness::canned::Canned::registry(&image, move |request, reply| {
+    Canned::registry(&image, move |request, reply| {
         if request.target.ends_with(&layer) {
             std::thread::sleep(Duration::from_mins(5));
         }
         reply
-    });
-    let ddock = Ddock::new();
-    let mut pull = ddock
-        .command(&["pull", "-q", &registry.reference("x:latest")])
-        .spawn()
-        .unwrap();
-    wait_for("the layer to be asked for", || {
+    })
+}
+
+/// Waits until a pull is under way.
+fn wait_for_blobs(registry: &Canned) {
+    wait_for("a blob to be asked for", || {
         let asked = registry.requests();
         asked
             .iter()
             .any(|r| r.target.contains("/blobs/"))
             .then_some(())
     });
+}
+
+#[test]
+fn an_interrupted_pull_ends_at_once_with_130() {
+    let registry = without_layers();
+    let ddock = Ddock::new();
+    let mut pull = ddock
+        .command(&["pull", "-q", &registry.reference("x:latest")])
+        .spawn()
+        .unwrap();
+    wait_for_blobs(&registry);
     let pid = rustix::process::Pid::from_raw(i32::try_from(pull.id()).unwrap()).unwrap();
     let start = std::time::Instant::now();
     rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
@@ -119,26 +130,11 @@ fn an_interrupted_pull_ends_at_once_with_130() {
 
 #[test]
 fn a_pull_ends_with_the_run_that_waits_for_it() {
-    let image = ImageBuilder::new()
-        .layer(Tree::new().dir("./", 0o755))
-        .build();
-    let layer = image.layers()[0].clone();
-    let registry = crate::harness::canned::Canned::registry(&image, move |request, reply| {
-        if request.target.ends_with(&layer) {
-            std::thread::sleep(Duration::from_mins(5));
-        }
-        reply
-    });
+    let registry = without_layers();
     let ddock = Ddock::new();
     let reference = registry.reference("x:latest");
     let mut run = ddock.command(&["run", &reference, "true"]).spawn().unwrap();
-    wait_for("the layer to be asked for", || {
-        let asked = registry.requests();
-        asked
-            .iter()
-            .any(|r| r.target.contains("/blobs/"))
-            .then_some(())
-    });
+    wait_for_blobs(&registry);
     assert_eq!(processes_with(&reference).len(), 2);
     let pid = rustix::process::Pid::from_raw(i32::try_from(run.id()).unwrap()).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();

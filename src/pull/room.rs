@@ -19,16 +19,18 @@ pub(crate) fn check(
     partials: &Partials,
     events: &dyn Fn(Event),
 ) -> Result<()> {
-    let mut download = 0;
+    // A manifest may claim any size, and has room for many layers.
+    let mut download: u64 = 0;
     for layer in missing {
         let arrived: u64 = download::resume(&partials[&layer.digest], layer.size)?
             .values()
             .sum();
-        download += layer.size - arrived;
+        download = download.saturating_add(layer.size - arrived);
     }
-    let compressed: u64 = missing.iter().map(|layer| layer.size).sum();
+    let sizes = missing.iter().map(|layer| layer.size);
+    let compressed = sizes.fold(0, u64::saturating_add);
     // What cannot be compressed is as large unpacked.
-    let least = download + compressed;
+    let least = download.saturating_add(compressed);
     let Some(mut free) = store.free_space()? else {
         return Ok(());
     };
@@ -45,7 +47,7 @@ pub(crate) fn check(
         size(least),
         size(free)
     );
-    let usual = download + USUAL_RATIO * compressed;
+    let usual = download.saturating_add(compressed.saturating_mul(USUAL_RATIO));
     if free < usual {
         events(Event::Note(format!(
             "the image may not fit: {} are free in `{place}`, and it will need about {}",

@@ -1,10 +1,8 @@
 //! A mounted tree that is changed as a process whose root it is would change it. Its directories get their times back in the end.
 
-use crate::sys::{attributes, tree};
+use crate::sys::{attributes, times, tree};
 use anyhow::{Context, Result, bail, ensure};
-use rustix::fs::{
-    AtFlags, Dir, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps, Uid,
-};
+use rustix::fs::{AtFlags, Dir, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Uid};
 use rustix::io::Errno;
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -294,14 +292,7 @@ fn set_metadata(parent: BorrowedFd<'_>, name: &OsStr, stat: &Stat) -> Result<()>
         let path = format!("/proc/self/fd/{}", file.as_raw_fd());
         rustix::fs::chmod(path, Mode::from_raw_mode(stat.st_mode))?;
     }
-    let time = |seconds, nanoseconds: u64| Timespec {
-        tv_sec: seconds,
-        tv_nsec: nanoseconds.cast_signed(),
-    };
-    let times = Timestamps {
-        last_access: time(stat.st_atime, stat.st_atime_nsec),
-        last_modification: time(stat.st_mtime, stat.st_mtime_nsec),
-    };
+    let times = times::of(stat);
     Ok(rustix::fs::utimensat(
         parent,
         name,

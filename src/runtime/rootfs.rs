@@ -1,10 +1,9 @@
 //! A container's root: the layers of its image under a writable directory, merged by overlayfs.
 
+use crate::sys::times;
 use anyhow::{Context, Result, ensure};
 use nix::sched::{CloneFlags, unshare};
-use rustix::fs::{
-    CWD, Gid, Mode, OFlags, Timespec, Timestamps, Uid, fchmod, fchown, futimens, open,
-};
+use rustix::fs::{CWD, Gid, Mode, OFlags, Uid, fchmod, fchown, futimens, open};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, OpenTreeFlags,
@@ -67,14 +66,7 @@ impl Rootfs {
         .with_context(context)?;
         // After the owner: changing that clears bits of the mode.
         fchmod(&upper, Mode::from_raw_mode(of.st_mode)).with_context(context)?;
-        let time = |seconds, nanoseconds: u64| Timespec {
-            tv_sec: seconds,
-            tv_nsec: nanoseconds.cast_signed(),
-        };
-        let times = Timestamps {
-            last_access: time(of.st_atime, of.st_atime_nsec),
-            last_modification: time(of.st_mtime, of.st_mtime_nsec),
-        };
+        let times = times::of(&of);
         futimens(&upper, &times).with_context(context)
     }
 

@@ -2,6 +2,7 @@
 
 use crate::unpack::name;
 use crate::unpack::recipe::{ALIAS, CONTENT, END, HEADER, LITERAL, MOVE, Recipe, aliases};
+use crate::unpack::stream;
 use anyhow::{Context, Result};
 use flate2::Crc;
 use fs_err as fs;
@@ -247,10 +248,6 @@ impl<R: BufRead> BufRead for Tap<R> {
 
 impl<R: BufRead> Read for Tap<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let bytes = self.fill_buf()?;
-        let length = bytes.len().min(buffer.len());
-        buffer[..length].copy_from_slice(&bytes[..length]);
-        self.consume(length);
-        Ok(length)
+        stream::read_buffered(self, buffer)
     }
 }

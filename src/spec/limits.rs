@@ -1,6 +1,6 @@
 //! Limits of memory, processors and processes, checked and in the numbers of config.json.
 
-use crate::spec::request::Request;
+use crate::spec::request::Limits;
 use anyhow::{Result, ensure};
 use serde_json::{Map, Value, json};
 
@@ -13,9 +13,9 @@ const CPU_PERIOD: u64 = 100_000;
 const NANO: u64 = 1_000_000_000;
 
 /// Returns the limits that were asked for as config.json's `linux.resources`: memory in bytes, times in microseconds.
-pub(crate) fn build(request: &Request, cpus: u32) -> Result<Map<String, Value>> {
+pub(crate) fn build(limits: &Limits, cpus: u32) -> Result<Map<String, Value>> {
     let mut resources = Map::new();
-    if let Some(limit) = request.memory.filter(|&limit| limit != 0) {
+    if let Some(limit) = limits.memory.filter(|&limit| limit != 0) {
         ensure!(
             limit >= MINIMUM_MEMORY,
             "Minimum memory limit allowed is 6MB"
@@ -25,7 +25,7 @@ pub(crate) fn build(request: &Request, cpus: u32) -> Result<Map<String, Value>> 
         let limit = limit.min(i64::MAX as u64);
         resources.insert("memory".into(), json!({ "limit": limit, "swap": swap }));
     }
-    if let Some(nano) = request.nano_cpus.filter(|&nano| nano != 0) {
+    if let Some(nano) = limits.nano_cpus.filter(|&nano| nano != 0) {
         ensure!(
             (NANO / 100..=u64::from(cpus) * NANO).contains(&nano),
             "range of CPUs is from 0.01 to {cpus}.00, as there are only {cpus} CPUs available"
@@ -36,7 +36,7 @@ pub(crate) fn build(request: &Request, cpus: u32) -> Result<Map<String, Value>> 
             json!({ "quota": quota, "period": CPU_PERIOD }),
         );
     }
-    if let Some(limit) = request.pids_limit.filter(|&limit| limit > 0) {
+    if let Some(limit) = limits.pids.filter(|&limit| limit > 0) {
         resources.insert("pids".into(), json!({ "limit": limit }));
     }
     Ok(resources)
@@ -48,54 +48,52 @@ mod tests {
 
     #[test]
     fn limits_are_in_the_kernels_units() {
-        let request = Request {
+        let limits = Limits {
             memory: Some(64 << 20),
             nano_cpus: Some(NANO / 2),
-            pids_limit: Some(20),
-            ..Request::default()
+            pids: Some(20),
         };
         let expected = json!({
             "memory": { "limit": 67_108_864, "swap": 134_217_728 },
             "cpu": { "quota": 50_000, "period": 100_000 },
             "pids": { "limit": 20 },
         });
-        assert_eq!(Value::Object(build(&request, 2).unwrap()), expected);
+        assert_eq!(Value::Object(build(&limits, 2).unwrap()), expected);
     }
 
     #[test]
     fn zero_is_no_limit() {
         for pids in [0, -1] {
-            let request = Request {
+            let limits = Limits {
                 memory: Some(0),
                 nano_cpus: Some(0),
-                pids_limit: Some(pids),
-                ..Request::default()
+                pids: Some(pids),
             };
-            assert!(build(&request, 2).unwrap().is_empty());
+            assert!(build(&limits, 2).unwrap().is_empty());
         }
-        assert!(build(&Request::default(), 2).unwrap().is_empty());
+        assert!(build(&Limits::default(), 2).unwrap().is_empty());
     }
 
     #[test]
     fn memory_has_a_minimum() {
-        let request = |memory| Request {
+        let limits = |memory| Limits {
             memory: Some(memory),
-            ..Request::default()
+            ..Limits::default()
         };
-        let error = build(&request(MINIMUM_MEMORY - 1), 2).unwrap_err();
+        let error = build(&limits(MINIMUM_MEMORY - 1), 2).unwrap_err();
         assert_eq!(error.to_string(), "Minimum memory limit allowed is 6MB");
-        assert!(build(&request(MINIMUM_MEMORY), 2).is_ok());
+        assert!(build(&limits(MINIMUM_MEMORY), 2).is_ok());
         assert_eq!(
-            build(&request(u64::MAX), 2).unwrap()["memory"]["swap"],
+            build(&limits(u64::MAX), 2).unwrap()["memory"]["swap"],
             i64::MAX
         );
     }
 
     #[test]
     fn processors_have_a_range() {
-        let request = |nano| Request {
+        let limits = |nano| Limits {
             nano_cpus: Some(nano),
-            ..Request::default()
+            ..Limits::default()
         };
         for (nano, right) in [
             (NANO / 100 - 1, false),
@@ -103,10 +101,10 @@ mod tests {
             (2 * NANO, true),
             (2 * NANO + 1, false),
         ] {
-            assert_eq!(build(&request(nano), 2).is_ok(), right, "{nano}");
+            assert_eq!(build(&limits(nano), 2).is_ok(), right, "{nano}");
         }
         assert_eq!(
-            build(&request(3 * NANO), 2).unwrap_err().to_string(),
+            build(&limits(3 * NANO), 2).unwrap_err().to_string(),
             "range of CPUs is from 0.01 to 2.00, as there are only 2 CPUs available"
         );
     }

@@ -17,7 +17,7 @@ mod user;
 
 pub(crate) use files::File;
 pub(crate) use host::{Host, Mapping};
-pub(crate) use request::{ImageDefaults, Network, Request};
+pub(crate) use request::{Files, ImageDefaults, Limits, Namespaces, Network, Request, Security};
 
 use anyhow::{Context, Result, bail, ensure};
 use devices::Device;
@@ -62,7 +62,7 @@ pub(crate) fn build(
 ) -> Result<Built> {
     let user = find_user(image, request, host, root)?;
     let hostname = hostname(request, host)?;
-    let devices = if request.privileged {
+    let devices = if request.security.privileged {
         devices::of_host()?
     } else {
         devices::default()
@@ -71,23 +71,23 @@ pub(crate) fn build(
     let nodes: Vec<Value> = mounts.nodes.iter().map(Device::to_json).collect();
     let document = json!({
         "ociVersion": VERSION,
-        "root": { "path": "rootfs", "readonly": request.read_only },
+        "root": { "path": "rootfs", "readonly": request.files.read_only },
         "hostname": hostname,
         "process": process(image, request, host, &user, &hostname)?,
         "mounts": mounts.list,
         "linux": {
-            "namespaces": namespaces(request.network),
+            "namespaces": namespaces(request.namespaces.network),
             "cgroupsPath": cgroup_path(request, host),
             "resources": resources(request, host)?,
             "devices": nodes,
             "rootfsPropagation": mounts.root_propagation,
-            "maskedPaths": if request.privileged { Vec::new() } else { hiding::masked()? },
-            "readonlyPaths": if request.privileged { &[][..] } else { &hiding::READ_ONLY },
+            "maskedPaths": if request.security.privileged { Vec::new() } else { hiding::masked()? },
+            "readonlyPaths": if request.security.privileged { &[][..] } else { &hiding::READ_ONLY },
         },
     });
     // From JSON, not from the crate's builders: those fill what is left out with opinions of their own.
     let spec = Spec::deserialize(&document).context("building the OCI spec")?;
-    let files = files::build(request.network, &hostname, host.ipv6)?;
+    let files = files::build(request.namespaces.network, &hostname, host.ipv6)?;
     Ok(Built {
         spec,
         // The document's text rather than the spec's: that has its sets in hash maps, in another order each time.
@@ -115,7 +115,7 @@ fn find_user(
 
 fn hostname(request: &Request, host: &Host) -> Result<String> {
     let asked = request.hostname.as_deref().filter(|name| !name.is_empty());
-    let name = match (asked, request.network) {
+    let name = match (asked, request.namespaces.network) {
         (Some(name), _) => name,
         (None, Network::Host) => host.hostname.as_str(),
         (None, Network::Private) => request
@@ -139,8 +139,9 @@ fn process(
     user: &User,
     hostname: &str,
 ) -> Result<Value> {
-    let (added, dropped) = (&request.capabilities_added, &request.capabilities_dropped);
-    let capabilities = if request.privileged {
+    let security = &request.security;
+    let (added, dropped) = (&security.capabilities_added, &security.capabilities_dropped);
+    let capabilities = if security.privileged {
         capabilities::all(host.capabilities)
     } else {
         capabilities::choose(added, dropped, host.capabilities)?
@@ -188,10 +189,10 @@ fn cgroup_path(request: &Request, host: &Host) -> String {
 }
 
 fn resources(request: &Request, host: &Host) -> Result<Value> {
-    let mut resources = limits::build(request, host.cpus)?;
+    let mut resources = limits::build(&request.limits, host.cpus)?;
     // Inside a user namespace the kernel itself keeps devices out: no node can be made there.
     if host.mapping.is_none() {
-        let rules = devices::cgroup_rules(request.privileged);
+        let rules = devices::cgroup_rules(request.security.privileged);
         resources.insert("devices".into(), Value::Array(rules));
     }
     Ok(Value::Object(resources))

@@ -79,7 +79,7 @@ pub(crate) fn plan(
     let missing = missing(&binds, root)?;
     let root_propagation = root_propagation(&binds);
     let mut wanted: Vec<Mount> = binds.into_iter().map(bind_mount).collect();
-    for text in &request.tmpfs {
+    for text in &request.files.tmpfs {
         wanted.push(tmpfs_mount(text)?);
     }
     refuse_duplicates(&wanted)?;
@@ -115,7 +115,7 @@ pub(crate) fn plan(
 
 fn binds(request: &Request, host: &Host) -> Result<Vec<Bind>> {
     let directory = host.current_directory.as_deref();
-    let texts = request.volumes.iter();
+    let texts = request.files.volumes.iter();
     texts
         .map(|text| {
             let mut bind = binds::parse(text, directory)?;
@@ -156,7 +156,7 @@ fn file_systems(request: &Request, host: &Host) -> Vec<Mount> {
         .mapping
         .is_none_or(|mapping| mapping.groups > TTY_GROUP);
     // sysfs belongs to a network namespace: only who owns that may mount one.
-    let host_sys = host.mapping.is_some() && request.network == Network::Host;
+    let host_sys = host.mapping.is_some() && request.namespaces.network == Network::Host;
     let mount = |(destination, kind, source, options): (&str, &'static str, &str, &str)| {
         let bind = kind == "sysfs" && host_sys;
         let extra: &[&str] = if bind {
@@ -166,7 +166,7 @@ fn file_systems(request: &Request, host: &Host) -> Vec<Mount> {
         };
         let options = extra.iter().copied().chain(options.split(','));
         let options = options.filter(|&option| match option {
-            "ro" | "rro" => !request.privileged,
+            "ro" | "rro" => !request.security.privileged,
             "gid=5" => group,
             _ => true,
         });
@@ -188,7 +188,7 @@ fn device(device: Device) -> Mount {
 fn etc_file(name: &str, request: &Request) -> Mount {
     let source = request.directory.join(name);
     let destination = Path::new("/etc").join(name);
-    let write = if request.read_only { "ro" } else { "rw" };
+    let write = if request.files.read_only { "ro" } else { "rw" };
     Mount::bind(source, destination, &["rprivate", write])
 }
 
@@ -288,6 +288,7 @@ fn refuse_duplicates(mounts: &[Mount]) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::spec::Files;
     use crate::spec::devices;
     use crate::spec::host::Mapping;
     use crate::spec::tests::{host, tree};
@@ -308,8 +309,11 @@ mod tests {
         let own = |texts: &[&str]| texts.iter().map(|&text| text.to_owned()).collect();
         Request {
             directory: "/c".into(),
-            volumes: own(volumes),
-            tmpfs: own(tmpfs),
+            files: Files {
+                volumes: own(volumes),
+                tmpfs: own(tmpfs),
+                ..Files::default()
+            },
             ..Request::default()
         }
     }
@@ -412,7 +416,7 @@ mod tests {
     #[test]
     fn a_read_only_root_has_read_only_files_and_writable_tmpfs() {
         let mut request = request(&[], &["/run"]);
-        request.read_only = true;
+        request.files.read_only = true;
         let mounts = planned(&request, &host()).unwrap();
         assert_eq!(options_of(&mounts, "/etc/hosts"), "rbind,rprivate,ro");
         assert_eq!(options_of(&mounts, "/run"), "rw,noexec,nosuid,nodev");
@@ -421,7 +425,7 @@ mod tests {
     #[test]
     fn privileged_containers_write_to_sys() {
         let mut request = request(&[], &[]);
-        request.privileged = true;
+        request.security.privileged = true;
         let mounts = planned(&request, &host()).unwrap();
         assert_eq!(options_of(&mounts, "/sys"), "nosuid,noexec,nodev");
         assert_eq!(options_of(&mounts, "/sys/fs/cgroup"), "nosuid,noexec,nodev");
@@ -443,7 +447,7 @@ mod tests {
         assert!(!options_of(&mounts, "/dev/pts").contains("gid="));
         assert_eq!(options_of(&mounts, "/sys"), "nosuid,noexec,nodev,ro");
 
-        request.network = Network::Host;
+        request.namespaces.network = Network::Host;
         let mounts = planned(&request, &user(RANGES)).unwrap();
         assert!(options_of(&mounts, "/dev/pts").contains("gid=5"));
         let sys = "/sys bind /sys rbind,rprivate,rro,nosuid,noexec,nodev,ro";

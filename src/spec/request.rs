@@ -25,20 +25,44 @@ pub(crate) struct Request {
     pub(crate) hostname: Option<String>,
     /// `-t`
     pub(crate) terminal: bool,
+    pub(crate) files: Files,
+    pub(crate) namespaces: Namespaces,
+    pub(crate) limits: Limits,
+    pub(crate) security: Security,
+}
+
+/// What the container sees of files besides its image.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Files {
     /// `--read-only`
     pub(crate) read_only: bool,
     /// `-v`, in order: `SOURCE:TARGET[:OPTIONS]`
     pub(crate) volumes: Vec<String>,
     /// `--tmpfs`, in order: `TARGET[:OPTIONS]`
     pub(crate) tmpfs: Vec<String>,
+}
+
+/// What the container shares with others.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Namespaces {
     /// `--network`
     pub(crate) network: Network,
+}
+
+/// How much of the machine the container may use.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Limits {
     /// `--memory`, in bytes.
     pub(crate) memory: Option<u64>,
     /// `--cpus`, in billionths of a processor.
     pub(crate) nano_cpus: Option<u64>,
     /// `--pids-limit`; 0 and -1 are no limit.
-    pub(crate) pids_limit: Option<i64>,
+    pub(crate) pids: Option<i64>,
+}
+
+/// What the container may do.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Security {
     /// `--privileged`
     pub(crate) privileged: bool,
     /// `--cap-add`, in order.

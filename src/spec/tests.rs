@@ -76,9 +76,11 @@ fn the_spec_of_a_plain_run() {
 #[test]
 fn no_field_is_lost_or_added_on_the_way_through_the_crate() {
     let request = Request {
-        memory: Some(64 << 20),
-        nano_cpus: Some(500_000_000),
-        pids_limit: Some(10),
+        limits: Limits {
+            memory: Some(64 << 20),
+            nano_cpus: Some(500_000_000),
+            pids: Some(10),
+        },
         terminal: true,
         ..request()
     };
@@ -129,7 +131,7 @@ fn the_hostname_is_the_ids_start_unless_asked() {
     ] {
         let request = Request {
             hostname: asked.map(str::to_owned),
-            network,
+            namespaces: Namespaces { network },
             ..request()
         };
         let spec = built(&image(), &request, &host()).unwrap();
@@ -148,7 +150,9 @@ fn the_hostname_is_the_ids_start_unless_asked() {
 #[test]
 fn the_hosts_network_is_not_left() {
     let request = Request {
-        network: Network::Host,
+        namespaces: Namespaces {
+            network: Network::Host,
+        },
         ..request()
     };
     let spec = built(&image(), &request, &host()).unwrap();
@@ -218,8 +222,11 @@ fn the_user_is_the_flags_then_the_images() {
 #[test]
 fn privileged_hides_nothing() {
     let request = Request {
-        privileged: true,
-        capabilities_dropped: vec!["ALL".to_owned()],
+        security: Security {
+            privileged: true,
+            capabilities_dropped: vec!["ALL".to_owned()],
+            ..Security::default()
+        },
         ..request()
     };
     let spec = built(&image(), &request, &host()).unwrap();
@@ -258,7 +265,10 @@ fn a_missing_source_is_made_last_and_noted() {
     let dir = tempfile::tempdir().unwrap();
     let source = dir.path().join("new/data");
     let mut request = Request {
-        volumes: vec![format!("{}:/data", source.display())],
+        files: Files {
+            volumes: vec![format!("{}:/data", source.display())],
+            ..Files::default()
+        },
         user: Some("nobody".to_owned()),
         ..request()
     };
@@ -325,12 +335,16 @@ busybox grep Cap /proc/self/status
         environment: vec!["A=b c".to_owned()],
         hostname: Some("box".to_owned()),
         working_directory: Some("/new/directory".to_owned()),
-        read_only: true,
-        volumes: vec![format!("{}:/data:ro", dir.path().display())],
-        tmpfs: vec!["/scratch:size=1m".to_owned()],
-        memory: Some(64 << 20),
-        nano_cpus: Some(500_000_000),
-        pids_limit: Some(50),
+        files: Files {
+            read_only: true,
+            volumes: vec![format!("{}:/data:ro", dir.path().display())],
+            tmpfs: vec!["/scratch:size=1m".to_owned()],
+        },
+        limits: Limits {
+            memory: Some(64 << 20),
+            nano_cpus: Some(500_000_000),
+            pids: Some(50),
+        },
         ..Request::default()
     };
     insta::assert_snapshot!(under_runc(1, request));
@@ -353,8 +367,13 @@ busybox mount | busybox grep ' /proc/'; busybox test -e {device} && echo the hos
     let request = Request {
         command: ["sh".to_owned(), "-c".to_owned(), script].into(),
         user: Some("alice".to_owned()),
-        privileged: true,
-        network: Network::Host,
+        security: Security {
+            privileged: true,
+            ..Security::default()
+        },
+        namespaces: Namespaces {
+            network: Network::Host,
+        },
         hostname: Some("box".to_owned()),
         ..Request::default()
     };

@@ -1,13 +1,23 @@
 //! The flags of `ddock run`, and what they ask for together.
 
+mod command;
+mod files;
+mod limits;
+mod namespaces;
+mod security;
+
 use crate::cli::failure::Refusal;
+use crate::cli::names;
 use crate::cli::reach::Reach;
 use crate::cli::run::{PullPolicy, Run};
-use crate::cli::{names, unimplemented};
-use crate::human;
 use crate::platform::Platform;
-use crate::spec::{Network, Request};
+use crate::spec::Request;
 use clap::{ArgAction, Args};
+use command::CommandFlags;
+use files::FileFlags;
+use limits::LimitFlags;
+use namespaces::NamespaceFlags;
+use security::SecurityFlags;
 use std::path::PathBuf;
 
 // Flags stop at the image: from there on every word belongs to the command, so both are one list.
@@ -32,54 +42,6 @@ pub(crate) struct Arguments {
     /// Name the container [default: a made-up one]
     #[arg(long)]
     name: Option<String>,
-    /// Host name in the container [default: the first 12 digits of its ID]
-    #[arg(short = 'h', long, value_name = "NAME")]
-    hostname: Option<String>,
-    /// Set an environment variable; without a value, hand on ddock's own
-    #[arg(short, long, value_name = "KEY[=VALUE]", allow_hyphen_values = true)]
-    env: Vec<String>,
-    /// Read environment variables from a file
-    #[arg(long, value_name = "FILE")]
-    env_file: Vec<PathBuf>,
-    /// Directory to start in; made if it is not there
-    #[arg(short, long, value_name = "DIR")]
-    workdir: Option<String>,
-    /// User to run as, by name or number
-    #[arg(short, long, value_name = "USER[:GROUP]")]
-    user: Option<String>,
-    /// Show a directory or file of the host in the container
-    #[arg(short, long, value_name = "SOURCE:TARGET[:OPTIONS]")]
-    volume: Vec<String>,
-    /// Mount an empty directory in memory
-    #[arg(long, value_name = "TARGET[:OPTIONS]")]
-    tmpfs: Vec<String>,
-    /// Run this program instead of the image's entrypoint
-    #[arg(long, value_name = "PROGRAM")]
-    entrypoint: Option<String>,
-    /// Make the root file system read-only
-    #[arg(long)]
-    read_only: bool,
-    /// Network: `none` (loopback only; the default) or `host`
-    #[arg(long, alias = "net", value_name = "MODE")]
-    network: Option<String>,
-    /// Limit memory, in bytes or with b, k, m, g
-    #[arg(short, long, value_name = "BYTES", value_parser = memory, allow_negative_numbers = true)]
-    memory: Option<u64>,
-    /// Limit processor time, in processors: 0.5 is half of one
-    #[arg(long, value_name = "NUMBER", value_parser = nano_cpus, allow_negative_numbers = true)]
-    cpus: Option<u64>,
-    /// Limit the number of processes and threads; -1 is no limit
-    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
-    pids_limit: Option<i64>,
-    /// Give the container nearly all the rights of the host's root
-    #[arg(long)]
-    privileged: bool,
-    /// Add a capability
-    #[arg(long, value_name = "CAPABILITY")]
-    cap_add: Vec<String>,
-    /// Take a capability away
-    #[arg(long, value_name = "CAPABILITY")]
-    cap_drop: Vec<String>,
     /// When to pull the image
     #[arg(long, value_enum, default_value = "missing", value_name = "WHEN")]
     pull: PullPolicy,
@@ -102,24 +64,31 @@ pub(crate) struct Arguments {
     /// Print help
     #[arg(long, action = ArgAction::Help)]
     help: Option<bool>,
+    // Before the groups, each of which has a heading of its own in the help.
     /// The image, and the command to run in it instead of the image's own
     #[arg(value_name = "IMAGE", required = true, num_args = 1.., trailing_var_arg = true)]
     image_and_command: Vec<String>,
+    #[command(flatten)]
+    command: CommandFlags,
+    #[command(flatten)]
+    files: FileFlags,
+    #[command(flatten)]
+    namespaces: NamespaceFlags,
+    #[command(flatten)]
+    limits: LimitFlags,
+    #[command(flatten)]
+    security: SecurityFlags,
 }
 
 impl TryFrom<Arguments> for Run {
     type Error = Refusal;
 
     fn try_from(arguments: Arguments) -> Result<Self, Refusal> {
-        let network = match arguments.network.as_deref() {
-            None | Some("none") => Network::Private,
-            Some("host") => Network::Host,
-            Some(other) => return Err(unimplemented::network(other)),
-        };
         if let Some(name) = &arguments.name {
             names::check(name)?;
         }
         let mut words = arguments.image_and_command.into_iter();
+        let command = arguments.command;
         Ok(Self {
             image: words.next().unwrap_or_default(),
             name: arguments.name,
@@ -134,45 +103,20 @@ impl TryFrom<Arguments> for Run {
                 id: String::new(),
                 directory: PathBuf::new(),
                 command: words.collect(),
-                entrypoint: arguments.entrypoint,
-                environment: arguments.env,
-                environment_files: arguments.env_file,
-                working_directory: arguments.workdir,
-                user: arguments.user,
-                hostname: arguments.hostname,
+                entrypoint: command.entrypoint,
+                environment: command.env,
+                environment_files: command.env_file,
+                working_directory: command.workdir,
+                user: command.user,
+                hostname: arguments.namespaces.hostname.clone(),
                 terminal: arguments.tty,
-                read_only: arguments.read_only,
-                volumes: arguments.volume,
-                tmpfs: arguments.tmpfs,
-                network,
-                // Docker: 0 is no limit.
-                memory: arguments.memory.filter(|bytes| *bytes > 0),
-                nano_cpus: arguments.cpus.filter(|cpus| *cpus > 0),
-                pids_limit: arguments.pids_limit,
-                privileged: arguments.privileged,
-                capabilities_added: arguments.cap_add,
-                capabilities_dropped: arguments.cap_drop,
+                files: arguments.files.into(),
+                namespaces: arguments.namespaces.try_into()?,
+                limits: arguments.limits.into(),
+                security: arguments.security.into(),
             },
         })
     }
-}
-
-fn memory(text: &str) -> Result<u64, &'static str> {
-    human::parse_bytes(text).ok_or("expected a size such as `512m` or `2g`")
-}
-
-/// Returns `1.5` as 1,500,000,000.
-fn nano_cpus(text: &str) -> Result<u64, &'static str> {
-    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
-    let is_digits = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
-    if whole.len() + fraction.len() == 0 || !is_digits(whole) || !is_digits(fraction) {
-        return Err("expected a number such as `0.5` or `2`");
-    }
-    if fraction.len() > 9 {
-        return Err("there are at most nine digits after the point");
-    }
-    let digits = format!("{whole}{fraction:0<9}");
-    digits.parse().map_err(|_| "that is too many processors")
 }
 
 #[cfg(test)]
@@ -265,29 +209,14 @@ mod tests {
             )
         );
         insta::assert_compact_debug_snapshot!(run.request, @r#"
-        Request { id: "", directory: "", command: ["cmd"], entrypoint: Some("/e"), environment: ["A=1", "B", "C=-3"], environment_files: ["f"], working_directory: Some("/w"), user: Some("1:2"), hostname: Some("inside"), terminal: false, read_only: true, volumes: ["/a:/b:ro", "/c:/d"], tmpfs: ["/t:size=1m"], network: Host, memory: Some(67108864), nano_cpus: Some(1500000000), pids_limit: Some(-1), privileged: true, capabilities_added: ["ALL"], capabilities_dropped: ["kill"] }
+        Request { id: "", directory: "", command: ["cmd"], entrypoint: Some("/e"), environment: ["A=1", "B", "C=-3"], environment_files: ["f"], working_directory: Some("/w"), user: Some("1:2"), hostname: Some("inside"), terminal: false, files: Files { read_only: true, volumes: ["/a:/b:ro", "/c:/d"], tmpfs: ["/t:size=1m"] }, namespaces: Namespaces { network: Host }, limits: Limits { memory: Some(67108864), nano_cpus: Some(1500000000), pids: Some(-1) }, security: Security { privileged: true, capabilities_added: ["ALL"], capabilities_dropped: ["kill"] } }
         "#);
     }
 
     #[test]
     fn zero_is_no_limit() {
         let request = parsed("run -m 0 --cpus 0 x").unwrap().request;
-        assert_eq!((request.memory, request.nano_cpus), (None, None));
-    }
-
-    #[test]
-    fn processors_are_counted_exactly() {
-        for (text, expected) in [
-            ("2", Ok(2_000_000_000)),
-            ("0.1", Ok(100_000_000)),
-            (".5", Ok(500_000_000)),
-            ("1.", Ok(1_000_000_000)),
-            ("0.000000001", Ok(1)),
-        ] {
-            assert_eq!(nano_cpus(text), expected, "{text}");
-        }
-        for bad in ["", ".", "-1", "1e3", "x", "0.0000000001", "99999999999999"] {
-            assert!(nano_cpus(bad).is_err(), "{bad}");
-        }
+        let limits = request.limits;
+        assert_eq!((limits.memory, limits.nano_cpus), (None, None));
     }
 }

@@ -12,6 +12,7 @@
 //! | 0 | `digest` | the word that other words are made of |
 //! | 0 | `reference` `platform` `human` | words: pure, no I/O |
 //! | 1 | `sys` | Linux calls; the only place for `unsafe` |
+//! | 1 | `narration` | what `--explain` tells, from every process |
 //! | 2 | `store` `registry` `unpack` `runtime` `network` | engines, strangers to each other |
 //! | 3 | `image` | what the store holds, typed |
 //! | 4 | `pull` `spec` | engines joined; what to run |
@@ -27,6 +28,7 @@ mod digest;
 mod human;
 mod image;
 mod monitor;
+mod narration;
 mod platform;
 mod pull;
 mod reference;

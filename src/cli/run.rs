@@ -1,6 +1,7 @@
 //! `ddock run`: its flags, and the way from them to a running container.
 
 mod arguments;
+mod explain;
 mod start;
 
 use crate::cli::failure::Refusal;
@@ -18,6 +19,7 @@ use std::io::{self, IsTerminal as _};
 use std::path::{Path, PathBuf};
 
 pub(crate) use arguments::Arguments;
+use explain::Explain;
 
 /// What `ddock run` was asked to do: the container's shape, and what is done around it.
 #[derive(Debug)]
@@ -40,6 +42,8 @@ pub(crate) struct Run {
     reach: Reach,
     /// `-q`
     quiet: bool,
+    /// `--explain`
+    explain: Option<Explain>,
 }
 
 impl Run {

@@ -6,6 +6,7 @@ use crate::monitor::signals::{Interrupt, Interrupts, Signals};
 use crate::monitor::streams::terminal_relays;
 use crate::monitor::supervise::Outcome;
 use crate::monitor::{FromClient, FromMonitor};
+use crate::narration::Narration;
 use crate::sys::message::Channel;
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::Signal;
@@ -24,6 +25,8 @@ pub(crate) struct Client<'a> {
     pub(crate) interactive: bool,
     /// Tells the user something that is not the command's.
     pub(crate) notify: &'a dyn Fn(&str),
+    /// Where the steps arrive, if somebody wants to hear them.
+    pub(crate) narration: Option<&'a Narration>,
 }
 
 /// What is left when the client has heard the end.
@@ -45,6 +48,8 @@ impl Client<'_> {
                 return Ok(outcome);
             }
             let ready = self.wait(state.outcome.is_some())?;
+            // Before the monitor is heard: what it tells of comes after its steps.
+            self.narration.map_or(Ok(()), Narration::pass_on)?;
             if ready.monitor {
                 self.hear(&mut state)?;
             }
@@ -70,6 +75,9 @@ impl Client<'_> {
         let mut ends = vec![PollFd::new(&self.signals, PollFlags::IN)];
         if !has_ended {
             ends.push(PollFd::new(&self.monitor, PollFlags::IN));
+        }
+        if let Some(narration) = self.narration {
+            ends.push(PollFd::new(narration, PollFlags::IN));
         }
         let fixed = ends.len();
         let interests: Vec<_> = self.relays.iter().map(Relay::interest).collect();

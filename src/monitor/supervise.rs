@@ -5,6 +5,7 @@ use crate::monitor::attach::Client;
 use crate::monitor::signals::Signals;
 use crate::monitor::streams::Wiring;
 use crate::monitor::{FromClient, FromMonitor};
+use crate::narration::{Narration, Step, tell};
 use crate::runtime::{self, ExitStatus, Plan, Privilege, Running, StartError, Streams};
 use crate::sys::clone::{Clone, end_child, fork};
 use crate::sys::message::Channel;
@@ -25,6 +26,8 @@ pub(crate) struct Job<'a> {
     pub(crate) interactive: bool,
     /// Tells the user something that is not the command's.
     pub(crate) notify: &'a dyn Fn(&str),
+    /// Where the steps arrive, if somebody wants to hear them.
+    pub(crate) narration: Option<&'a Narration>,
 }
 
 /// How a container ended.
@@ -56,17 +59,24 @@ pub(crate) fn run(job: Job<'_>) -> Result<Outcome> {
         Clone::Parent(child) => {
             // The monitor's from now on: its lock as well, so that its end is seen.
             drop((monitor, wiring.streams, job.root, job.container));
-            let attached = Client {
+            tell(|| Step::Monitor {
+                pid: child.pid.as_raw_nonzero().get().cast_unsigned(),
+            });
+            let client = Client {
                 monitor: client,
                 signals,
                 relays: wiring.relays,
                 interactive: job.interactive,
                 notify: job.notify,
-            }
-            .attach();
+                narration: job.narration,
+            };
+            let attached = client.attach();
             // The monitor cleans up before it ends: who waits for it finds nothing left.
             retry_on_intr(|| waitid(WaitId::PidFd(child.pidfd.as_fd()), WaitIdOptions::EXITED))
                 .context("waiting for the monitor")?;
+            if let Some(narration) = job.narration {
+                narration.pass_on()?;
+            }
             attached
         }
     }
@@ -115,7 +125,9 @@ fn run_container(mut job: Job<'_>, streams: Streams, client: &Channel) -> Result
     drop(terminal);
     watch(&running, client)?;
     let (status, out_of_memory) = running.finish()?;
+    let removed = container.record.auto_remove;
     container.ended(Some((status.code(), out_of_memory)))?;
+    tell(|| Step::CleanUp { removed });
     recorded.map(|()| Outcome {
         status,
         out_of_memory,

@@ -3,6 +3,7 @@
 //! The order matters and is the whole story: cgroup, root, mounts, devices, what is hidden, name,
 //! network, terminal, then rights away one after the other, then the command.
 
+use crate::narration::{Step, tell};
 use crate::runtime::exec::become_command;
 use crate::runtime::failure::StartError;
 use crate::runtime::mounts::{self, Prepared};
@@ -10,7 +11,7 @@ use crate::runtime::plan::{Node, Plan};
 use crate::runtime::start::{Confinement, Report, Streams};
 use crate::runtime::target::{Kind, Root};
 use crate::runtime::terminal::Terminal;
-use crate::runtime::{cgroup_view, identity, rootfs};
+use crate::runtime::{cgroup_view, identity, rootfs, told};
 use crate::sys::kernel;
 use crate::sys::message::Channel;
 use anyhow::{Context, Result, ensure};
@@ -46,7 +47,10 @@ pub(crate) fn run(
     parent: &Channel,
 ) -> StartError {
     match prepare(plan, root, place, confinement, streams, parent) {
-        Ok(()) => become_command(&plan.process.arguments, &plan.process.environment),
+        Ok(()) => {
+            tell(|| told::exec(&plan.process));
+            become_command(&plan.process.arguments, &plan.process.environment)
+        }
         Err(error) => match error.downcast::<StartError>() {
             Ok(error) => error,
             Err(error) => StartError::Setup(format!("{error:#}")),
@@ -62,16 +66,24 @@ fn prepare(
     streams: &Streams,
     parent: &Channel,
 ) -> Result<()> {
+    tell(|| told::clone(plan.namespaces));
     confinement.enter(plan.namespaces)?;
+    tell(|| Step::EnterCgroup);
     // Without a session of its own the command could reach the caller's terminal as /dev/tty.
     rustix::process::setsid().context("starting a session")?;
+    tell(|| Step::Session);
     rustix::process::umask(Mode::empty());
     let prepared = mounts::prepare(&plan.mounts)?;
     enter_root(root.as_fd(), place)?;
+    tell(|| Step::Pivot);
     let inside = Root(root.as_fd());
     mount_all(plan, &prepared, confinement, inside)?;
     let terminal = match plan.process.terminal {
-        Some((rows, columns)) => Some(Terminal::open(rows, columns, inside)?),
+        Some((rows, columns)) => {
+            let terminal = Terminal::open(rows, columns, inside)?;
+            tell(|| Step::Terminal { rows, columns });
+            Some(terminal)
+        }
         None => None,
     };
     configure(plan)?;
@@ -79,9 +91,11 @@ fn prepare(
     let directory = inside
         .create(&plan.process.directory, Kind::Directory)
         .context("entering the working directory")?;
+    tell(|| told::directory(&plan.process));
     if plan.read_only_root {
         mount_remount("/", MountFlags::BIND | MountFlags::RDONLY, c"")
             .context("making the root read-only")?;
+        tell(|| Step::ReadOnlyRoot);
     }
     // What is left holds descriptors of the container's alone.
     drop((prepared, root));
@@ -116,11 +130,14 @@ fn mount_all(
     for mount in prepared {
         if mount.shows_cgroup() {
             cgroup_view::mount(&confinement.view, root)?;
+            tell(|| mount.told());
             continue;
         }
         mount.attach(root)?;
+        tell(|| mount.told());
         if mount.is_new_dev() {
             make_devices(&plan.nodes, root)?;
+            tell(|| told::devices(&plan.nodes));
         }
     }
     Ok(())
@@ -155,14 +172,22 @@ fn make_devices(nodes: &[Node], root: Root<'_>) -> Result<()> {
 fn configure(plan: &Plan) -> Result<()> {
     if plan.namespaces.contains(CloneFlags::CLONE_NEWUTS) {
         nix::unistd::sethostname(&plan.hostname).context("setting the hostname")?;
+        tell(|| Step::Hostname {
+            name: plan.hostname.clone(),
+        });
     }
     if plan.namespaces.contains(CloneFlags::CLONE_NEWNET) {
         kernel::loopback_up().context("bringing the loopback interface up")?;
+        tell(|| Step::Loopback);
     }
     for (name, value) in &plan.sysctls {
         let path = format!("/proc/sys/{}", name.replace('.', "/"));
         fs_err::write(path, value)
             .with_context(|| format!("setting the kernel parameter `{name}`"))?;
+        tell(|| Step::Sysctl {
+            name: name.clone(),
+            value: value.clone(),
+        });
     }
     if let Some(score) = plan.process.oom_score {
         fs_err::write("/proc/self/oom_score_adj", score.to_string())?;
@@ -180,6 +205,10 @@ fn hide(plan: &Plan, root: Root<'_>) -> Result<()> {
     for path in &plan.read_only {
         mounts::protect(Path::new(path), root)?;
     }
+    tell(|| Step::Hide {
+        masked: plan.masked.clone(),
+        read_only: plan.read_only.clone(),
+    });
     Ok(())
 }
 
@@ -222,6 +251,7 @@ fn drop_rights(
     }
     identity::limit(command)?;
     identity::bound(command.capabilities.bounding)?;
+    tell(|| told::capabilities(command));
     // As root if the user may not: Docker lets a command start where its user could not go itself.
     fchdir(&directory).context("entering the working directory")?;
     drop(directory);
@@ -232,6 +262,7 @@ fn drop_rights(
         "the working directory is outside the container"
     );
     identity::assume(command, confinement.can_set_groups)?;
+    tell(|| told::user(command));
     kernel::reset_signals().context("resetting the signals")?;
     // After the IDs: changing them clears it. If the parent died before, nobody waits for us.
     set_parent_process_death_signal(Some(Signal::KILL))

@@ -14,6 +14,7 @@ mod rootfs;
 mod start;
 mod target;
 mod terminal;
+mod told;
 
 pub(crate) use failure::StartError;
 pub(crate) use plan::Plan;

@@ -1,9 +1,11 @@
 //! The mounts of a container, made by its first process inside its root.
 
+use crate::narration::Step;
 use crate::runtime::options::{Bind, Options};
 use crate::runtime::plan::Mount;
 use crate::runtime::rootfs::explained;
 use crate::runtime::target::{Kind, Root};
+use crate::runtime::told;
 use crate::sys::kernel::{MountAttributes, mount_setattr};
 use anyhow::{Context, Result, bail, ensure};
 use nix::libc;
@@ -122,6 +124,11 @@ impl Prepared<'_> {
     /// Tells whether this is a new, empty `/dev`; one of the host's must not be added to.
     pub(crate) fn is_new_dev(&self) -> bool {
         matches!(self.held, Held::New(_)) && self.mount.target == Path::new("/dev")
+    }
+
+    /// Returns what there is to tell of it.
+    pub(crate) fn told(&self) -> Step {
+        told::mount(self.mount)
     }
 
     /// Mounts it. This process's root is the container's.

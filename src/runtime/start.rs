@@ -1,9 +1,10 @@
 //! Starting a container: the parent's side, from the cgroup to a command that runs.
 
+use crate::narration::{Step, tell};
 use crate::runtime::cgroup::{self, Cgroup, Entrance, Limits, Unenforceable, View};
 use crate::runtime::failure::StartError;
 use crate::runtime::plan::Plan;
-use crate::runtime::{init, resources};
+use crate::runtime::{init, resources, told};
 use crate::sys::clone::{Child, Clone, clone, end_child};
 use crate::sys::message::Channel;
 use anyhow::{Context, Result, bail, ensure};
@@ -13,6 +14,7 @@ use rustix::process::{
     Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid,
 };
 use serde::{Deserialize, Serialize};
+use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
@@ -72,6 +74,18 @@ pub(crate) enum ExitStatus {
     Signaled(i32),
 }
 
+impl fmt::Display for ExitStatus {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exited(code) => write!(formatter, "exited with code {code}"),
+            Self::Signaled(signal) => match Signal::from_named_raw(*signal) {
+                Some(name) => write!(formatter, "was killed by signal {signal} ({name:?})"),
+                None => write!(formatter, "was killed by signal {signal}"),
+            },
+        }
+    }
+}
+
 impl ExitStatus {
     /// Returns the code that a shell would report: 128 + n for signal n.
     pub(crate) fn code(self) -> u8 {
@@ -96,6 +110,7 @@ pub(crate) fn start(
 ) -> Result<Running> {
     let limits = resources::limits(&plan.resources)?;
     let cgroup = Cgroup::create(id, &limits).map_err(refused)?;
+    tell(|| told::cgroup(&cgroup));
     match start_in(plan, &cgroup, &limits, root, place, privilege, streams) {
         Ok(started) => Ok(Running {
             pid: pid_of(&started.child),
@@ -239,6 +254,11 @@ impl Running {
     pub(crate) fn finish(self) -> Result<(ExitStatus, bool)> {
         let status = wait(self.pidfd.as_fd())?;
         let out_of_memory = self.cgroup.oom_killed();
+        tell(|| Step::End {
+            status: status.to_string(),
+            out_of_memory,
+            usage: self.cgroup.usage(),
+        });
         // With a PID namespace of its own everything died with PID 1: then this finds nothing.
         if self.cgroup.remove().is_err() {
             remove_cgroup(&self.id)?;

@@ -93,7 +93,11 @@ pub(crate) fn build(
         // The document's text rather than the spec's: that has its sets in hash maps, in another order each time.
         config: serde_json::to_string_pretty(&document).context("writing the OCI spec")?,
         files,
-        notes: make_directories(&mounts.missing)?,
+        notes: if request.dry_run {
+            Vec::new()
+        } else {
+            make_directories(&mounts.missing)?
+        },
     })
 }
 

@@ -25,6 +25,8 @@ pub(crate) struct Request {
     pub(crate) hostname: Option<String>,
     /// `-t`
     pub(crate) terminal: bool,
+    /// `--dry-run`: nothing is changed on the host, so missing sources of `-v` are not made.
+    pub(crate) dry_run: bool,
     pub(crate) files: Files,
     pub(crate) namespaces: Namespaces,
     pub(crate) limits: Limits,

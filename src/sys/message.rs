@@ -31,6 +31,11 @@ impl Channel {
         Ok((Self(one), Self(other)))
     }
 
+    /// Makes [`Channel::receive`] return `WouldBlock` where it would wait.
+    pub(crate) fn set_nonblocking(&self) -> io::Result<()> {
+        Ok(rustix::io::ioctl_fionbio(&self.0, true)?)
+    }
+
     /// Sends `message`, and `descriptor` with it.
     pub(crate) fn send<T: Serialize>(
         &self,

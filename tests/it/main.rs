@@ -10,6 +10,7 @@ mod architecture;
 mod auth;
 mod bad_input;
 mod choose;
+mod explain;
 mod faults;
 mod harness;
 mod hostile;

@@ -9,7 +9,7 @@ mod security;
 use crate::cli::failure::Refusal;
 use crate::cli::names;
 use crate::cli::reach::Reach;
-use crate::cli::run::{PullPolicy, Run};
+use crate::cli::run::{Explain, PullPolicy, Run};
 use crate::platform::Platform;
 use crate::spec::Request;
 use clap::{ArgAction, Args};
@@ -58,6 +58,19 @@ pub(crate) struct Arguments {
     /// Look into this file first for how to log in to the registry
     #[arg(long, value_name = "FILE")]
     authfile: Option<PathBuf>,
+    /// Tell on stderr how the container is made, step by step; `json` is for programs
+    #[arg(
+        long,
+        value_enum,
+        value_name = "FORM",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "text"
+    )]
+    explain: Option<Explain>,
+    /// Print the container's OCI `config.json` instead of running it
+    #[arg(long)]
+    dry_run: bool,
     /// Do not report on the pull
     #[arg(short, long)]
     quiet: bool,
@@ -99,6 +112,7 @@ impl TryFrom<Arguments> for Run {
             authfile: arguments.authfile,
             reach: arguments.reach,
             quiet: arguments.quiet,
+            explain: arguments.explain,
             request: Request {
                 id: String::new(),
                 directory: PathBuf::new(),
@@ -110,6 +124,7 @@ impl TryFrom<Arguments> for Run {
                 user: command.user,
                 hostname: arguments.namespaces.hostname.clone(),
                 terminal: arguments.tty,
+                dry_run: arguments.dry_run,
                 files: arguments.files.into(),
                 namespaces: arguments.namespaces.try_into()?,
                 limits: arguments.limits.into(),
@@ -209,7 +224,7 @@ mod tests {
             )
         );
         insta::assert_compact_debug_snapshot!(run.request, @r#"
-        Request { id: "", directory: "", command: ["cmd"], entrypoint: Some("/e"), environment: ["A=1", "B", "C=-3"], environment_files: ["f"], working_directory: Some("/w"), user: Some("1:2"), hostname: Some("inside"), terminal: false, files: Files { read_only: true, volumes: ["/a:/b:ro", "/c:/d"], tmpfs: ["/t:size=1m"] }, namespaces: Namespaces { network: Host }, limits: Limits { memory: Some(67108864), nano_cpus: Some(1500000000), pids: Some(-1) }, security: Security { privileged: true, capabilities_added: ["ALL"], capabilities_dropped: ["kill"] } }
+        Request { id: "", directory: "", command: ["cmd"], entrypoint: Some("/e"), environment: ["A=1", "B", "C=-3"], environment_files: ["f"], working_directory: Some("/w"), user: Some("1:2"), hostname: Some("inside"), terminal: false, dry_run: false, files: Files { read_only: true, volumes: ["/a:/b:ro", "/c:/d"], tmpfs: ["/t:size=1m"] }, namespaces: Namespaces { network: Host }, limits: Limits { memory: Some(67108864), nano_cpus: Some(1500000000), pids: Some(-1) }, security: Security { privileged: true, capabilities_added: ["ALL"], capabilities_dropped: ["kill"] } }
         "#);
     }
 

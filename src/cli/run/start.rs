@@ -1,10 +1,11 @@
 //! From the flags of `run` to a container that has ended.
 
-use crate::cli::run::Run;
+use crate::cli::run::{Run, explain};
 use crate::cli::{names, output};
 use crate::container::{self, Container, Record, Status};
 use crate::image::{self, Image, ImageConfig};
 use crate::monitor::{self, Job, Outcome};
+use crate::narration::{Narration, Step, tell};
 use crate::platform::Platform;
 use crate::runtime::{Plan, Privilege, Rootfs};
 use crate::spec::{self, Host, ImageDefaults, Request};
@@ -22,17 +23,24 @@ const NAME_ATTEMPTS: usize = 16;
 /// This process is inside the user namespace that `mapping` describes, if it describes one.
 pub(super) fn start(run: &Run, store: &Store, mapping: &Mapping) -> Result<u8> {
     let wish = || format!("cannot run `{}`", run.image);
+    let narration = run.explain.map(explain::listen).transpose()?;
     container::sweep(store).with_context(wish)?;
     let (mut container, image) = create(run, store).with_context(wish)?;
-    let job = prepare(run, store, mapping, &mut container, &image);
-    let (plan, root) = match job {
-        Ok(job) => job,
+    let prepared = prepare(run, store, mapping, &mut container, &image);
+    narration.as_ref().map_or(Ok(()), Narration::pass_on)?;
+    let (plan, root, config) = match prepared {
+        Ok(prepared) => prepared,
         Err(error) => {
             // The first error is the one to tell.
             container.ended(None).ok();
             return Err(error).with_context(wish);
         }
     };
+    if run.request.dry_run {
+        container.ended(None).with_context(wish)?;
+        output::print(&format!("{config}\n"))?;
+        return Ok(0);
+    }
     let job = Job {
         container,
         plan: &plan,
@@ -40,9 +48,10 @@ pub(super) fn start(run: &Run, store: &Store, mapping: &Mapping) -> Result<u8> {
         privilege: privilege(mapping),
         interactive: run.interactive,
         notify: &|notice| output::tell(&format!("ddock: {notice}\n")),
+        narration: narration.as_ref(),
     };
     let outcome = monitor::run(job).with_context(wish)?;
-    explain(outcome);
+    tell_of_memory(outcome);
     Ok(outcome.status.code())
 }
 
@@ -52,6 +61,11 @@ fn create(run: &Run, store: &Store) -> Result<(Container, Image)> {
         let shared = store.shared()?;
         let image = image::find(store, &run.image)?;
         check_platform(run, &image)?;
+        tell(|| Step::Image {
+            name: run.image.clone(),
+            id: image.id.short().to_string(),
+            layers: image.record.layers.len(),
+        });
         let record = Record {
             id: container::new_id(),
             name: run.name.clone().map_or_else(names::random, Ok)?,
@@ -64,7 +78,14 @@ fn create(run: &Run, store: &Store) -> Result<(Container, Image)> {
         };
         match Container::create(store, shared, &image, record) {
             Err(error) if run.name.is_none() && error.is::<NameInUse>() => {}
-            created => return Ok((created?, image)),
+            created => {
+                let container = created?;
+                tell(|| Step::Container {
+                    id: container.record.id.clone(),
+                    directory: container.upper().display().to_string(),
+                });
+                return Ok((container, image));
+            }
         }
     }
     anyhow::bail!("found no free name for the container; give it one with `--name`")
@@ -96,7 +117,7 @@ fn prepare(
     mapping: &Mapping,
     container: &mut Container,
     image: &Image,
-) -> Result<(Plan, OwnedFd)> {
+) -> Result<(Plan, OwnedFd, String)> {
     let root = assemble(store, mapping, container, image)?;
     let config = image.config(store)?;
     let request = Request {
@@ -110,6 +131,13 @@ fn prepare(
         output::tell(&format!("ddock: {note}\n"));
     }
     container.write_bundle(&built.config, &built.files)?;
+    tell(|| Step::Bundle {
+        config: container
+            .directory
+            .join("config.json")
+            .display()
+            .to_string(),
+    });
     // Kept when the command has started.
     let process = built.spec.process().as_ref();
     let words = process.and_then(|process| process.args().clone());
@@ -118,7 +146,7 @@ fn prepare(
     if let (Some(terminal), Some(size)) = (&mut plan.process.terminal, monitor::terminal_size()) {
         *terminal = (size.ws_row, size.ws_col);
     }
-    Ok((plan, root))
+    Ok((plan, root, built.config))
 }
 
 fn assemble(
@@ -127,8 +155,10 @@ fn assemble(
     container: &Container,
     image: &Image,
 ) -> Result<OwnedFd> {
+    let lower = image.lower_directories(store)?;
+    let layers = lower.len();
     let rootfs = Rootfs {
-        lower: image.lower_directories(store)?,
+        lower,
         upper: container.upper(),
         work: container.work(),
         discarded: container.record.auto_remove,
@@ -138,7 +168,9 @@ fn assemble(
     if let Some(directory) = image.root_directory(store) {
         rootfs.adopt_root(&directory)?;
     }
-    rootfs.assemble(store.directory())
+    let root = rootfs.assemble(store.directory())?;
+    tell(|| Step::Root { layers });
+    Ok(root)
 }
 
 fn defaults(config: ImageConfig) -> ImageDefaults {
@@ -173,7 +205,7 @@ fn privilege(mapping: &Mapping) -> Privilege {
     }
 }
 
-fn explain(outcome: Outcome) {
+fn tell_of_memory(outcome: Outcome) {
     if outcome.out_of_memory {
         output::tell(
             "ddock: a process of the container was killed because its memory limit was reached (see `--memory`)\n",

@@ -12,6 +12,7 @@
 
 mod devices;
 mod end;
+mod facts;
 mod limit;
 mod v1;
 mod v2;

@@ -12,8 +12,8 @@ use crate::runtime::start::{Confinement, Report, Streams};
 use crate::runtime::target::{Kind, Root};
 use crate::runtime::terminal::Terminal;
 use crate::runtime::{cgroup_view, identity, rootfs, told};
-use crate::sys::kernel;
 use crate::sys::message::Channel;
+use crate::sys::{kernel, program};
 use anyhow::{Context, Result, ensure};
 use nix::sched::CloneFlags;
 use rustix::fs::{Mode, OFlags};
@@ -240,6 +240,9 @@ fn drop_rights(
     parent: &Channel,
 ) -> Result<()> {
     let command = &plan.process;
+    // From here on others in the container may have the same IDs and rights. Not before: what is non-dumpable in a user
+    // namespace may not write to its own /proc.
+    program::hide().context("hiding this process")?;
     match kernel::join_new_session_keyring() {
         // Without keyrings, or without the right to one, there is none of the caller's to leak.
         Err(error)

@@ -17,6 +17,15 @@ fn only_its_own_processes_are_there() {
 }
 
 #[test]
+fn what_proc_has_of_the_command_is_its_users() {
+    let (ddock, image) = Ddock::with_busybox();
+    for (user, owner) in [("root", "0\n"), ("alice", "1000\n")] {
+        let script = "stat -c %u /proc/1/environ";
+        assert_eq!(ddock.sh(&["-u", user], &image, script), owner);
+    }
+}
+
+#[test]
 fn every_namespace_is_its_own() {
     let (ddock, image) = Ddock::with_busybox();
     let script = "cd /proc/self/ns; for n in mnt uts ipc pid net cgroup; do readlink $n; done";

@@ -22,11 +22,11 @@ fn pull_run_and_images_work() {
     for_each_user(|ddock| {
         let image = ddock.pull(busybox());
         assert_eq!(ddock.ok(&["images", "-q"]).lines().count(), 1);
-        let script = "id -u; id -g; echo $$; hostname; grep ^CapEff /proc/self/status";
+        let script = "id -u; id -g; echo $$; hostname; grep ^CapEff /proc/self/status; stat -c %u /proc/1/environ";
         let stdout = ddock.sh(&[], &image, script);
         let lines: Vec<&str> = stdout.lines().collect();
         assert_eq!(lines[..3], ["0", "0", "1"], "{stdout}");
-        assert_eq!(lines[4], "CapEff:\t00000000a80425fb");
+        assert_eq!(lines[4..], ["CapEff:\t00000000a80425fb", "0"]);
         assert_nothing_left(ddock, lines[3]);
     });
 }

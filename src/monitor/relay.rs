@@ -1,5 +1,6 @@
 //! Relays: bytes from one descriptor to another, without blocking on either.
 
+use rustix::buffer::spare_capacity;
 use rustix::event::PollFlags;
 use rustix::fs::{FileType, OFlags, fcntl_getfl, fstat};
 use rustix::io::Errno;
@@ -36,7 +37,7 @@ impl Relay {
             from,
             to: Some(to),
             largest_write: if never_blocks { CAPACITY } else { SAFE_WRITE },
-            held: Vec::with_capacity(CAPACITY),
+            held: Vec::new(),
             written: 0,
             at_end: false,
             is_input: false,
@@ -74,10 +75,9 @@ impl Relay {
     }
 
     fn read(&mut self) -> io::Result<()> {
-        self.held.resize(CAPACITY, 0);
-        let read = rustix::io::read(&self.from, &mut self.held);
-        self.held.truncate(*read.as_ref().unwrap_or(&0));
-        match read {
+        // Not before there is something to read: a monitor is forked from this process.
+        self.held.reserve_exact(CAPACITY);
+        match rustix::io::read(&self.from, spare_capacity(&mut self.held)) {
             // A terminal's master says EIO when the last process has closed the other end (pty(7)).
             Ok(0) | Err(Errno::IO) => self.end(),
             Ok(_) | Err(Errno::AGAIN | Errno::INTR) => {}

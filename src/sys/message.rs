@@ -2,18 +2,14 @@
 
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
-    SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg,
-    sendmsg, socketpair,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recv, recvmsg, sendmsg, socketpair,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-
-/// The longest message: an error with its causes fits many times.
-const MAX_MESSAGE: usize = 64 << 10;
 
 /// One end of a connection that keeps messages apart and closes on exec (unix(7), `SOCK_SEQPACKET`).
 #[derive(Debug)]
@@ -62,7 +58,15 @@ impl Channel {
 
     /// Waits for a message; `None` when the other end is closed.
     pub(crate) fn receive<T: DeserializeOwned>(&self) -> io::Result<Option<(T, Option<OwnedFd>)>> {
-        let mut bytes = vec![0; MAX_MESSAGE];
+        // The length first: a buffer for any message would be sixteen fresh pages a message.
+        let look = RecvFlags::PEEK | RecvFlags::TRUNC;
+        let length = rustix::io::retry_on_intr(|| recv(&self.0, &mut [0; 0][..], look));
+        let length = match length {
+            // The other end died with unread messages of ours.
+            Err(Errno::CONNRESET) => return Ok(None),
+            other => other?.1,
+        };
+        let mut bytes = vec![0; length];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let received = rustix::io::retry_on_intr(|| {
@@ -74,15 +78,11 @@ impl Channel {
             )
         });
         let received = match received {
-            // The other end died with unread messages of ours.
             Err(Errno::CONNRESET) => return Ok(None),
             other => other?,
         };
         if received.bytes == 0 {
             return Ok(None);
-        }
-        if received.flags.contains(ReturnFlags::TRUNC) {
-            return Err(io::Error::other("a message is too long"));
         }
         let mut descriptor = None;
         for message in control.drain() {

@@ -1,10 +1,11 @@
 //! `tree`: removes directory trees, of any depth and with any modes, and nothing else.
 
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, ResolveFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, ResolveFlags, Stat};
 use rustix::io::Errno;
 use std::ffi::{CString, OsStr};
 use std::io;
+use std::mem::MaybeUninit;
 
 /// Size of the buffer for directory entries: some 1,000 names a system call.
 const ENTRIES_SIZE: usize = 32 << 10;
@@ -23,23 +24,26 @@ pub(crate) fn remove(parent: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
         Err(Errno::ISDIR | Errno::PERM) => {}
         other => return Ok(unless_missing(other)?),
     }
-    let Some(top) = open(parent, name)? else {
+    let Some((top, identity)) = open(parent, name)? else {
         return Ok(());
     };
-    remove_contents(top)?;
+    remove_contents(top, identity)?;
     let removed = rustix::fs::unlinkat(parent, name, AtFlags::REMOVEDIR);
     Ok(unless_missing(removed)?)
 }
 
 /// Empties `directory`, walking down into what is not empty and up again by `..`.
-fn remove_contents(mut directory: OwnedFd) -> io::Result<()> {
+fn remove_contents(mut directory: OwnedFd, mut here: Identity) -> io::Result<()> {
     // Where to go back to: the directory above, and the name there of the one below it.
     let mut above: Vec<(Identity, CString)> = Vec::new();
+    let mut buffer = Vec::<u8>::with_capacity(ENTRIES_SIZE);
     loop {
-        if let Some(name) = remove_shallow(&directory)? {
-            if let Some(below) = open(directory.as_fd(), &name)? {
-                above.push((identity(&directory)?, name));
-                directory = below;
+        if let Some(name) = remove_shallow(&directory, buffer.spare_capacity_mut())? {
+            if let Some((below, identity)) = open(directory.as_fd(), &name)? {
+                above.push((here, name));
+                (directory, here) = (below, identity);
+            } else {
+                rewind(&directory)?;
             }
             continue;
         }
@@ -47,22 +51,22 @@ fn remove_contents(mut directory: OwnedFd) -> io::Result<()> {
             return Ok(());
         };
         let up = rustix::fs::openat(&directory, "..", FLAGS, Mode::empty())?;
-        if identity(&up)? != expected {
+        if identity(&rustix::fs::fstat(&up)?) != expected {
             return Err(io::Error::other(
                 "a directory was moved while it was removed",
             ));
         }
         unless_missing(rustix::fs::unlinkat(&up, &name, AtFlags::REMOVEDIR))?;
-        directory = up;
+        (directory, here) = (up, expected);
     }
 }
 
 /// Removes what can be removed from `directory` at once, until it is empty or a directory in it is not; returns its name.
-fn remove_shallow(directory: &OwnedFd) -> io::Result<Option<CString>> {
-    let mut buffer = Vec::with_capacity(ENTRIES_SIZE);
-    // Back to the start: entries behind the last directory that was not empty were read, not removed.
-    rustix::fs::seek(directory, rustix::fs::SeekFrom::Start(0))?;
-    let mut entries = RawDir::new(directory, buffer.spare_capacity_mut());
+fn remove_shallow(
+    directory: &OwnedFd,
+    buffer: &mut [MaybeUninit<u8>],
+) -> io::Result<Option<CString>> {
+    let mut entries = RawDir::new(directory, buffer);
     while let Some(entry) = entries.next() {
         let entry = entry?;
         let name = entry.file_name();
@@ -87,6 +91,12 @@ fn remove_shallow(directory: &OwnedFd) -> io::Result<Option<CString>> {
     Ok(None)
 }
 
+/// Back to the start: entries behind a directory that was not empty were read, not removed.
+fn rewind(directory: &OwnedFd) -> io::Result<()> {
+    rustix::fs::seek(directory, rustix::fs::SeekFrom::Start(0))?;
+    Ok(())
+}
+
 const FLAGS: OFlags = OFlags::RDONLY
     .union(OFlags::DIRECTORY)
     .union(OFlags::NOFOLLOW)
@@ -96,7 +106,7 @@ const FLAGS: OFlags = OFlags::RDONLY
 fn open<N: rustix::path::Arg + Copy>(
     parent: BorrowedFd<'_>,
     name: N,
-) -> io::Result<Option<OwnedFd>> {
+) -> io::Result<Option<(OwnedFd, Identity)>> {
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
     let open = |flags| rustix::fs::openat2(parent, name, flags, Mode::empty(), resolve);
     let opened = match open(FLAGS) {
@@ -113,16 +123,16 @@ fn open<N: rustix::path::Arg + Copy>(
         Err(Errno::NOENT) => return Ok(None),
         other => other?,
     };
-    let mode = Mode::from_raw_mode(rustix::fs::fstat(&directory)?.st_mode);
+    let stat = rustix::fs::fstat(&directory)?;
+    let mode = Mode::from_raw_mode(stat.st_mode);
     if !mode.contains(Mode::RWXU) {
         rustix::fs::fchmod(&directory, Mode::RWXU)?;
     }
-    Ok(Some(directory))
+    Ok(Some((directory, identity(&stat))))
 }
 
-fn identity(directory: &OwnedFd) -> io::Result<Identity> {
-    let stat = rustix::fs::fstat(directory)?;
-    Ok((stat.st_dev, stat.st_ino))
+fn identity(stat: &Stat) -> Identity {
+    (stat.st_dev, stat.st_ino)
 }
 
 fn unless_missing(result: rustix::io::Result<()>) -> rustix::io::Result<()> {

@@ -48,6 +48,17 @@ def bench_run(scratch, image):
             if turn >= 5:  # the first ones fill the page cache
                 rows[name].append(seconds)
     table(f"run --rm of a cached image, `true`, {STARTS} interleaved starts", rows, next(iter(rows)))
+    print()
+    for name, command in candidates.items():
+        print(f"{name}: {system_calls(scratch, command)} system calls")
+
+
+def system_calls(scratch, command):
+    """Returns how many system calls a command makes, in all of its processes."""
+    counts = scratch / "counts"
+    quiet(["strace", "-f", "-c", "-o", str(counts)] + command)
+    # % time, seconds, usecs/call, calls, errors, `total`
+    return counts.read_text().splitlines()[-1].split()[3]
 
 
 def main():

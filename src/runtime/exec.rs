@@ -2,9 +2,9 @@
 
 use crate::runtime::failure::StartError;
 use crate::sys::kernel;
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{FileType, Mode, OFlags, fstat};
 use std::ffi::{CStr, CString};
-use std::io::{self, ErrorKind, Read};
+use std::io::{self, ErrorKind};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -14,8 +14,9 @@ use std::path::Path;
 /// A name without a slash is looked for in the `PATH` of `environment`, as execvp(3) does.
 pub(crate) fn become_command(arguments: &[CString], environment: &[CString]) -> StartError {
     let name = &arguments[0];
+    let own = identity(Path::new("/proc/self/exe"));
     if name.as_bytes().contains(&b'/') || name.is_empty() {
-        if leads_here(name) {
+        if leads_here(name, own) {
             return own_program(name);
         }
         let error = kernel::execute(name, arguments, environment);
@@ -32,14 +33,14 @@ pub(crate) fn become_command(arguments: &[CString], environment: &[CString]) -> 
         let Ok(candidate) = CString::new(candidate) else {
             continue;
         };
-        if leads_here(&candidate) {
+        if is_missing(&candidate) {
+            continue;
+        }
+        if leads_here(&candidate, own) {
             return own_program(name);
         }
         let error = kernel::execute(&candidate, arguments, environment);
         match error.kind() {
-            // The file may be there, and its interpreter not.
-            ErrorKind::NotFound if !exists(&candidate) => {}
-            ErrorKind::NotADirectory => {}
             // Another directory may hold one that can be run.
             ErrorKind::PermissionDenied => {
                 denied.get_or_insert((candidate, error));
@@ -64,14 +65,10 @@ const INTERPRETERS: usize = 5;
 /// This process is ddock until the exec, and `/proc/self/exe` leads to the host's file of it: an image that gets it
 /// to run as its command could be handed a way to write it (CVE-2019-5736). Nothing else runs in the new PID
 /// namespace yet, so nobody is there to change the image's files after this look.
-fn leads_here(path: &CStr) -> bool {
-    let identity = |path: &Path| path.metadata().map(|file| (file.dev(), file.ino()));
-    let Ok(own) = identity(Path::new("/proc/self/exe")) else {
-        return false;
-    };
+fn leads_here(path: &CStr, own: Option<(u64, u64)>) -> bool {
     let mut program = path.to_owned();
     for _ in 0..INTERPRETERS {
-        if identity(path_of(&program)).is_ok_and(|found| found == own) {
+        if own.is_some() && identity(path_of(&program)) == own {
             return true;
         }
         let start = read_start(&program);
@@ -81,6 +78,11 @@ fn leads_here(path: &CStr) -> bool {
         program = next;
     }
     false
+}
+
+/// Returns a file's device and inode, if it can be looked at.
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    path.metadata().ok().map(|file| (file.dev(), file.ino()))
 }
 
 fn own_program(name: &CStr) -> StartError {
@@ -108,6 +110,13 @@ fn search_path(environment: &[CString]) -> &[u8] {
 
 fn path_of(name: &CStr) -> &Path {
     Path::new(std::ffi::OsStr::from_bytes(name.to_bytes()))
+}
+
+/// Tells whether nothing is there to be run; what may not be looked at may still say why.
+fn is_missing(name: &CStr) -> bool {
+    let missing =
+        |error: io::Error| matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory);
+    path_of(name).metadata().is_err_and(missing)
 }
 
 /// A symlink that leads nowhere is as good as nothing.
@@ -189,16 +198,18 @@ fn elf_machine(start: &[u8]) -> Option<String> {
 
 /// Returns the first bytes of a regular file, as many as the kernel looks at; nothing if they cannot be read.
 fn read_start(path: &CStr) -> Vec<u8> {
-    let mut start = Vec::new();
+    let mut start = vec![0; 256];
     // A named pipe would block until someone writes to it.
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    if let Ok(file) = rustix::fs::open(path, flags, Mode::empty()) {
-        let file = fs_err::File::from_parts(file.into(), path_of(path));
-        if file.metadata().is_ok_and(|file| file.is_file()) {
-            // A file that cannot be read only makes a message less precise.
-            file.take(256).read_to_end(&mut start).ok();
-        }
-    }
+    let read =
+        rustix::fs::open(path, flags, Mode::empty()).and_then(
+            |file| match FileType::from_raw_mode(fstat(&file)?.st_mode) {
+                FileType::RegularFile => rustix::io::read(&file, &mut start),
+                _ => Ok(0),
+            },
+        );
+    // A file that cannot be read only makes a message less precise.
+    start.truncate(read.unwrap_or(0));
     start
 }
 

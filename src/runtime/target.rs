@@ -61,7 +61,10 @@ impl Root<'_> {
     pub(crate) fn plain_directory(self, path: &Path) -> Result<OwnedFd> {
         match self.open_with(path, ResolveFlags::NO_SYMLINKS) {
             Ok(found) => expect_kind(found, path, Kind::Directory),
-            Err(Errno::NOENT) => self.create(path, Kind::Directory),
+            Err(Errno::NOENT) => match self.make_last(path, Kind::Directory) {
+                Some(made) => Ok(made),
+                None => self.create(path, Kind::Directory),
+            },
             Err(Errno::LOOP) => bail!(
                 "`{}` in the image is a symlink; it must be a directory",
                 path.display()
@@ -72,6 +75,13 @@ impl Root<'_> {
         }
     }
 
+    /// Makes what is missing of `path` if that is its last name only, as it mostly is; a symlink is not followed.
+    fn make_last(self, path: &Path, kind: Kind) -> Option<OwnedFd> {
+        let (above, name) = (path.parent()?, path.file_name()?);
+        let parent = self.open(above).ok()?; // what went wrong is found out on the long way
+        make(parent.as_fd(), Path::new(name), kind).ok()
+    }
+
     /// Opens `path`, making it and the directories above it (0755, root's) where they are missing;
     /// what a symlink leads to, too, inside.
     pub(crate) fn create(self, path: &Path, kind: Kind) -> Result<OwnedFd> {
@@ -80,6 +90,9 @@ impl Root<'_> {
             Ok(found) => return expect_kind(found, path, kind),
             Err(Errno::NOENT) => {}
             Err(error) => return Err(error).with_context(context),
+        }
+        if let Some(made) = self.make_last(path, kind) {
+            return Ok(made);
         }
         let mut parent = self.open(Path::new("/")).with_context(context)?;
         let mut so_far = PathBuf::from("/");

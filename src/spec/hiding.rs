@@ -1,7 +1,6 @@
 //! Which paths of `/proc` and `/sys` a container must not see or not write (moby's lists).
 
 use anyhow::Result;
-use std::io::ErrorKind;
 use std::path::Path;
 
 /// What tells about the host, its hardware or other containers, or acts on them. What is missing is skipped.
@@ -39,15 +38,14 @@ pub(crate) fn masked() -> Result<Vec<String>> {
     Ok(paths)
 }
 
-/// Returns `cpu*/thermal_throttle` under `directory`.
+/// Returns `cpu*/thermal_throttle` under `directory`. Where the first processor has none, as in most virtual machines,
+/// there are none.
 fn thermal(directory: &Path) -> Result<Vec<String>> {
-    let entries = match fs_err::read_dir(directory) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(error.into()),
-    };
+    if !directory.join("cpu0/thermal_throttle").exists() {
+        return Ok(Vec::new());
+    }
     let mut paths = Vec::new();
-    for entry in entries {
+    for entry in fs_err::read_dir(directory)? {
         let name = entry?.file_name();
         let name = name.to_string_lossy();
         let number = name.strip_prefix("cpu").unwrap_or_default();

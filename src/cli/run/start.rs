@@ -143,7 +143,9 @@ fn prepare(
     let words = process.and_then(|process| process.args().clone());
     container.record.command = words.unwrap_or_default();
     let mut plan = Plan::from_spec(&built.spec)?;
-    if let (Some(terminal), Some(size)) = (&mut plan.process.terminal, monitor::terminal_size()) {
+    if let Some(terminal) = &mut plan.process.terminal
+        && let Some(size) = monitor::terminal_size()
+    {
         *terminal = (size.ws_row, size.ws_col);
     }
     Ok((plan, root, built.config))

@@ -11,7 +11,7 @@ use crate::runtime::plan::{Node, Plan};
 use crate::runtime::start::{Confinement, Report, Streams};
 use crate::runtime::target::{Kind, Root};
 use crate::runtime::terminal::Terminal;
-use crate::runtime::{cgroup_view, identity, rootfs, told};
+use crate::runtime::{cgroup_view, identity, rlimits, rootfs, told};
 use crate::sys::kernel;
 use crate::sys::message::Channel;
 use anyhow::{Context, Result, ensure};
@@ -190,9 +190,23 @@ fn configure(plan: &Plan) -> Result<()> {
         });
     }
     if let Some(score) = plan.process.oom_score {
-        fs_err::write("/proc/self/oom_score_adj", score.to_string())?;
+        set_oom_score(score)?;
     }
     Ok(())
+}
+
+/// Sets how readily the kernel kills the command when memory runs out.
+fn set_oom_score(score: i32) -> Result<()> {
+    match fs_err::write("/proc/self/oom_score_adj", score.to_string()) {
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+            Err(StartError::Unenforceable {
+                message: format!("cannot lower the OOM score to {score}: {error}"),
+                cure: Some("lowering it takes CAP_SYS_RESOURCE, which root has on most machines: ask for 0 or more".to_owned()),
+            }
+            .into())
+        }
+        written => Ok(written?),
+    }
 }
 
 fn hide(plan: &Plan, root: Root<'_>) -> Result<()> {
@@ -249,7 +263,7 @@ fn drop_rights(
             ) => {}
         other => other.context("leaving the caller's session keyring")?,
     }
-    identity::limit(command)?;
+    rlimits::set(&command.limits)?;
     identity::bound(command.capabilities.bounding)?;
     tell(|| told::capabilities(command));
     // As root if the user may not: Docker lets a command start where its user could not go itself.

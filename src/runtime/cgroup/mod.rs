@@ -1,12 +1,12 @@
 //! A container's cgroup: limits in force before anything joins, one way in, one way to end everything in it.
 //!
-//! It is `/ddock/<id>`, on v2 one directory, on v1 and hybrid one in each hierarchy that has something to
+//! It is `/ddock/<id>` unless another parent was asked for, on v2 one directory, on v1 and hybrid one in each hierarchy that has something to
 //! enforce. The control files are written directly; where they are is not searched for but known, as it is to
 //! crun and systemd: v2 or a directory a controller at `/sys/fs/cgroup` (file-hierarchy(7), cgroups(7)).
 //!
 //! Which v1 hierarchies are joined is a matter of time: each costs about 20 µs for mkdir, 30–45 µs for the write
 //! to `tasks`, 20 µs for rmdir (`memory`: 50, 45, 37; Linux 6.18). So: `pids` always, for its limit and because it
-//! is how all processes are found; `devices` unless every device is open; `memory` and `cpu` with a limit.
+//! is how all processes are found; `devices` unless every device is open; the others with a limit.
 //! In the others the container stays where its caller is, whose limits then hold for it too. It sees none of
 //! them: only joined hierarchies are mounted in it, and its cgroup namespace shows every path as `/`.
 
@@ -14,25 +14,24 @@ mod devices;
 mod end;
 mod facts;
 mod limit;
+mod setting;
 mod v1;
 mod v2;
 
 #[cfg(test)]
 use devices::DEFAULT as DEFAULT_DEVICES;
 pub(crate) use devices::{Access, DeviceRule, Kind as DeviceKind, restrict as restricts_devices};
-pub(crate) use limit::{Cpu, Limits, Pids, Unenforceable};
+pub(crate) use limit::{Cpu, Disk, Io, Limits, Memory, Pids, Throttle, ThrottleKind};
+pub(crate) use setting::Unenforceable;
 
 use anyhow::{Context as _, Result, ensure};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 const ROOT: &str = "/sys/fs/cgroup";
-
-/// The cgroup above those of all containers.
-const PARENT: &str = "ddock";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Version {
@@ -44,7 +43,8 @@ enum Version {
 /// A container's cgroup. Its directories stay until [`Cgroup::remove`], whatever becomes of this value and its process.
 #[derive(Debug)]
 pub(crate) struct Cgroup {
-    id: String,
+    /// Below the root of each hierarchy, or below what this user was handed of it.
+    path: PathBuf,
     version: Version,
     hierarchies: Vec<Hierarchy>,
     guards_devices: bool,
@@ -90,13 +90,14 @@ pub(crate) struct Mount {
 }
 
 impl Cgroup {
-    /// Creates the cgroup and puts every limit in force. On failure nothing is left.
+    /// Creates the cgroup `path` and puts every limit in force. On failure nothing is left but the cgroups above it,
+    /// which are made if they are missing.
     ///
     /// A limit that was asked for and cannot be enforced is an [`Unenforceable`]. Where this process may
     /// not make a cgroup at all and no limit was asked for, the result is empty: entering it does nothing.
-    pub(crate) fn create(id: &str, limits: &Limits) -> Result<Self> {
+    pub(crate) fn create(path: &Path, limits: &Limits) -> Result<Self> {
         limits.check()?;
-        let mut cgroup = Self::empty(id)?;
+        let mut cgroup = Self::empty(path)?;
         let filled = match cgroup.version {
             Version::V1 => v1::fill(&mut cgroup, limits),
             Version::V2 => v2::fill(&mut cgroup, limits),
@@ -112,10 +113,10 @@ impl Cgroup {
     }
 
     /// Opens the cgroup of a container made earlier; it is empty if nothing is left of it.
-    pub(crate) fn open(id: &str) -> Result<Self> {
-        let mut cgroup = Self::empty(id)?;
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        let mut cgroup = Self::empty(path)?;
         for (name, base) in bases(cgroup.version)? {
-            let directory = base.join(PARENT).join(id);
+            let directory = base.join(&cgroup.path);
             if directory.is_dir() {
                 cgroup.hierarchies.push(Hierarchy { name, directory });
             }
@@ -123,14 +124,17 @@ impl Cgroup {
         Ok(cgroup)
     }
 
-    fn empty(id: &str) -> Result<Self> {
-        let is_plain = !id.is_empty()
-            && id
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_');
-        ensure!(is_plain, "`{id}` cannot be the name of a cgroup");
+    fn empty(path: &Path) -> Result<Self> {
+        let inside = path.strip_prefix("/").unwrap_or(path);
+        let mut names = inside.components();
+        // Nothing may be printed by /proc/PID/cgroup that looks like another line of it.
+        let is_plain = inside
+            .to_str()
+            .is_some_and(|path| !path.is_empty() && !path.contains(char::is_control))
+            && names.all(|name| matches!(name, Component::Normal(_)));
+        ensure!(is_plain, "`{}` cannot be a cgroup", path.display());
         Ok(Self {
-            id: id.to_owned(),
+            path: inside.to_owned(),
             version: version()?,
             hierarchies: Vec::new(),
             guards_devices: false,
@@ -213,7 +217,7 @@ impl Cgroup {
     pub(crate) fn kill(&self) -> Result<()> {
         self.hierarchies
             .first()
-            .map_or(Ok(()), |joined| end::kill(&joined.directory, &self.id))
+            .map_or(Ok(()), |joined| end::kill(&joined.directory, &self.path))
     }
 
     /// Removes the cgroup. An error if processes are still in it.
@@ -288,18 +292,21 @@ fn bases(version: Version) -> io::Result<Vec<(String, PathBuf)>> {
         .collect())
 }
 
-/// Makes `base/ddock/<id>`; `AlreadyExists` if it is there.
-fn make(base: &Path, id: &str) -> io::Result<PathBuf> {
-    let parent = base.join(PARENT);
-    let directory = parent.join(id);
+/// Makes `base/path` and what is missing above it; `AlreadyExists` if it is there.
+fn make(base: &Path, path: &Path) -> io::Result<PathBuf> {
+    let directory = base.join(path);
     match make_directory(&directory) {
-        // The first container since the machine was started.
+        // The first container below this parent since the machine was started.
         Err(error) if error.kind() == ErrorKind::NotFound => {}
         made => return made.map(|()| directory),
     }
-    match make_directory(&parent) {
-        Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
-        Ok(()) | Err(_) => {}
+    let above: Vec<_> = path.ancestors().skip(1).collect();
+    // The last is empty: the base itself.
+    for parent in above.iter().rev().skip(1) {
+        match make_directory(&base.join(parent)) {
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
+            Ok(()) | Err(_) => {}
+        }
     }
     make_directory(&directory)?;
     Ok(directory)

@@ -1,7 +1,6 @@
 //! Cgroups of the real kernel, and what is felt in them.
 
 use super::*;
-use std::collections::HashSet;
 use std::io::Read as _;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::process::ExitStatusExt as _;
@@ -13,7 +12,7 @@ struct Guard(Cgroup);
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        let found = Cgroup::open(&self.0.id).unwrap();
+        let found = Cgroup::open(&self.0.path).unwrap();
         let killed = found.kill();
         let removed = found.remove();
         if !std::thread::panicking() {
@@ -22,17 +21,35 @@ impl Drop for Guard {
     }
 }
 
-fn new_id() -> String {
+fn new_path() -> PathBuf {
     static NEXT: AtomicU32 = AtomicU32::new(0);
-    format!(
+    let id = format!(
         "test-{}-{}",
         std::process::id(),
         NEXT.fetch_add(1, Ordering::Relaxed)
-    )
+    );
+    Path::new("ddock").join(id)
 }
 
 fn create(limits: &Limits) -> Guard {
-    Guard(Cgroup::create(&new_id(), limits).unwrap())
+    Guard(Cgroup::create(&new_path(), limits).unwrap())
+}
+
+/// Memory, and memory and swap together, in bytes.
+fn memory(limit: u64, swap: i64) -> Memory {
+    Memory {
+        limit: Some(limit),
+        swap: Some(swap),
+        ..Memory::default()
+    }
+}
+
+fn cpu(quota: i64, period: u64) -> Cpu {
+    Cpu {
+        quota: Some(quota),
+        period: Some(period),
+        ..Cpu::default()
+    }
 }
 
 /// Returns a shell that enters through this process's descriptors, then runs `script`.
@@ -87,29 +104,14 @@ fn file(cgroup: &Cgroup, v1: &str, v2: &str) -> String {
     found.unwrap().trim_end().to_owned()
 }
 
-/// Returns the IDs of all containers that have a cgroup, alive or dead.
-fn ids() -> Result<HashSet<String>> {
-    let mut ids = HashSet::new();
-    for (_, base) in bases(version()?)? {
-        let entries = match fs_err::read_dir(base.join(PARENT)) {
-            Err(error) if error.kind() == ErrorKind::NotFound => continue,
-            entries => entries?,
-        };
-        for entry in entries {
-            let entry = entry?;
-            if entry.file_type()?.is_dir() {
-                ids.extend(entry.file_name().into_string());
-            }
-        }
-    }
-    Ok(ids)
+fn exists(path: &Path) -> bool {
+    !Cgroup::open(path).unwrap().hierarchies.is_empty()
 }
 
 #[test]
 fn memory_beyond_the_limit_is_a_kill_that_is_told() {
     let limits = Limits {
-        memory: Some(16 << 20),
-        swap: Some(16 << 20),
+        memory: memory(16 << 20, 16 << 20),
         ..Limits::default()
     };
     let cgroup = create(&limits);
@@ -130,8 +132,7 @@ fn memory_beyond_the_limit_is_a_kill_that_is_told() {
 #[test]
 fn swap_is_limited_with_memory() {
     let limits = Limits {
-        memory: Some(16 << 20),
-        swap: Some(24 << 20),
+        memory: memory(16 << 20, 24 << 20),
         ..Limits::default()
     };
     let cgroup = create(&limits);
@@ -161,10 +162,7 @@ fn processes_beyond_the_limit_cannot_be_forked() {
 
 #[test]
 fn processor_time_is_limited() {
-    let cpu = Some(Cpu {
-        quota: 20_000,
-        period: 50_000,
-    });
+    let cpu = cpu(20_000, 50_000);
     let cgroup = create(&Limits {
         cpu,
         ..Limits::default()
@@ -309,16 +307,14 @@ fn everything_in_it_is_killed_and_nothing_is_left() {
     });
     let script = "sleep 1000 & sleep 1000 & (sleep 1000 & sleep 1000 & wait) & echo ready; wait";
     let mut child = start(&cgroup.0, script);
-    let id = &cgroup.0.id;
-    assert!(ids().unwrap().contains(id));
-    let found = Cgroup::open(id).unwrap();
+    let path = &cgroup.0.path;
+    let found = Cgroup::open(path).unwrap();
     assert!(!found.hierarchies.is_empty());
     assert_eq!(found.hierarchies.len(), cgroup.0.hierarchies.len());
     found.kill().unwrap();
     assert_eq!(child.wait().unwrap().signal(), Some(9));
     found.remove().unwrap();
-    assert!(!ids().unwrap().contains(id));
-    assert!(Cgroup::open(id).unwrap().hierarchies.is_empty());
+    assert!(!exists(path));
 }
 
 #[test]
@@ -339,13 +335,10 @@ fn what_the_container_made_below_is_ended_too() {
 
 #[test]
 fn a_limit_that_the_kernel_refuses_is_an_error_and_leaves_nothing() {
-    let id = new_id();
-    let cpu = Some(Cpu {
-        quota: 1,
-        period: 1,
-    });
+    let path = new_path();
+    let cpu = cpu(1, 1);
     let error = Cgroup::create(
-        &id,
+        &path,
         &Limits {
             cpu,
             ..Limits::default()
@@ -359,21 +352,96 @@ fn a_limit_that_the_kernel_refuses_is_an_error_and_leaves_nothing() {
             .starts_with("cannot limit cpu: writing `1"),
         "{error}"
     );
-    assert!(!ids().unwrap().contains(&id));
+    assert!(!exists(&path));
 }
 
 #[test]
 fn a_second_cgroup_of_the_same_name_is_refused() {
     let first = create(&Limits::default());
-    Cgroup::create(&first.0.id, &Limits::default()).unwrap_err();
-    assert!(ids().unwrap().contains(&first.0.id));
+    Cgroup::create(&first.0.path, &Limits::default()).unwrap_err();
+    assert!(exists(&first.0.path));
 }
 
 #[test]
 fn names_that_lead_elsewhere_are_refused() {
-    for bad in ["", ".", "..", "a/b", "../x", "a b"] {
-        Cgroup::create(bad, &Limits::default()).unwrap_err();
+    for bad in ["", "/", ".", "..", "a/../b", "../x", "/..", "a\nb"] {
+        Cgroup::create(Path::new(bad), &Limits::default()).unwrap_err();
     }
+}
+
+#[test]
+fn a_parent_is_made_and_stays() {
+    let path = new_path();
+    let parent = Path::new("/ddock-parent").join(path.file_name().unwrap());
+    let limits = Limits {
+        cpu: Cpu {
+            cpus: "0".to_owned(),
+            ..Cpu::default()
+        },
+        ..Limits::default()
+    };
+    let cgroup = Guard(Cgroup::create(&parent.join("a b"), &limits).unwrap());
+    let made = cgroup.0.hierarchies[0].directory.clone();
+    assert!(made.ends_with(parent.strip_prefix("/").unwrap().join("a b")));
+    assert!(run(&cgroup, "true").status.success());
+    let all: Vec<_> = cgroup
+        .0
+        .hierarchies
+        .iter()
+        .map(|it| it.directory.clone())
+        .collect();
+    drop(cgroup);
+    for directory in all {
+        let parent = directory.parent().unwrap();
+        assert!(!directory.exists() && parent.exists());
+        end::remove(parent).unwrap();
+        // Other tests may have theirs in it.
+        rustix::fs::rmdir(parent.parent().unwrap()).ok();
+    }
+}
+
+#[test]
+fn processes_stay_on_their_processors() {
+    let cgroup = create(&Limits {
+        cpu: Cpu {
+            cpus: "0".to_owned(),
+            ..Cpu::default()
+        },
+        ..Limits::default()
+    });
+    let found = run(&cgroup, "grep ^Cpus_allowed_list: /proc/self/status");
+    assert_eq!(
+        String::from_utf8_lossy(&found.stdout),
+        "Cpus_allowed_list:\t0\n"
+    );
+}
+
+#[test]
+fn shares_are_in_force() {
+    let cgroup = create(&Limits {
+        cpu: Cpu {
+            shares: Some(512),
+            ..Cpu::default()
+        },
+        ..Limits::default()
+    });
+    let expected = ["512", "59"][usize::from(cgroup.0.version == Version::V2)];
+    assert_eq!(file(&cgroup.0, "cpu.shares", "cpu.weight"), expected);
+}
+
+#[test]
+fn what_is_left_to_a_container_is_in_force() {
+    let cgroup = create(&Limits {
+        memory: Memory {
+            reservation: Some(8 << 20),
+            ..Memory::default()
+        },
+        ..Limits::default()
+    });
+    assert_eq!(
+        file(&cgroup.0, "memory.soft_limit_in_bytes", "memory.low"),
+        "8388608"
+    );
 }
 
 #[test]
@@ -382,7 +450,7 @@ fn an_ordinary_user_is_told_or_gets_none() {
         let drop_rights = move || {
             // Of this thread alone, unlike setuid(3).
             rustix::thread::set_thread_uid(rustix::process::Uid::from_raw(65534)).unwrap();
-            Cgroup::create(&new_id(), &limits)
+            Cgroup::create(&new_path(), &limits)
         };
         std::thread::spawn(drop_rights).join().unwrap()
     };
@@ -404,7 +472,7 @@ fn an_ordinary_user_is_told_or_gets_none() {
         ),
         (
             Limits {
-                memory: Some(1 << 24),
+                memory: memory(1 << 24, -1),
                 ..Limits::default()
             },
             "memory",
@@ -427,27 +495,25 @@ fn an_ordinary_user_is_told_or_gets_none() {
     }
 }
 
-/// Needs cgroup v2: where there is none, it runs itself in a virtual machine.
+/// Needs cgroup v2: where there is none, it runs itself in a virtual machine, and all the other tests here with it.
 #[test]
 fn an_ordinary_user_limits_below_a_delegated_cgroup() {
-    const NAME: &str = "runtime::cgroup::tests::an_ordinary_user_limits_below_a_delegated_cgroup";
     if Path::new(ROOT).join("cgroup.controllers").exists() {
         return limit_below_a_delegated_cgroup();
     }
     let this = std::env::current_exe().unwrap();
     let mut machine = Command::new("scripts/test-vm");
     machine.args([this.as_os_str(), "--".as_ref(), this.as_os_str()]);
-    let inside = machine.args(["--exact", NAME]).output().unwrap();
+    machine.args(["runtime::cgroup", "--test-threads=1"]);
+    let inside = machine.output().unwrap();
     let said = String::from_utf8_lossy(&inside.stdout);
-    assert!(
-        inside.status.success() && said.contains("1 passed"),
-        "{inside:?}"
-    );
+    let name = "an_ordinary_user_limits_below_a_delegated_cgroup ... ok";
+    assert!(inside.status.success() && said.contains(name), "{said}");
 }
 
 fn limit_below_a_delegated_cgroup() {
     const NOBODY: u32 = 65534;
-    let write = |path: &Path, value: &str| limit::overwrite(path, value).unwrap();
+    let write = |path: &Path, value: &str| setting::overwrite(path, value).unwrap();
     let (root, outer) = (Path::new(ROOT), Path::new(ROOT).join("outer"));
     let (delegated, own) = (outer.join("delegated"), outer.join("delegated/own"));
     fs_err::create_dir_all(&own).unwrap();
@@ -460,24 +526,21 @@ fn limit_below_a_delegated_cgroup() {
     let as_nobody = || {
         rustix::thread::set_thread_uid(rustix::process::Uid::from_raw(NOBODY)).unwrap();
         let limits = Limits {
-            memory: Some(1 << 24),
+            memory: memory(1 << 24, -1),
             pids: Pids::AtMost(1),
             ..Limits::default()
         };
-        let cgroup = Cgroup::create(&new_id(), &limits)?;
+        let cgroup = Cgroup::create(&new_path(), &limits)?;
         let directory = cgroup.hierarchies[0].directory.clone();
         let script = format!(
             "echo 0 > {}/cgroup.procs && (exit 0); exit 0",
             directory.display()
         );
         let forked = Command::new("sh").args(["-c", &script]).output()?;
-        let found = ids()?.contains(&cgroup.id);
-        let cpu = Some(Cpu {
-            quota: 5000,
-            period: 10000,
-        });
+        let found = exists(&cgroup.path);
+        let cpu = cpu(5000, 10000);
         let refused = Cgroup::create(
-            &new_id(),
+            &new_path(),
             &Limits {
                 cpu,
                 ..Limits::default()
@@ -491,7 +554,7 @@ fn limit_below_a_delegated_cgroup() {
     write(&root.join("cgroup.procs"), "0");
     end::remove(&outer).unwrap();
     let (directory, forked, found, refused) = outcome.unwrap().unwrap();
-    assert!(directory.starts_with(delegated.join(PARENT)) && found);
+    assert!(directory.starts_with(delegated.join("ddock")) && found);
     assert!(
         !forked.status.success() && !forked.stderr.is_empty(),
         "{forked:?}"
@@ -503,13 +566,18 @@ fn limit_below_a_delegated_cgroup() {
 
 #[test]
 fn swap_without_memory_or_below_it_is_refused() {
-    for (memory, swap) in [(None, 1 << 24), (Some(1 << 25), 1 << 24)] {
+    for (limit, swap) in [(None, 1 << 24), (Some(1 << 25), 1 << 24)] {
         let limits = Limits {
-            memory,
-            swap: Some(swap),
+            memory: Memory {
+                limit,
+                swap: Some(swap),
+                ..Memory::default()
+            },
             ..Limits::default()
         };
-        let error = Cgroup::create(&new_id(), &limits).unwrap_err().to_string();
+        let error = Cgroup::create(&new_path(), &limits)
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("memory"), "{error}");
     }
 }
@@ -521,7 +589,7 @@ fn the_view_names_each_hierarchy_and_its_controllers() {
         directory: PathBuf::new(),
     };
     let cgroup = |version, names: &[&str]| Cgroup {
-        id: "x".to_owned(),
+        path: PathBuf::from("x"),
         version,
         hierarchies: names.iter().copied().map(hierarchy).collect(),
         guards_devices: false,

@@ -57,7 +57,7 @@ pub(crate) fn parse_bytes(text: &str) -> Option<u64> {
 }
 
 /// Returns the numbers meant by a list such as `0-2,7`, as the kernel writes lists of processors; `None` if it is none.
-pub(crate) fn parse_numbers(list: &str) -> Option<BTreeSet<u32>> {
+pub(crate) fn parse_numbers(text: &str) -> Option<BTreeSet<u32>> {
     // More processors than Linux can be built for; a list of billions would take memory for nothing.
     const LIMIT: u32 = 8192;
     let number = |text: &str| -> Option<u32> {
@@ -65,7 +65,7 @@ pub(crate) fn parse_numbers(list: &str) -> Option<BTreeSet<u32>> {
         text.parse().ok().filter(|&n| is_number && n < LIMIT)
     };
     let mut numbers = BTreeSet::new();
-    for part in list.split(',') {
+    for part in text.split(',') {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
         let (first, last) = (number(first)?, number(last)?);
         if first > last {

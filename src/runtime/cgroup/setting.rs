@@ -90,7 +90,7 @@ impl Written {
 
 impl Setting {
     /// Returns a setting that the kernel shows as it was written.
-    pub(super) fn new(controller: &'static str, file: &'static str, value: impl ToString) -> Self {
+    pub(super) fn new(controller: &'static str, file: &'static str, value: &impl ToString) -> Self {
         Self {
             what: controller,
             controller,
@@ -106,7 +106,7 @@ impl Setting {
     pub(super) fn pids(limit: Pids) -> Option<Self> {
         match limit {
             Pids::Unlimited => None,
-            Pids::AtMost(limit) => Some(Self::new("pids", "pids.max", limit)),
+            Pids::AtMost(limit) => Some(Self::new("pids", "pids.max", &limit)),
         }
     }
 
@@ -114,12 +114,16 @@ impl Setting {
     pub(super) fn bytes(file: &'static str, bytes: u64) -> Self {
         Self {
             proof: Proof::Pages,
-            ..Self::new("memory", file, bytes)
+            ..Self::new("memory", file, &bytes)
         }
     }
 
     /// Returns a setting that becomes one line of a file, or a part of one.
-    pub(super) fn line(controller: &'static str, file: &'static str, value: impl ToString) -> Self {
+    pub(super) fn line(
+        controller: &'static str,
+        file: &'static str,
+        value: &impl ToString,
+    ) -> Self {
         Self {
             proof: Proof::Line,
             ..Self::new(controller, file, value)
@@ -130,7 +134,7 @@ impl Setting {
     pub(super) fn numbers(file: &'static str, value: &str, proof: &'static str) -> Self {
         Self {
             proof: Proof::Numbers(proof),
-            ..Self::new("cpuset", file, value)
+            ..Self::new("cpuset", file, &value)
         }
     }
 
@@ -262,7 +266,7 @@ mod tests {
             let setting = Setting::bytes("memory.max", asked);
             assert_eq!(setting.holds(actual), holds, "{asked} {actual}");
         }
-        let pids = Setting::new("pids", "pids.max", 5);
+        let pids = Setting::new("pids", "pids.max", &5);
         assert!(pids.holds("5") && !pids.holds("4") && !pids.holds("max"));
     }
 
@@ -281,7 +285,7 @@ mod tests {
 
     #[test]
     fn a_line_is_looked_for_among_others() {
-        let setting = Setting::line("io", "io.max", "8:0 rbps=1024");
+        let setting = Setting::line("io", "io.max", &"8:0 rbps=1024");
         assert!(setting.holds("7:1 rbps=max wbps=5\n8:0 rbps=1024 wbps=max riops=max wiops=max"));
         assert!(!setting.holds("8:0 rbps=10240 wbps=max"));
         assert!(!setting.holds("18:0 rbps=1024"));

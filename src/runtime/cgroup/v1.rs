@@ -65,16 +65,16 @@ fn memory(memory: &Memory, settings: &mut Vec<Setting>) {
     settings.extend(
         memory
             .swappiness
-            .map(|swappiness| Setting::new("memory", "memory.swappiness", swappiness)),
+            .map(|swappiness| Setting::new("memory", "memory.swappiness", &swappiness)),
     );
     if memory.waits_at_limit {
-        settings.push(Setting::line("memory", "memory.oom_control", 1));
+        settings.push(Setting::line("memory", "memory.oom_control", &1));
     }
 }
 
 fn cpu(cpu: &Cpu, settings: &mut Vec<Setting>) {
     let mut set = |file, value: Option<String>| {
-        settings.extend(value.map(|value| Setting::new("cpu", file, value)));
+        settings.extend(value.map(|value| Setting::new("cpu", file, &value)));
     };
     set("cpu.shares", cpu.shares.map(|shares| shares.to_string()));
     // Before the quota, which is checked against it.
@@ -93,7 +93,7 @@ fn cpu(cpu: &Cpu, settings: &mut Vec<Setting>) {
     ];
     for (file, value) in realtime {
         settings.extend(value.map(|value| {
-            Setting::new("cpu", file, value).called("real-time scheduling").cure(
+            Setting::new("cpu", file, &value).called("real-time scheduling").cure(
                 "the cgroup above the container's must have as much: write it to `cpu.rt_runtime_us` in /sys/fs/cgroup/cpu/ddock",
             )
         }));
@@ -108,10 +108,10 @@ fn cpu(cpu: &Cpu, settings: &mut Vec<Setting>) {
 fn io(io: &Io, settings: &mut Vec<Setting>) {
     // BFQ is the scheduler that weighs; older kernels have CFQ, with other names (cgroup-v1/blkio-controller.rst).
     settings.extend(io.weight.map(|weight| {
-        let older = Setting::new("blkio", "blkio.weight", weight)
+        let older = Setting::new("blkio", "blkio.weight", &weight)
             .called("I/O by weight")
             .cure(setting::NO_WEIGHTS);
-        Setting::new("blkio", "blkio.bfq.weight", weight)
+        Setting::new("blkio", "blkio.bfq.weight", &weight)
             .called("I/O by weight")
             .if_missing(Missing::Instead(Box::new(older)))
     }));
@@ -135,7 +135,7 @@ fn io(io: &Io, settings: &mut Vec<Setting>) {
             ThrottleKind::WriteOperations => "blkio.throttle.write_iops_device",
         };
         let value = format!("{} {}", throttle.disk, throttle.rate);
-        settings.push(Setting::line("blkio", file, value).called("I/O"));
+        settings.push(Setting::line("blkio", file, &value).called("I/O"));
     }
 }
 

@@ -110,13 +110,13 @@ fn memory(memory: &Memory, settings: &mut Vec<Setting>) {
 fn cpu(cpu: &Cpu, settings: &mut Vec<Setting>) {
     settings.extend(
         cpu.shares
-            .map(|shares| Setting::new("cpu", "cpu.weight", cpu_weight(shares))),
+            .map(|shares| Setting::new("cpu", "cpu.weight", &cpu_weight(shares))),
     );
     let quota = cpu.quota.filter(|quota| *quota > 0);
     if quota.is_some() || cpu.period.is_some() {
         let quota = quota.map_or("max".to_owned(), |quota| quota.to_string());
         let value = format!("{quota} {}", cpu.period.unwrap_or(CPU_PERIOD));
-        settings.push(Setting::new("cpu", "cpu.max", value));
+        settings.push(Setting::new("cpu", "cpu.max", &value));
     }
     // The kernel takes any list here; which part of it is in force depends on the cgroups above.
     for (file, list, proof) in [
@@ -150,25 +150,25 @@ fn cpu_weight(shares: u64) -> u64 {
 }
 
 fn io(io: &Io, settings: &mut Vec<Setting>) {
-    let weight = |value: String, converted: String| {
-        let other = Setting::line("io", "io.weight", converted)
+    let weight = |value: &str, converted: &str| {
+        let other = Setting::line("io", "io.weight", &converted)
             .called("I/O by weight")
             .cure(setting::NO_WEIGHTS);
-        Setting::line("io", "io.bfq.weight", value)
+        Setting::line("io", "io.bfq.weight", &value)
             .called("I/O by weight")
             .cure(setting::NO_WEIGHTS)
             .if_missing(Missing::Instead(Box::new(other)))
     };
     settings.extend(io.weight.map(|own| {
         weight(
-            format!("default {own}"),
-            format!("default {}", io_weight(own)),
+            &format!("default {own}"),
+            &format!("default {}", io_weight(own)),
         )
     }));
     for (disk, own) in &io.device_weights {
         settings.push(weight(
-            format!("{disk} {own}"),
-            format!("{disk} {}", io_weight(*own)),
+            &format!("{disk} {own}"),
+            &format!("{disk} {}", io_weight(*own)),
         ));
     }
     for throttle in &io.throttles {
@@ -179,7 +179,7 @@ fn io(io: &Io, settings: &mut Vec<Setting>) {
             ThrottleKind::WriteOperations => "wiops",
         };
         let value = format!("{} {word}={}", throttle.disk, throttle.rate);
-        settings.push(Setting::line("io", "io.max", value).called("I/O"));
+        settings.push(Setting::line("io", "io.max", &value).called("I/O"));
     }
 }
 

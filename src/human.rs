@@ -1,6 +1,7 @@
-//! Sizes, times and tables, as people read and write them.
+//! Sizes, times, lists and tables, as people read and write them.
 
 use chrono::{DateTime, Utc};
+use std::collections::BTreeSet;
 use unicode_width::UnicodeWidthStr;
 
 /// Returns `bytes` in decimal units with at most `digits` significant digits: `29.7MB`.
@@ -53,6 +54,26 @@ pub(crate) fn parse_bytes(text: &str) -> Option<u64> {
         reason = "checked: positive, and below 2^63"
     )]
     (bytes.is_finite() && (0.0..9.2e18).contains(&bytes)).then_some(bytes as u64)
+}
+
+/// Returns the numbers meant by a list such as `0-2,7`, as the kernel writes lists of processors; `None` if it is none.
+pub(crate) fn parse_numbers(text: &str) -> Option<BTreeSet<u32>> {
+    // More processors than Linux can be built for; a list of billions would take memory for nothing.
+    const LIMIT: u32 = 8192;
+    let number = |text: &str| -> Option<u32> {
+        let is_number = text.bytes().all(|byte| byte.is_ascii_digit());
+        text.parse().ok().filter(|&n| is_number && n < LIMIT)
+    };
+    let mut numbers = BTreeSet::new();
+    for part in text.split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (first, last) = (number(first)?, number(last)?);
+        if first > last {
+            return None;
+        }
+        numbers.extend(first..=last);
+    }
+    Some(numbers)
 }
 
 /// Returns how long ago `then` was, in Docker's words: `3 seconds ago`, `About an hour ago`.
@@ -117,6 +138,25 @@ pub(crate) fn printable(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lists_of_numbers_are_read_as_the_kernel_writes_them() {
+        for (text, expected) in [
+            ("0", Some(vec![0])),
+            ("0-2,7", Some(vec![0, 1, 2, 7])),
+            ("3,1,1", Some(vec![1, 3])),
+            ("", None),
+            ("1-0", None),
+            ("-1", None),
+            ("1,", None),
+            ("0-4:2", None),
+            ("+1", None),
+            ("0-4294967295", None),
+        ] {
+            let found = parse_numbers(text);
+            assert_eq!(found.map(Vec::from_iter), expected, "{text}");
+        }
+    }
 
     #[test]
     fn sizes_are_decimal() {

@@ -107,7 +107,7 @@ impl Container {
         for file in files {
             fs::write(self.directory.join(file.name), &file.content)?;
         }
-        Ok(fs::write(self.directory.join("config.json"), config)?)
+        Ok(fs::write(config_file(&self.directory), config)?)
     }
 
     /// Keeps the record on disk, whole at any time.
@@ -253,7 +253,9 @@ fn bury_unborn(store: &Store, id: &str, directory: &Path) -> Result<()> {
 
 /// Cleans up after a container whose monitor died. Whoever does so holds the container's lock.
 fn bury(store: &Store, id: &str, directory: &Path) -> Result<()> {
-    runtime::remove_cgroup(id)?;
+    if let Some(cgroups_path) = cgroups_path(directory) {
+        runtime::remove_cgroup(&cgroups_path)?;
+    }
     let Some(mut record) = read(directory)? else {
         // It died before there was a record, so nothing ran.
         return forget(store.remove_container(id));
@@ -283,6 +285,15 @@ fn bury(store: &Store, id: &str, directory: &Path) -> Result<()> {
     };
     container.save()?;
     disown(directory)
+}
+
+/// Returns where the container's cgroup is, if it came as far as having one: its bundle is written first.
+fn cgroups_path(directory: &Path) -> Option<PathBuf> {
+    // A file that is missing or cut off is of a container that was not yet started.
+    let config = fs::read(config_file(directory)).ok()?;
+    let config: serde_json::Value = serde_json::from_slice(&config).ok()?;
+    let path = config.pointer("/linux/cgroupsPath")?.as_str()?;
+    Some(path.into())
 }
 
 /// Tells everyone that nobody needs to look after the container any more.
@@ -337,6 +348,10 @@ fn read(directory: &Path) -> Result<Option<Record>> {
 
 fn state_file(directory: &Path) -> PathBuf {
     directory.join("state.json")
+}
+
+fn config_file(directory: &Path) -> PathBuf {
+    directory.join("config.json")
 }
 
 fn alive_file(directory: &Path) -> PathBuf {

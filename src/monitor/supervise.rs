@@ -101,8 +101,8 @@ fn run_container(mut job: Job<'_>, streams: Streams, client: &Channel) -> Result
     // Away from the caller's terminal: a ^C there is the client's to pass on.
     rustix::process::setsid().context("starting a session")?;
     let container = &mut job.container;
-    let (id, directory) = (&container.record.id, &container.directory);
-    let started = runtime::start(job.plan, id, job.root, directory, job.privilege, streams);
+    let directory = &container.directory;
+    let started = runtime::start(job.plan, job.root, directory, job.privilege, streams);
     let mut running = match started {
         Ok(running) => running,
         Err(error) => {

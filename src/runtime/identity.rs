@@ -1,8 +1,8 @@
-//! Who the command runs as: limits, groups, IDs and capabilities.
+//! Who the command runs as: groups, IDs and capabilities.
 
 use crate::runtime::plan::{CapabilityPlan, Command};
 use anyhow::{Context, Result};
-use rustix::process::{Gid, Uid, getrlimit, setrlimit};
+use rustix::process::{Gid, Uid};
 use rustix::thread::{
     CapabilitySet, CapabilitySets, clear_ambient_capability_set,
     configure_capability_in_ambient_set, remove_capability_from_bounding_set, set_capabilities,
@@ -62,21 +62,6 @@ fn set_sets(plan: &CapabilityPlan) -> rustix::io::Result<()> {
     clear_ambient_capability_set()?;
     for capability in plan.ambient.iter() {
         configure_capability_in_ambient_set(capability, true)?;
-    }
-    Ok(())
-}
-
-/// Sets the resource limits; a hard one can be raised only with `CAP_SYS_RESOURCE`.
-pub(crate) fn limit(command: &Command) -> Result<()> {
-    for (resource, limit) in &command.limits {
-        let (resource, limit) = (*resource, *limit);
-        setrlimit(resource, limit).with_context(|| {
-            let now = getrlimit(resource).maximum;
-            format!(
-                "setting the limit {resource:?} to {:?} (the hard limit is {now:?})",
-                limit.maximum
-            )
-        })?;
     }
     Ok(())
 }

@@ -11,12 +11,13 @@ use crate::runtime::plan::{Node, Plan};
 use crate::runtime::start::{Confinement, Report, Streams};
 use crate::runtime::target::{Kind, Root};
 use crate::runtime::terminal::Terminal;
-use crate::runtime::{cgroup_view, identity, rootfs, told};
+use crate::runtime::{cgroup_view, identity, rlimits, rootfs, told};
 use crate::sys::message::Channel;
 use crate::sys::{kernel, program};
 use anyhow::{Context, Result, ensure};
 use nix::sched::CloneFlags;
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{CWD, FileType, Mode, OFlags};
+use rustix::io::Errno;
 use rustix::mount::{
     MountFlags, MountPropagationFlags as Propagation, UnmountFlags, mount_change, mount_remount,
     unmount,
@@ -24,7 +25,7 @@ use rustix::mount::{
 use rustix::process::{
     Signal, chdir, fchdir, getppid, pivot_root, set_parent_process_death_signal,
 };
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
@@ -119,14 +120,14 @@ fn enter_root(root: BorrowedFd<'_>, place: &Path) -> Result<()> {
     chdir("/").context("entering the root")
 }
 
-/// Mounts everything in the order of the spec; what belongs into a new `/dev` or `/sys/fs/cgroup`
-/// is made as soon as that is there.
+/// Mounts everything in the order of the spec, and makes what belongs into a new `/dev`.
 fn mount_all(
     plan: &Plan,
     prepared: &[Prepared<'_>],
     confinement: &Confinement,
     root: Root<'_>,
 ) -> Result<()> {
+    let mut has_own_dev = false;
     for mount in prepared {
         if mount.shows_cgroup() {
             cgroup_view::mount(&confinement.view, root)?;
@@ -135,37 +136,45 @@ fn mount_all(
         }
         mount.attach(root)?;
         tell(|| mount.told());
-        if mount.is_new_dev() {
-            make_devices(&plan.nodes, root)?;
-            tell(|| told::devices(&plan.nodes));
+        has_own_dev |= mount.is_new_dev();
+    }
+    // Last, so that nothing is mounted over them.
+    for node in &plan.nodes {
+        if has_own_dev || !node.path.starts_with("/dev") {
+            make_node(node, root).with_context(|| format!("making `{}`", node.path.display()))?;
         }
+    }
+    if has_own_dev {
+        for (target, link) in DEVICE_LINKS {
+            rustix::fs::symlink(target, link).with_context(|| format!("making `{link}`"))?;
+        }
+    }
+    if !plan.nodes.is_empty() {
+        tell(|| told::devices(&plan.nodes));
     }
     Ok(())
 }
 
-/// Makes the device nodes of a new `/dev`, and its links.
-fn make_devices(nodes: &[Node], root: Root<'_>) -> Result<()> {
-    for node in nodes {
-        let context = || format!("making `{}`", node.path.display());
-        if let Some(parent) = node
-            .path
-            .parent()
-            .filter(|parent| *parent != Path::new("/dev"))
-        {
-            root.create(parent, Kind::Directory)?;
-        }
-        let mode = Mode::from_raw_mode(node.mode);
-        rustix::fs::mknodat(rustix::fs::CWD, &node.path, node.kind, mode, node.device)
-            .with_context(context)?;
-        if (node.uid, node.gid) != (0, 0) {
-            std::os::unix::fs::lchown(&node.path, Some(node.uid), Some(node.gid))
-                .with_context(context)?;
-        }
+fn make_node(node: &Node, root: Root<'_>) -> Result<()> {
+    let parent = node.path.parent().unwrap_or(&node.path);
+    if parent != Path::new("/dev") {
+        root.create(parent, Kind::Directory)?;
     }
-    for (target, link) in DEVICE_LINKS {
-        rustix::fs::symlink(target, link).with_context(|| format!("making `{link}`"))?;
+    let mode = Mode::from_raw_mode(node.mode);
+    match rustix::fs::mknodat(CWD, &node.path, node.kind, mode, node.device) {
+        // In the image, or of an earlier start.
+        Err(Errno::EXIST) if is_there(node)? => return Ok(()),
+        result => result?,
+    }
+    if (node.uid, node.gid) != (0, 0) {
+        std::os::unix::fs::lchown(&node.path, Some(node.uid), Some(node.gid))?;
     }
     Ok(())
+}
+
+fn is_there(node: &Node) -> Result<bool> {
+    let found = rustix::fs::lstat(&node.path)?;
+    Ok(FileType::from_raw_mode(found.st_mode) == node.kind && found.st_rdev == node.device)
 }
 
 /// Name, network and kernel parameters: what the new namespaces start without.
@@ -182,7 +191,11 @@ fn configure(plan: &Plan) -> Result<()> {
     }
     for (name, value) in &plan.sysctls {
         let path = format!("/proc/sys/{}", name.replace('.', "/"));
-        fs_err::write(path, value)
+        // Nothing can be created there, and trying to would say so instead of what is wrong.
+        let mut options = fs_err::OpenOptions::new();
+        let written = options.write(true).open(path);
+        written
+            .and_then(|mut file| file.write_all(value.as_bytes()))
             .with_context(|| format!("setting the kernel parameter `{name}`"))?;
         tell(|| Step::Sysctl {
             name: name.clone(),
@@ -190,9 +203,23 @@ fn configure(plan: &Plan) -> Result<()> {
         });
     }
     if let Some(score) = plan.process.oom_score {
-        fs_err::write("/proc/self/oom_score_adj", score.to_string())?;
+        set_oom_score(score)?;
     }
     Ok(())
+}
+
+/// Sets how readily the kernel kills the command when memory runs out.
+fn set_oom_score(score: i32) -> Result<()> {
+    match fs_err::write("/proc/self/oom_score_adj", score.to_string()) {
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+            Err(StartError::Unenforceable {
+                message: format!("cannot lower the OOM score to {score}: {error}"),
+                cure: Some("lowering it takes CAP_SYS_RESOURCE, which root has on most machines: ask for 0 or more".to_owned()),
+            }
+            .into())
+        }
+        written => Ok(written?),
+    }
 }
 
 fn hide(plan: &Plan, root: Root<'_>) -> Result<()> {
@@ -252,7 +279,7 @@ fn drop_rights(
             ) => {}
         other => other.context("leaving the caller's session keyring")?,
     }
-    identity::limit(command)?;
+    rlimits::set(&command.limits)?;
     identity::bound(command.capabilities.bounding)?;
     tell(|| told::capabilities(command));
     // As root if the user may not: Docker lets a command start where its user could not go itself.

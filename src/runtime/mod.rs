@@ -10,6 +10,7 @@ mod mounts;
 mod options;
 mod plan;
 mod resources;
+mod rlimits;
 mod rootfs;
 mod start;
 mod target;

@@ -26,6 +26,8 @@ pub(crate) struct Plan {
     pub(crate) read_only: Vec<String>,
     pub(crate) sysctls: Vec<(String, String)>,
     pub(crate) process: Command,
+    /// From the root of the hierarchy, or of what this user was handed of it; the last name is the container's ID.
+    pub(crate) cgroups_path: PathBuf,
     pub(crate) resources: LinuxResources,
 }
 
@@ -101,6 +103,10 @@ impl Plan {
             read_only: linux.readonly_paths().clone().unwrap_or_default(),
             sysctls: sysctls(linux),
             process: command(process)?,
+            cgroups_path: linux
+                .cgroups_path()
+                .clone()
+                .context("the spec has no cgroup")?,
             resources: linux
                 .resources()
                 .clone()
@@ -247,7 +253,7 @@ fn command(process: &Process) -> Result<Command> {
         umask: user.umask().unwrap_or(0o022),
         capabilities: capabilities(process)?,
         no_new_privileges: process.no_new_privileges().unwrap_or(false),
-        limits: limits(process)?,
+        limits: limits(process),
         oom_score: process.oom_score_adj(),
         terminal: process
             .terminal()
@@ -277,19 +283,19 @@ fn capability_set(names: Option<&Capabilities>) -> CapabilitySet {
         .collect()
 }
 
-fn limits(process: &Process) -> Result<Vec<(Resource, Rlimit)>> {
+fn limits(process: &Process) -> Vec<(Resource, Rlimit)> {
     let limits = process.rlimits().iter().flatten();
     limits
         .map(|limit| {
             let bound = |value: u64| (value != u64::MAX).then_some(value);
             let (current, maximum) = (bound(limit.soft()), bound(limit.hard()));
-            Ok((resource(limit.typ())?, Rlimit { current, maximum }))
+            (resource(limit.typ()), Rlimit { current, maximum })
         })
         .collect()
 }
 
-fn resource(kind: PosixRlimitType) -> Result<Resource> {
-    Ok(match kind {
+fn resource(kind: PosixRlimitType) -> Resource {
+    match kind {
         PosixRlimitType::RlimitCpu => Resource::Cpu,
         PosixRlimitType::RlimitFsize => Resource::Fsize,
         PosixRlimitType::RlimitData => Resource::Data,
@@ -300,6 +306,11 @@ fn resource(kind: PosixRlimitType) -> Result<Resource> {
         PosixRlimitType::RlimitNofile => Resource::Nofile,
         PosixRlimitType::RlimitMemlock => Resource::Memlock,
         PosixRlimitType::RlimitAs => Resource::As,
-        other => bail!("the limit `{other:?}` is not there yet"),
-    })
+        PosixRlimitType::RlimitLocks => Resource::Locks,
+        PosixRlimitType::RlimitSigpending => Resource::Sigpending,
+        PosixRlimitType::RlimitMsgqueue => Resource::Msgqueue,
+        PosixRlimitType::RlimitNice => Resource::Nice,
+        PosixRlimitType::RlimitRtprio => Resource::Rtprio,
+        PosixRlimitType::RlimitRttime => Resource::Rttime,
+    }
 }

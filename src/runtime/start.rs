@@ -16,7 +16,7 @@ use rustix::process::{
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What the caller of the runtime is allowed to do.
 #[derive(Debug, Clone, Copy)]
@@ -62,7 +62,8 @@ pub(crate) struct Running {
     pub(crate) terminal: Option<OwnedFd>,
     /// What the user should know of the limits.
     pub(crate) notices: Vec<String>,
-    id: String,
+    /// Where its cgroup is, as the spec says it.
+    cgroups_path: PathBuf,
     pidfd: OwnedFd,
     cgroup: Cgroup,
 }
@@ -96,20 +97,19 @@ impl ExitStatus {
     }
 }
 
-/// Starts the container `id` of `plan` in `root`, and returns when its command was exec'ed.
+/// Starts the container of `plan` in `root`, and returns when its command was exec'ed.
 ///
 /// `place` is any directory of the host; the container's own mount namespace attaches its root there.
 /// Needs a process with one thread. What it started and made is gone again if it fails.
 pub(crate) fn start(
     plan: &Plan,
-    id: &str,
     root: OwnedFd,
     place: &Path,
     privilege: Privilege,
     streams: Streams,
 ) -> Result<Running> {
     let limits = resources::limits(&plan.resources)?;
-    let cgroup = Cgroup::create(id, &limits).map_err(refused)?;
+    let cgroup = Cgroup::create(&plan.cgroups_path, &limits).map_err(refused)?;
     tell(|| told::cgroup(&cgroup));
     match start_in(plan, &cgroup, &limits, root, place, privilege, streams) {
         Ok(started) => Ok(Running {
@@ -117,7 +117,7 @@ pub(crate) fn start(
             start_time: started.start_time,
             terminal: started.terminal,
             notices: cgroup.notices().to_vec(),
-            id: id.to_owned(),
+            cgroups_path: plan.cgroups_path.clone(),
             pidfd: started.child.pidfd,
             cgroup,
         }),
@@ -261,15 +261,17 @@ impl Running {
         });
         // With a PID namespace of its own everything died with PID 1: then this finds nothing.
         if self.cgroup.remove().is_err() {
-            remove_cgroup(&self.id)?;
+            remove_cgroup(&self.cgroups_path)?;
         }
         Ok((status, out_of_memory))
     }
 }
 
-/// Ends whatever still runs in the cgroup of the container `id`, and removes it; nothing there is no error.
-pub(crate) fn remove_cgroup(id: &str) -> Result<()> {
-    let left = Cgroup::open(id)?;
+/// Ends whatever still runs in the cgroup of a container, and removes it; nothing there is no error.
+///
+/// `path` is the spec's `cgroupsPath`.
+pub(crate) fn remove_cgroup(path: &Path) -> Result<()> {
+    let left = Cgroup::open(path)?;
     left.kill()?;
     left.remove()
 }

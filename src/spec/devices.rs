@@ -1,8 +1,13 @@
 //! The devices in a container's `/dev`, and which ones its device cgroup allows.
 
+mod asked;
+
+pub(crate) use asked::{Owner, find};
+
 use anyhow::{Context, Result, ensure};
 use rustix::fs::{major, minor};
 use serde_json::{Value, json};
+use std::fs::Metadata;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
@@ -10,6 +15,8 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Device {
     pub(crate) path: PathBuf,
+    /// Where the host has it.
+    pub(crate) host: PathBuf,
     /// As in config.json: `c` for characters, `b` for blocks.
     kind: &'static str,
     major: u32,
@@ -40,6 +47,26 @@ const OWN: [&str; 9] = [
 const DEPTH_LIMIT: usize = 16;
 
 impl Device {
+    /// Returns the host's device at `path`, if that is one.
+    fn of(path: PathBuf, metadata: &Metadata) -> Option<Self> {
+        let kind = metadata.file_type();
+        let kind = match (kind.is_char_device(), kind.is_block_device()) {
+            (true, _) => "c",
+            (_, true) => "b",
+            _ => return None,
+        };
+        Some(Self {
+            host: path.clone(),
+            path,
+            kind,
+            major: major(metadata.rdev()),
+            minor: minor(metadata.rdev()),
+            mode: metadata.mode() & 0o7777,
+            uid: metadata.uid(),
+            gid: metadata.gid(),
+        })
+    }
+
     /// Returns the device as config.json's `linux.devices` has it.
     pub(crate) fn to_json(&self) -> Value {
         json!({
@@ -60,6 +87,7 @@ pub(crate) fn default() -> Vec<Device> {
         .into_iter()
         .map(|(path, major, minor)| Device {
             path: path.into(),
+            host: path.into(),
             kind: "c",
             major,
             minor,
@@ -107,27 +135,27 @@ fn collect(directory: &Path, depth: usize, devices: &mut Vec<Device>) -> Result<
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
             Err(error) => return Err(error).context("looking for the host's devices"),
         };
-        let kind = metadata.file_type();
-        if kind.is_dir() && rustix::fs::access(&path, rustix::fs::Access::READ_OK).is_ok() {
+        if metadata.is_dir() && rustix::fs::access(&path, rustix::fs::Access::READ_OK).is_ok() {
             collect(&path, depth + 1, devices)?;
-        } else if kind.is_char_device() || kind.is_block_device() {
-            devices.push(Device {
-                path,
-                kind: if kind.is_char_device() { "c" } else { "b" },
-                major: major(metadata.rdev()),
-                minor: minor(metadata.rdev()),
-                mode: metadata.mode() & 0o7777,
-                uid: metadata.uid(),
-                gid: metadata.gid(),
-            });
+        } else {
+            devices.extend(Device::of(path, &metadata));
         }
     }
     Ok(())
 }
 
+/// Adds the devices that were asked for; one at the path of another takes its place.
+pub(crate) fn add(devices: &mut Vec<Device>, asked: Vec<Device>) {
+    for device in asked {
+        devices.retain(|other| other.path != device.path);
+        devices.push(device);
+    }
+    devices.sort_by(|a, b| a.path.cmp(&b.path));
+}
+
 /// Returns the rules of the device cgroup, the last that fits counts: everything for a privileged container,
-/// otherwise what `/dev` has.
-pub(crate) fn cgroup_rules(privileged: bool) -> Vec<Value> {
+/// otherwise what `/dev` has, and what was `asked` for.
+pub(crate) fn cgroup_rules(privileged: bool, asked: Vec<Value>) -> Vec<Value> {
     if privileged {
         return vec![json!({ "allow": true, "type": "a", "access": "rwm" })];
     }
@@ -152,6 +180,7 @@ pub(crate) fn cgroup_rules(privileged: bool) -> Vec<Value> {
     rules.extend(single.map(allow));
     // The terminals of devpts (linux Documentation/admin-guide/devices.txt, 136-143).
     rules.push(json!({ "allow": true, "type": "c", "major": 136, "access": "rwm" }));
+    rules.extend(asked);
     rules
 }
 
@@ -205,7 +234,7 @@ mod tests {
 
     #[test]
     fn the_rules_deny_all_but_the_list() {
-        let rules = cgroup_rules(false);
+        let rules = cgroup_rules(false, Vec::new());
         assert_eq!(
             rules[0],
             json!({ "allow": false, "type": "a", "access": "rwm" })
@@ -213,6 +242,6 @@ mod tests {
         assert!(rules[1..].iter().all(|rule| rule["allow"] == true));
         assert_eq!(rules.len(), 13);
         let privileged = [json!({ "allow": true, "type": "a", "access": "rwm" })];
-        assert_eq!(cgroup_rules(true), privileged);
+        assert_eq!(cgroup_rules(true, Vec::new()), privileged);
     }
 }

@@ -1,50 +1,193 @@
-//! Limits of memory, processors and processes, checked and in the numbers of config.json.
+//! Limits of memory, processors, processes and block devices, checked and in the numbers of config.json.
 
+use crate::human;
+use crate::spec::disks;
 use crate::spec::request::Limits;
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::{Map, Value, json};
 
 /// Less than this, and the runtime itself does not fit into the container (moby, `linuxMinMemory`).
 const MINIMUM_MEMORY: u64 = 6 << 20;
 
-/// The period in which a quota of processor time counts, in microseconds: the kernel's default.
+/// The period in which `--cpus` counts, in microseconds: the kernel's default.
 const CPU_PERIOD: u64 = 100_000;
 
 const NANO: u64 = 1_000_000_000;
 
 /// Returns the limits that were asked for as config.json's `linux.resources`: memory in bytes, times in microseconds.
 pub(crate) fn build(limits: &Limits, cpus: u32) -> Result<Map<String, Value>> {
-    let mut resources = Map::new();
-    if let Some(limit) = limits.memory.filter(|&limit| limit != 0) {
+    let pids = limits.pids.filter(|&limit| limit > 0);
+    let pids = pids.map(|limit| Map::from_iter([("limit".to_owned(), json!(limit))]));
+    let parts = [
+        ("memory", memory(limits)?),
+        ("cpu", cpu(limits, cpus)?),
+        ("pids", pids.unwrap_or_default()),
+        ("blockIO", disks::build(&limits.io)?),
+    ];
+    let asked = parts.into_iter().filter(|(_, part)| !part.is_empty());
+    Ok(asked
+        .map(|(name, part)| (name.to_owned(), part.into()))
+        .collect())
+}
+
+/// Zero is no limit, everywhere.
+fn memory(limits: &Limits) -> Result<Map<String, Value>> {
+    let limit = limits.memory.filter(|&limit| limit != 0);
+    let swap = limits.memory_swap.filter(|&swap| swap != 0);
+    let reservation = limits.memory_reservation.filter(|&bytes| bytes != 0);
+    ensure!(
+        limit.is_none_or(|limit| limit >= MINIMUM_MEMORY),
+        "Minimum memory limit allowed is 6MB"
+    );
+    ensure!(
+        limit.is_some() || swap.is_none_or(|swap| swap < 0),
+        "You should always set the Memory limit when using Memoryswap limit, see usage"
+    );
+    ensure!(
+        swap.is_none_or(|swap| swap < 0 || limit <= Some(swap.cast_unsigned())),
+        "Minimum memoryswap limit should be larger than memory limit, see usage"
+    );
+    ensure!(
+        reservation.is_none_or(|bytes| bytes >= MINIMUM_MEMORY),
+        "Minimum memory reservation allowed is 6MB"
+    );
+    ensure!(
+        limit.is_none_or(|limit| reservation <= Some(limit)),
+        "Minimum memory limit can not be less than memory reservation limit, see usage"
+    );
+    let swappiness = limits.memory_swappiness.filter(|&value| value != -1);
+    ensure!(
+        swappiness.is_none_or(|value| (0..=100).contains(&value)),
+        "invalid value: {}. Valid memory swappiness range is 0-100",
+        swappiness.unwrap_or_default()
+    );
+    // The kernel's numbers are signed.
+    let signed = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+    // Memory and swap together.
+    let swap = swap.or(limit.map(|limit| signed(limit.saturating_mul(2))));
+    let mut memory = Map::new();
+    set(&mut memory, "limit", limit.map(signed));
+    set(&mut memory, "swap", swap.filter(|_| limit.is_some()));
+    set(&mut memory, "reservation", reservation.map(signed));
+    set(&mut memory, "swappiness", swappiness);
+    let disables = limits.oom_kill_disable.then_some(true);
+    set(&mut memory, "disableOOMKiller", disables);
+    Ok(memory)
+}
+
+fn cpu(limits: &Limits, cpus: u32) -> Result<Map<String, Value>> {
+    let (quota, period) = quota(limits, cpus)?;
+    let shares = limits.cpu_shares.filter(|&shares| shares != 0);
+    if let Some(shares) = shares {
+        ensure!(shares >= 2, "the minimum allowed cpu-shares is 2");
         ensure!(
-            limit >= MINIMUM_MEMORY,
-            "Minimum memory limit allowed is 6MB"
+            shares <= 262_144,
+            "the maximum allowed cpu-shares is 262144"
         );
-        // Memory and swap together; the kernel's numbers are signed.
-        let swap = limit.saturating_mul(2).min(i64::MAX as u64);
-        let limit = limit.min(i64::MAX as u64);
-        resources.insert("memory".into(), json!({ "limit": limit, "swap": swap }));
     }
+    let runtime = limits.cpu_rt_runtime.filter(|&time| time != 0);
+    let realtime_period = limits.cpu_rt_period.filter(|&time| time != 0);
+    ensure!(
+        realtime_period.is_none_or(|period| runtime <= i64::try_from(period).ok()),
+        "cpu real-time runtime cannot be higher than cpu real-time period"
+    );
+    let mut cpu = Map::new();
+    set(&mut cpu, "shares", shares);
+    set(&mut cpu, "quota", quota);
+    set(&mut cpu, "period", period);
+    set(&mut cpu, "realtimeRuntime", runtime);
+    set(&mut cpu, "realtimePeriod", realtime_period);
+    for (name, flag, what, list, available) in [
+        (
+            "cpus",
+            "cpus",
+            "CPUs",
+            &limits.cpuset_cpus,
+            "/sys/devices/system/cpu/online",
+        ),
+        (
+            "mems",
+            "mems",
+            "memory nodes",
+            &limits.cpuset_mems,
+            "/sys/devices/system/node/has_memory",
+        ),
+    ] {
+        if list.is_empty() {
+            continue;
+        }
+        // A kernel without NUMA has no such file, and one node.
+        let available = fs_err::read_to_string(available).unwrap_or("0".to_owned());
+        check_list(flag, what, list, available.trim())?;
+        set(&mut cpu, name, Some(list.as_str()));
+    }
+    Ok(cpu)
+}
+
+/// Returns quota and period.
+fn quota(limits: &Limits, cpus: u32) -> Result<(Option<i64>, Option<u64>)> {
+    let period = limits.cpu_period.filter(|&period| period != 0);
+    let quota = limits.cpu_quota.filter(|&quota| quota != 0);
     if let Some(nano) = limits.nano_cpus.filter(|&nano| nano != 0) {
+        ensure!(
+            period.is_none(),
+            "Conflicting options: Nano CPUs and CPU Period cannot both be set"
+        );
+        ensure!(
+            quota.is_none(),
+            "Conflicting options: Nano CPUs and CPU Quota cannot both be set"
+        );
         ensure!(
             (NANO / 100..=u64::from(cpus) * NANO).contains(&nano),
             "range of CPUs is from 0.01 to {cpus}.00, as there are only {cpus} CPUs available"
         );
-        let quota = nano / (NANO / CPU_PERIOD);
-        resources.insert(
-            "cpu".into(),
-            json!({ "quota": quota, "period": CPU_PERIOD }),
-        );
+        let quota = i64::try_from(nano / (NANO / CPU_PERIOD))?;
+        return Ok((Some(quota), Some(CPU_PERIOD)));
     }
-    if let Some(limit) = limits.pids.filter(|&limit| limit > 0) {
-        resources.insert("pids".into(), json!({ "limit": limit }));
+    ensure!(
+        period.is_none_or(|period| (1_000..=1_000_000).contains(&period)),
+        "CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)"
+    );
+    ensure!(
+        quota.is_none_or(|quota| !(0..1_000).contains(&quota)),
+        "CPU cfs quota can not be less than 1ms (i.e. 1000)"
+    );
+    Ok((quota, period))
+}
+
+/// Returns an error unless `list` is one, and all of it is there.
+fn check_list(flag: &str, what: &str, list: &str, available: &str) -> Result<()> {
+    let asked = human::parse_numbers(list).with_context(|| {
+        format!(
+            "Invalid value {} for cpuset {flag}: invalid format: expected a list such as `0-2,7`",
+            human::printable(list)
+        )
+    })?;
+    let there = human::parse_numbers(available).unwrap_or_default();
+    ensure!(
+        asked.is_subset(&there),
+        "Requested {what} are not available - requested {list}, available: {available}"
+    );
+    Ok(())
+}
+
+fn set(map: &mut Map<String, Value>, name: &str, value: Option<impl Into<Value>>) {
+    if let Some(value) = value {
+        map.insert(name.to_owned(), value.into());
     }
-    Ok(resources)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn built(limits: &Limits) -> Value {
+        Value::Object(build(limits, 2).unwrap())
+    }
+
+    fn refused(limits: &Limits) -> String {
+        build(limits, 2).unwrap_err().to_string()
+    }
 
     #[test]
     fn limits_are_in_the_kernels_units() {
@@ -52,13 +195,35 @@ mod tests {
             memory: Some(64 << 20),
             nano_cpus: Some(NANO / 2),
             pids: Some(20),
+            ..Limits::default()
         };
         let expected = json!({
             "memory": { "limit": 67_108_864, "swap": 134_217_728 },
             "cpu": { "quota": 50_000, "period": 100_000 },
             "pids": { "limit": 20 },
         });
-        assert_eq!(Value::Object(build(&limits, 2).unwrap()), expected);
+        assert_eq!(built(&limits), expected);
+        let limits = Limits {
+            memory_reservation: Some(32 << 20),
+            memory_swappiness: Some(0),
+            oom_kill_disable: true,
+            cpu_shares: Some(512),
+            cpu_period: Some(50_000),
+            cpu_quota: Some(-1),
+            cpu_rt_period: Some(20),
+            cpu_rt_runtime: Some(10),
+            cpuset_cpus: "0".to_owned(),
+            cpuset_mems: "0".to_owned(),
+            ..Limits::default()
+        };
+        let expected = json!({
+            "memory": { "reservation": 33_554_432, "swappiness": 0, "disableOOMKiller": true },
+            "cpu": {
+                "shares": 512, "quota": -1, "period": 50_000,
+                "realtimeRuntime": 10, "realtimePeriod": 20, "cpus": "0", "mems": "0",
+            },
+        });
+        assert_eq!(built(&limits), expected);
     }
 
     #[test]
@@ -66,12 +231,21 @@ mod tests {
         for pids in [0, -1] {
             let limits = Limits {
                 memory: Some(0),
+                memory_swap: Some(0),
+                memory_reservation: Some(0),
+                memory_swappiness: Some(-1),
                 nano_cpus: Some(0),
+                cpu_shares: Some(0),
+                cpu_period: Some(0),
+                cpu_quota: Some(0),
+                cpu_rt_period: Some(0),
+                cpu_rt_runtime: Some(0),
                 pids: Some(pids),
+                ..Limits::default()
             };
-            assert!(build(&limits, 2).unwrap().is_empty());
+            assert_eq!(built(&limits), json!({}));
         }
-        assert!(build(&Limits::default(), 2).unwrap().is_empty());
+        assert_eq!(built(&Limits::default()), json!({}));
     }
 
     #[test]
@@ -80,13 +254,81 @@ mod tests {
             memory: Some(memory),
             ..Limits::default()
         };
-        let error = build(&limits(MINIMUM_MEMORY - 1), 2).unwrap_err();
-        assert_eq!(error.to_string(), "Minimum memory limit allowed is 6MB");
-        assert!(build(&limits(MINIMUM_MEMORY), 2).is_ok());
         assert_eq!(
-            build(&limits(u64::MAX), 2).unwrap()["memory"]["swap"],
-            i64::MAX
+            refused(&limits(MINIMUM_MEMORY - 1)),
+            "Minimum memory limit allowed is 6MB"
         );
+        built(&limits(MINIMUM_MEMORY));
+        assert_eq!(built(&limits(u64::MAX))["memory"]["swap"], i64::MAX);
+    }
+
+    #[test]
+    fn swap_counts_with_memory() {
+        for (memory, swap, expected) in [
+            (64, 0, Ok(json!({ "limit": 64 << 20, "swap": 128 << 20 }))),
+            (64, -1, Ok(json!({ "limit": 64 << 20, "swap": -1 }))),
+            (
+                64,
+                64 << 20,
+                Ok(json!({ "limit": 64 << 20, "swap": 64 << 20 })),
+            ),
+            (0, -1, Ok(Value::Null)),
+            (
+                0,
+                64 << 20,
+                Err(
+                    "You should always set the Memory limit when using Memoryswap limit, see usage",
+                ),
+            ),
+            (
+                64,
+                32 << 20,
+                Err("Minimum memoryswap limit should be larger than memory limit, see usage"),
+            ),
+        ] {
+            let limits = Limits {
+                memory: Some(memory << 20),
+                memory_swap: Some(swap),
+                ..Limits::default()
+            };
+            match expected {
+                Ok(expected) => {
+                    let built = build(&limits, 2).unwrap();
+                    assert_eq!(built.get("memory").cloned().unwrap_or_default(), expected);
+                }
+                Err(expected) => assert_eq!(refused(&limits), expected),
+            }
+        }
+    }
+
+    #[test]
+    fn reservations_and_swappiness_have_ranges() {
+        let limits = |memory, reservation, swappiness| Limits {
+            memory: Some(memory),
+            memory_reservation: Some(reservation),
+            memory_swappiness: Some(swappiness),
+            ..Limits::default()
+        };
+        for (limits, expected) in [
+            (
+                limits(0, 1 << 20, 0),
+                "Minimum memory reservation allowed is 6MB",
+            ),
+            (
+                limits(64 << 20, 65 << 20, 0),
+                "Minimum memory limit can not be less than memory reservation limit, see usage",
+            ),
+            (
+                limits(0, 0, 101),
+                "invalid value: 101. Valid memory swappiness range is 0-100",
+            ),
+            (
+                limits(0, 0, -2),
+                "invalid value: -2. Valid memory swappiness range is 0-100",
+            ),
+        ] {
+            assert_eq!(refused(&limits), expected);
+        }
     }
 
     #[test]
@@ -104,8 +346,83 @@ mod tests {
             assert_eq!(build(&limits(nano), 2).is_ok(), right, "{nano}");
         }
         assert_eq!(
-            build(&limits(3 * NANO), 2).unwrap_err().to_string(),
+            refused(&limits(3 * NANO)),
             "range of CPUs is from 0.01 to 2.00, as there are only 2 CPUs available"
         );
+    }
+
+    #[test]
+    fn times_on_processors_have_ranges_and_conflicts() {
+        let period =
+            "CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)";
+        let quota = "CPU cfs quota can not be less than 1ms (i.e. 1000)";
+        for (nano, cpu_period, cpu_quota, expected) in [
+            (0, 999, 0, period),
+            (0, 1_000_001, 0, period),
+            (0, 0, 999, quota),
+            (
+                NANO,
+                1_000,
+                0,
+                "Conflicting options: Nano CPUs and CPU Period cannot both be set",
+            ),
+            (
+                NANO,
+                0,
+                1_000,
+                "Conflicting options: Nano CPUs and CPU Quota cannot both be set",
+            ),
+        ] {
+            let limits = Limits {
+                nano_cpus: Some(nano),
+                cpu_period: Some(cpu_period),
+                cpu_quota: Some(cpu_quota),
+                ..Limits::default()
+            };
+            assert_eq!(refused(&limits), expected);
+        }
+        for (shares, expected) in [
+            (1, "the minimum allowed cpu-shares is 2"),
+            (262_145, "the maximum allowed cpu-shares is 262144"),
+        ] {
+            let limits = Limits {
+                cpu_shares: Some(shares),
+                ..Limits::default()
+            };
+            assert_eq!(refused(&limits), expected);
+        }
+        let limits = Limits {
+            cpu_rt_period: Some(1_000),
+            cpu_rt_runtime: Some(2_000),
+            ..Limits::default()
+        };
+        assert_eq!(
+            refused(&limits),
+            "cpu real-time runtime cannot be higher than cpu real-time period"
+        );
+    }
+
+    #[test]
+    fn processors_must_be_there() {
+        let check = |list| check_list("cpus", "CPUs", list, "0-1").map_err(|e| e.to_string());
+        for right in ["0", "1", "0-1", "0,1"] {
+            assert_eq!(check(right), Ok(()));
+        }
+        for (list, expected) in [
+            (
+                "7",
+                "Requested CPUs are not available - requested 7, available: 0-1",
+            ),
+            (
+                "1-2",
+                "Requested CPUs are not available - requested 1-2, available: 0-1",
+            ),
+            (
+                "x",
+                "Invalid value x for cpuset cpus: invalid format: expected a list such as `0-2,7`",
+            ),
+        ] {
+            assert_eq!(check(list), Err(expected.to_owned()));
+        }
     }
 }

@@ -4,6 +4,7 @@ mod binds;
 mod capabilities;
 mod command;
 mod devices;
+mod disks;
 mod environment;
 mod files;
 mod hiding;
@@ -11,13 +12,17 @@ mod host;
 mod limits;
 mod mounts;
 mod request;
+mod sysctls;
 mod tmpfs;
 mod tree;
+mod ulimits;
 mod user;
 
 pub(crate) use files::File;
 pub(crate) use host::{Host, Mapping};
-pub(crate) use request::{Files, ImageDefaults, Limits, Namespaces, Network, Request, Security};
+pub(crate) use request::{
+    Devices, Files, ImageDefaults, Io, Limits, Namespaces, Network, Request, Security,
+};
 
 use anyhow::{Context, Result, bail, ensure};
 use devices::Device;
@@ -62,11 +67,13 @@ pub(crate) fn build(
 ) -> Result<Built> {
     let user = find_user(image, request, host, root)?;
     let hostname = hostname(request, host)?;
-    let devices = if request.security.privileged {
+    let asked = devices::find(&request.devices, owner(request, host))?;
+    let mut devices = if request.security.privileged {
         devices::of_host()?
     } else {
         devices::default()
     };
+    devices::add(&mut devices, asked.nodes);
     let mounts = mounts::plan(request, host, devices, root)?;
     let nodes: Vec<Value> = mounts.nodes.iter().map(Device::to_json).collect();
     let document = json!({
@@ -78,7 +85,8 @@ pub(crate) fn build(
         "linux": {
             "namespaces": namespaces(request.namespaces.network),
             "cgroupsPath": cgroup_path(request, host),
-            "resources": resources(request, host)?,
+            "resources": resources(request, host, asked.rules)?,
+            "sysctl": sysctls::build(&request.limits.sysctls, own(request, host))?,
             "devices": nodes,
             "rootfsPropagation": mounts.root_propagation,
             "maskedPaths": if request.security.privileged { Vec::new() } else { hiding::masked()? },
@@ -150,7 +158,7 @@ fn process(
     } else {
         capabilities::choose(added, dropped, host.capabilities)?
     };
-    Ok(json!({
+    let mut process = json!({
         "terminal": request.terminal,
         "user": { "uid": user.uid, "gid": user.gid, "umask": UMASK, "additionalGids": user.groups },
         "args": command::merge(image, request)?,
@@ -159,7 +167,20 @@ fn process(
         "capabilities": capabilities::sets(capabilities, user.uid),
         // Docker's default: su, sudo and ping of an image work.
         "noNewPrivileges": false,
-    }))
+    });
+    // What is not asked for is the caller's, so it is not named.
+    let rlimits = ulimits::build(&request.limits.ulimits)?;
+    if !rlimits.is_empty() {
+        process["rlimits"] = rlimits.into();
+    }
+    if let Some(score) = request.limits.oom_score {
+        ensure!(
+            (-1000..=1000).contains(&score),
+            "Invalid value {score}, range for oom score adj is [-1000, 1000]"
+        );
+        process["oomScoreAdj"] = score.into();
+    }
+    Ok(process)
 }
 
 /// Returns the directory the command starts in.
@@ -187,16 +208,36 @@ fn namespaces(network: Network) -> Vec<Value> {
 }
 
 /// Only root owns the root of the hierarchy; a relative path leaves it to the runtime where the container's cgroup can be.
-fn cgroup_path(request: &Request, host: &Host) -> String {
-    let start = if host.mapping.is_none() { "/" } else { "" };
-    format!("{start}ddock/{}", request.id)
+fn cgroup_path(request: &Request, host: &Host) -> PathBuf {
+    let asked = request.limits.cgroup_parent.as_str();
+    let parent = if asked.is_empty() { "ddock" } else { asked };
+    // Like any path from a root, it does not lead out of that.
+    let path = tree::clean(&Path::new("/").join(parent)).join(&request.id);
+    match (host.mapping, path.strip_prefix("/")) {
+        (Some(_), Ok(inside)) => inside.to_owned(),
+        _ => path,
+    }
 }
 
-fn resources(request: &Request, host: &Host) -> Result<Value> {
+fn owner(request: &Request, host: &Host) -> devices::Owner {
+    devices::Owner {
+        is_privileged: request.security.privileged,
+        in_user_namespace: host.mapping.is_some(),
+    }
+}
+
+fn own(request: &Request, host: &Host) -> sysctls::Own {
+    sysctls::Own {
+        network: request.namespaces.network == Network::Private,
+        users: host.mapping.is_some(),
+    }
+}
+
+fn resources(request: &Request, host: &Host, device_rules: Vec<Value>) -> Result<Value> {
     let mut resources = limits::build(&request.limits, host.cpus)?;
     // Inside a user namespace the kernel itself keeps devices out: no node can be made there.
     if host.mapping.is_none() {
-        let rules = devices::cgroup_rules(request.security.privileged);
+        let rules = devices::cgroup_rules(request.security.privileged, device_rules);
         resources.insert("devices".into(), Value::Array(rules));
     }
     Ok(Value::Object(resources))

@@ -182,7 +182,7 @@ fn file_systems(request: &Request, host: &Host) -> Vec<Mount> {
 
 fn device(device: Device) -> Mount {
     let options = ["rprivate", "nosuid", "noexec"];
-    Mount::bind(device.path.clone(), device.path, &options)
+    Mount::bind(device.host, device.path, &options)
 }
 
 fn etc_file(name: &str, request: &Request) -> Mount {

@@ -30,6 +30,7 @@ pub(crate) struct Request {
     pub(crate) files: Files,
     pub(crate) namespaces: Namespaces,
     pub(crate) limits: Limits,
+    pub(crate) devices: Devices,
     pub(crate) security: Security,
 }
 
@@ -51,15 +52,72 @@ pub(crate) struct Namespaces {
     pub(crate) network: Network,
 }
 
-/// How much of the machine the container may use.
+/// How much of the machine the container may use. Zero is no limit.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Limits {
     /// `--memory`, in bytes.
     pub(crate) memory: Option<u64>,
+    /// `--memory-swap`, in bytes, memory included; -1 is no limit.
+    pub(crate) memory_swap: Option<i64>,
+    /// `--memory-reservation`, in bytes.
+    pub(crate) memory_reservation: Option<u64>,
+    /// `--memory-swappiness`, in percent; -1 is the machine's own.
+    pub(crate) memory_swappiness: Option<i64>,
+    /// `--oom-kill-disable`
+    pub(crate) oom_kill_disable: bool,
+    /// `--oom-score-adj`
+    pub(crate) oom_score: Option<i32>,
     /// `--cpus`, in billionths of a processor.
     pub(crate) nano_cpus: Option<u64>,
+    /// `--cpu-shares`, of 1024.
+    pub(crate) cpu_shares: Option<u64>,
+    /// `--cpu-period`, in microseconds, like all times here.
+    pub(crate) cpu_period: Option<u64>,
+    /// `--cpu-quota`; negative is no limit.
+    pub(crate) cpu_quota: Option<i64>,
+    /// `--cpu-rt-period`
+    pub(crate) cpu_rt_period: Option<u64>,
+    /// `--cpu-rt-runtime`
+    pub(crate) cpu_rt_runtime: Option<i64>,
+    /// `--cpuset-cpus`: `0-2,7`
+    pub(crate) cpuset_cpus: String,
+    /// `--cpuset-mems`: `0-2,7`
+    pub(crate) cpuset_mems: String,
     /// `--pids-limit`; 0 and -1 are no limit.
     pub(crate) pids: Option<i64>,
+    pub(crate) io: Io,
+    /// `--cgroup-parent`
+    pub(crate) cgroup_parent: String,
+    /// `--ulimit`, in order: `TYPE=SOFT[:HARD]`
+    pub(crate) ulimits: Vec<String>,
+    /// `--sysctl`, in order: `NAME=VALUE`
+    pub(crate) sysctls: Vec<String>,
+}
+
+/// How much of the block devices' time the container may use: `DEVICE:NUMBER` each.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Io {
+    /// `--blkio-weight`, 10 to 1000.
+    pub(crate) weight: Option<u16>,
+    /// `--blkio-weight-device`
+    pub(crate) weight_devices: Vec<String>,
+    /// `--device-read-bps`
+    pub(crate) read_bytes: Vec<String>,
+    /// `--device-write-bps`
+    pub(crate) write_bytes: Vec<String>,
+    /// `--device-read-iops`
+    pub(crate) read_operations: Vec<String>,
+    /// `--device-write-iops`
+    pub(crate) write_operations: Vec<String>,
+}
+
+/// The devices that the container may use besides those that all have.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Devices {
+    /// `--device`, in order: `HOST[:CONTAINER[:ACCESS]]`
+    pub(crate) nodes: Vec<String>,
+    /// `--device-cgroup-rule`, in order: `TYPE MAJOR:MINOR ACCESS`
+    pub(crate) rules: Vec<String>,
 }
 
 /// What the container may do.

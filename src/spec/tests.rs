@@ -1,5 +1,7 @@
 //! The whole of a spec, and what the parts' tests share.
 
+mod limits;
+
 use super::*;
 use rustix::fs::{Mode, OFlags, open};
 use std::os::fd::{AsFd, OwnedFd};
@@ -80,6 +82,7 @@ fn no_field_is_lost_or_added_on_the_way_through_the_crate() {
             memory: Some(64 << 20),
             nano_cpus: Some(500_000_000),
             pids: Some(10),
+            ..Limits::default()
         },
         terminal: true,
         ..request()
@@ -344,6 +347,7 @@ busybox grep Cap /proc/self/status
             memory: Some(64 << 20),
             nano_cpus: Some(500_000_000),
             pids: Some(50),
+            ..Limits::default()
         },
         ..Request::default()
     };

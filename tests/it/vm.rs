@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 
 use crate::harness::ddock::binary;
 use crate::harness::image::{Image, busybox};
+use crate::limits::{CHECKS, assert_said, expected};
 
 /// What the machine runs. Each check prints one line.
 const SCRIPT: &str = r#"
@@ -52,19 +53,22 @@ fn write_registry(image: &Image, www: &Path) {
     fs_err::write(www.join("v2/index.html"), "{}").unwrap();
 }
 
-#[test]
-fn an_older_kernel_with_cgroup_v2_alone_does_it_all() {
+/// Runs a script in a machine with this version of cgroups and nothing else, and returns what it said and its errors.
+///
+/// `WWW` has an image of busybox to serve, `DDOCK` is the program.
+fn in_machine(cgroup: &str, script: &str) -> (String, String) {
     let ddock = binary();
     // Not in /tmp or /dev/shm: the machine has its own there.
     let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
     let directory = tempfile::tempdir_in(directory).unwrap();
-    let (www, script) = (
+    let (www, file) = (
         directory.path().join("www"),
         directory.path().join("script"),
     );
     write_registry(&busybox().build(), &www);
-    fs_err::write(&script, SCRIPT).unwrap();
+    fs_err::write(&file, script).unwrap();
     let output = Command::new("scripts/test-vm")
+        .env("CGROUP", cgroup)
         .arg(directory.path())
         .arg(&ddock)
         .args(["--", "env"])
@@ -72,11 +76,17 @@ fn an_older_kernel_with_cgroup_v2_alone_does_it_all() {
             format!("WWW={}", www.display()),
             format!("DDOCK={}", ddock.display()),
         ])
-        .args(["sh".as_ref(), script.as_os_str()])
+        .args(["sh".as_ref(), file.as_os_str()])
         .stdin(Stdio::null())
         .output()
         .unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    (text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn an_older_kernel_with_cgroup_v2_alone_does_it_all() {
+    let (said, errors) = in_machine("v2", SCRIPT);
     let limits = "67108864 50000 100000 20";
     let expected = [
         "pull 0",
@@ -94,6 +104,49 @@ fn an_older_kernel_with_cgroup_v2_alone_does_it_all() {
         "left",
     ];
     let lines: Vec<&str> = said.lines().collect();
-    let errors = String::from_utf8_lossy(&output.stderr);
     assert_eq!(lines, expected, "{errors}");
+}
+
+/// Before `limits.sh`: the image, and a disk.
+const PREPARE: &str = r#"
+export WORK=/root/work DDOCK_ROOT=/root/store HOME=/root IMAGE=127.0.0.1:5000/test/image:latest
+mkdir -p $WORK && cd $WORK && mkfifo wait
+busybox httpd -p 127.0.0.1:5000 -h "$WWW"
+"$DDOCK" pull -q $IMAGE >/dev/null
+truncate -s 4M disk && DISK=$(losetup -f) && losetup $DISK disk
+"#;
+
+#[test]
+fn every_limit_is_in_force_and_felt_on_cgroup_v2() {
+    let (said, errors) = in_machine("v2", &format!("{PREPARE}{CHECKS}"));
+    assert_said(&said, &expected(2, "weight default 4950"), &errors);
+}
+
+#[test]
+fn every_limit_is_in_force_and_felt_on_cgroup_v1() {
+    let (said, errors) = in_machine("v1", &format!("{PREPARE}{CHECKS}"));
+    // No BFQ there: refused with the reason and the cure.
+    assert_said(&said, &expected(1, "weight 2"), &errors);
+}
+
+#[test]
+fn an_ordinary_user_limits_what_was_handed_down_and_is_told_of_the_rest() {
+    let checks = include_str!("limits_user.sh");
+    let (said, errors) = in_machine("v2", &format!("{PREPARE}{checks}"));
+    let expected = [
+        &["refused 125 1 1"; 10][..],
+        &[
+            "no limit, no refusal",
+            "5",
+            "sysctl 77 0",
+            "handed down 67108864 50000 100000 20 59 0",
+            "killed 137 1",
+            "1",
+            "refused 125 1 1",
+            "parent mine",
+            "left",
+            "",
+        ],
+    ];
+    assert_said(&said, &expected.concat().join("\n"), &errors);
 }

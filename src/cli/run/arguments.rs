@@ -1,6 +1,7 @@
 //! The flags of `ddock run`, and what they ask for together.
 
 mod command;
+mod devices;
 mod files;
 mod limits;
 mod namespaces;
@@ -14,6 +15,7 @@ use crate::platform::Platform;
 use crate::spec::Request;
 use clap::{ArgAction, Args};
 use command::CommandFlags;
+use devices::DeviceFlags;
 use files::FileFlags;
 use limits::LimitFlags;
 use namespaces::NamespaceFlags;
@@ -90,6 +92,8 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     limits: LimitFlags,
     #[command(flatten)]
+    devices: DeviceFlags,
+    #[command(flatten)]
     security: SecurityFlags,
 }
 
@@ -128,6 +132,7 @@ impl TryFrom<Arguments> for Run {
                 files: arguments.files.into(),
                 namespaces: arguments.namespaces.try_into()?,
                 limits: arguments.limits.into(),
+                devices: arguments.devices.into(),
                 security: arguments.security.into(),
             },
         })
@@ -224,7 +229,7 @@ mod tests {
             )
         );
         insta::assert_compact_debug_snapshot!(run.request, @r#"
-        Request { id: "", directory: "", command: ["cmd"], entrypoint: Some("/e"), environment: ["A=1", "B", "C=-3"], environment_files: ["f"], working_directory: Some("/w"), user: Some("1:2"), hostname: Some("inside"), terminal: false, dry_run: false, files: Files { read_only: true, volumes: ["/a:/b:ro", "/c:/d"], tmpfs: ["/t:size=1m"] }, namespaces: Namespaces { network: Host }, limits: Limits { memory: Some(67108864), nano_cpus: Some(1500000000), pids: Some(-1) }, security: Security { privileged: true, capabilities_added: ["ALL"], capabilities_dropped: ["kill"] } }
+        Request { id: "", directory: "", command: ["cmd"], entrypoint: Some("/e"), environment: ["A=1", "B", "C=-3"], environment_files: ["f"], working_directory: Some("/w"), user: Some("1:2"), hostname: Some("inside"), terminal: false, dry_run: false, files: Files { read_only: true, volumes: ["/a:/b:ro", "/c:/d"], tmpfs: ["/t:size=1m"] }, namespaces: Namespaces { network: Host }, limits: Limits { memory: Some(67108864), memory_swap: None, memory_reservation: None, memory_swappiness: None, oom_kill_disable: false, oom_score: None, nano_cpus: Some(1500000000), cpu_shares: None, cpu_period: None, cpu_quota: None, cpu_rt_period: None, cpu_rt_runtime: None, cpuset_cpus: "", cpuset_mems: "", pids: Some(-1), io: Io { weight: None, weight_devices: [], read_bytes: [], write_bytes: [], read_operations: [], write_operations: [] }, cgroup_parent: "", ulimits: [], sysctls: [] }, devices: Devices { nodes: [], rules: [] }, security: Security { privileged: true, capabilities_added: ["ALL"], capabilities_dropped: ["kill"] } }
         "#);
     }
 
@@ -233,5 +238,31 @@ mod tests {
         let request = parsed("run -m 0 --cpus 0 x").unwrap().request;
         let limits = request.limits;
         assert_eq!((limits.memory, limits.nano_cpus), (None, None));
+    }
+
+    #[test]
+    fn every_limit_arrives() {
+        let run = parsed(
+            "run -m 1g --memory-swap -1 --memory-reservation 512m --memory-swappiness=-1 --oom-kill-disable --oom-score-adj -5 \
+             -c 512 --cpu-period 1000 --cpu-quota -1 --cpu-rt-period 20 --cpu-rt-runtime 10 --cpuset-cpus 0-1 --cpuset-mems 0 \
+             --blkio-weight 500 --blkio-weight-device /dev/a:10 --device-read-bps /dev/b:1 --device-write-bps /dev/c:2 \
+             --device-read-iops /dev/d:3 --device-write-iops /dev/e:4 --cgroup-parent /x --ulimit nofile=1:2 --ulimit core=0 \
+             --sysctl net.a=1 --device /dev/f --device-cgroup-rule c=1 img",
+        )
+        .unwrap();
+        insta::assert_compact_debug_snapshot!((run.request.limits, run.request.devices), @r#"
+        (Limits { memory: Some(1073741824), memory_swap: Some(-1), memory_reservation: Some(536870912), memory_swappiness: Some(-1), oom_kill_disable: true, oom_score: Some(-5), nano_cpus: None, cpu_shares: Some(512), cpu_period: Some(1000), cpu_quota: Some(-1), cpu_rt_period: Some(20), cpu_rt_runtime: Some(10), cpuset_cpus: "0-1", cpuset_mems: "0", pids: None, io: Io { weight: Some(500), weight_devices: ["/dev/a:10"], read_bytes: ["/dev/b:1"], write_bytes: ["/dev/c:2"], read_operations: ["/dev/d:3"], write_operations: ["/dev/e:4"] }, cgroup_parent: "/x", ulimits: ["nofile=1:2", "core=0"], sysctls: ["net.a=1"] }, Devices { nodes: ["/dev/f"], rules: ["c=1"] })
+        "#);
+    }
+
+    #[test]
+    fn a_limit_that_is_gone_is_refused_with_the_reason() {
+        let refusal = parsed("run --kernel-memory 50m img").unwrap_err();
+        assert!(
+            refusal
+                .to_string()
+                .contains("`--memory` counts its memory too"),
+            "{refusal}"
+        );
     }
 }

@@ -1,6 +1,6 @@
 //! The end of a cgroup: everything in it is killed, its directories are removed.
 
-use super::limit::overwrite;
+use super::setting::overwrite;
 use anyhow::{Context as _, Result, ensure};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -19,10 +19,10 @@ const REMOVAL: Duration = Duration::from_secs(2);
 /// How many processes are waited for at once, to stay far below the usual limit of 1024 descriptors.
 const BATCH: usize = 256;
 
-/// Kills what is in `directory` and below, and returns when nothing is left.
+/// Kills what is in `directory` and below, the cgroup `path`, and returns when nothing is left.
 ///
 /// Where the kernel has no `cgroup.kill` (v1; v2 before 5.14) forking is stopped first, so that one or two rounds find all.
-pub(super) fn kill(directory: &Path, id: &str) -> Result<()> {
+pub(super) fn kill(directory: &Path, path: &Path) -> Result<()> {
     if !write_if_there(&directory.join("cgroup.kill"), "1")? {
         write_if_there(&directory.join("pids.max"), "0")?;
     }
@@ -38,7 +38,7 @@ pub(super) fn kill(directory: &Path, id: &str) -> Result<()> {
             "killed, but still there: processes {pids:?}"
         );
         for batch in pids.chunks(BATCH) {
-            kill_batch(batch, id, deadline)?;
+            kill_batch(batch, path, deadline)?;
         }
     }
 }
@@ -82,7 +82,7 @@ fn children(directory: &Path) -> io::Result<Vec<std::path::PathBuf>> {
 }
 
 /// Kills `pids` as far as they are still in the cgroup, and waits until they are dead or the deadline is over.
-fn kill_batch(pids: &[i32], id: &str, deadline: Instant) -> Result<()> {
+fn kill_batch(pids: &[i32], path: &Path, deadline: Instant) -> Result<()> {
     let mut dying = Vec::new();
     for &pid in pids {
         // 0 is a process of a PID namespace that we do not see into.
@@ -99,7 +99,7 @@ fn kill_batch(pids: &[i32], id: &str, deadline: Instant) -> Result<()> {
         let Ok(cgroups) = fs_err::read_to_string(format!("/proc/{pid}/cgroup")) else {
             continue;
         };
-        if !cgroups.contains(&format!("/ddock/{id}")) {
+        if !cgroups.contains(&format!("/{}", path.display())) {
             continue;
         }
         match pidfd_send_signal(&process, Signal::KILL) {

@@ -4,11 +4,13 @@ use super::Cgroup;
 use std::path::Path;
 
 /// The files of limits, those of v1 and v2 (cgroup-v1/*.rst, cgroup-v2.rst); a hierarchy has those of its controllers.
-const LIMITS: [&str; 17] = [
+const LIMITS: [&str; 26] = [
     "pids.max",
     "memory.limit_in_bytes",
     "memory.memsw.limit_in_bytes",
     "memory.soft_limit_in_bytes",
+    "memory.swappiness",
+    "memory.oom_control",
     "memory.max",
     "memory.swap.max",
     "memory.low",
@@ -19,6 +21,13 @@ const LIMITS: [&str; 17] = [
     "cpu.weight",
     "cpuset.cpus",
     "cpuset.mems",
+    "blkio.bfq.weight",
+    "blkio.weight",
+    "blkio.throttle.read_bps_device",
+    "blkio.throttle.write_bps_device",
+    "blkio.throttle.read_iops_device",
+    "blkio.throttle.write_iops_device",
+    "io.bfq.weight",
     "io.weight",
     "io.max",
     "devices.list",

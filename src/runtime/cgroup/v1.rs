@@ -1,7 +1,8 @@
 //! Cgroup v1 and hybrid: one directory under each hierarchy that has something to enforce.
 
 use super::devices::{self, DeviceRule};
-use super::limit::{self, Limits, Setting, Unenforceable};
+use super::limit::{Cpu, Io, Limits, Memory, ThrottleKind};
+use super::setting::{self, Missing, Setting, Unenforceable};
 use super::{Cgroup, Hierarchy, ROOT, make, unavailable};
 use anyhow::{Context as _, Result};
 use rustix::io::Errno;
@@ -9,14 +10,21 @@ use std::io::{self, ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 
 /// The controllers that we may join.
-pub(super) const CONTROLLERS: [&str; 4] = ["pids", "devices", "memory", "cpu"];
+pub(super) const CONTROLLERS: [&str; 6] = ["pids", "devices", "memory", "cpu", "cpuset", "blkio"];
 
 /// Makes the directories and writes every limit. What was made is in `cgroup` also on failure.
 pub(super) fn fill(cgroup: &mut Cgroup, limits: &Limits) -> Result<()> {
     // Joined in any case: it is how a container's processes are found, and kept from forking while they are killed.
     join(cgroup, "pids").map(drop).or_else(unavailable)?;
     for setting in settings(limits) {
-        apply(cgroup, &setting)?;
+        apply(cgroup, setting)?;
+    }
+    if limits.memory.waits_at_limit && limits.memory.limit.is_none() {
+        cgroup.notices.push(
+            "OOM killer is disabled for the container, but no memory limit is set, \
+             this can result in the system running out of resources."
+                .to_owned(),
+        );
     }
     if devices::restrict(&limits.devices) {
         match join(cgroup, "devices") {
@@ -27,24 +35,111 @@ pub(super) fn fill(cgroup: &mut Cgroup, limits: &Limits) -> Result<()> {
     Ok(())
 }
 
-/// Returns what to write, in the order that the kernel needs: memory before memory and swap together,
-/// which may never be less; the period before the quota, which is checked against it.
+/// Returns what to write, in the order that the kernel needs.
 fn settings(limits: &Limits) -> Vec<Setting> {
     let mut settings = Vec::from_iter(Setting::pids(limits.pids));
-    if let Some(memory) = limits.memory {
-        settings.push(Setting::new("memory", "memory.limit_in_bytes", &memory));
-        if let Some(swap) = limits.swap.filter(|swap| *swap >= 0) {
-            settings.push(Setting::new("memory", "memory.memsw.limit_in_bytes", &swap));
-        }
-    }
-    if let Some(cpu) = limits.cpu.filter(|cpu| cpu.quota > 0) {
-        settings.push(Setting::new("cpu", "cpu.cfs_period_us", &cpu.period));
-        settings.push(Setting::new("cpu", "cpu.cfs_quota_us", &cpu.quota));
-    }
+    memory(&limits.memory, &mut settings);
+    cpu(&limits.cpu, &mut settings);
+    io(&limits.io, &mut settings);
     settings
 }
 
-fn apply(cgroup: &mut Cgroup, setting: &Setting) -> Result<(), Unenforceable> {
+fn memory(memory: &Memory, settings: &mut Vec<Setting>) {
+    // Before memory and swap together, which may never be less.
+    settings.extend(
+        memory
+            .limit
+            .map(|limit| Setting::bytes("memory.limit_in_bytes", limit)),
+    );
+    let swap = memory.swap.and_then(|swap| u64::try_from(swap).ok());
+    settings.extend(swap.map(|swap| {
+        Setting::bytes("memory.memsw.limit_in_bytes", swap)
+            .called("swap")
+            .if_missing(Missing::SwapUncounted)
+    }));
+    settings.extend(
+        memory
+            .reservation
+            .map(|bytes| Setting::bytes("memory.soft_limit_in_bytes", bytes)),
+    );
+    settings.extend(
+        memory
+            .swappiness
+            .map(|swappiness| Setting::new("memory", "memory.swappiness", &swappiness)),
+    );
+    if memory.waits_at_limit {
+        settings.push(Setting::line("memory", "memory.oom_control", &1));
+    }
+}
+
+fn cpu(cpu: &Cpu, settings: &mut Vec<Setting>) {
+    let mut set = |file, value: Option<String>| {
+        settings.extend(value.map(|value| Setting::new("cpu", file, &value)));
+    };
+    set("cpu.shares", cpu.shares.map(|shares| shares.to_string()));
+    // Before the quota, which is checked against it.
+    set("cpu.cfs_period_us", cpu.period.map(|time| time.to_string()));
+    let quota = cpu.quota.filter(|quota| *quota > 0);
+    set("cpu.cfs_quota_us", quota.map(|time| time.to_string()));
+    let realtime = [
+        (
+            "cpu.rt_period_us",
+            cpu.realtime_period.map(|time| time.to_string()),
+        ),
+        (
+            "cpu.rt_runtime_us",
+            cpu.realtime_runtime.map(|time| time.to_string()),
+        ),
+    ];
+    for (file, value) in realtime {
+        settings.extend(value.map(|value| {
+            Setting::new("cpu", file, &value).called("real-time scheduling").cure(
+                "the cgroup above the container's must have as much: write it to `cpu.rt_runtime_us` in /sys/fs/cgroup/cpu/ddock",
+            )
+        }));
+    }
+    for (file, list) in [("cpuset.cpus", &cpu.cpus), ("cpuset.mems", &cpu.mems)] {
+        if !list.is_empty() {
+            settings.push(Setting::numbers(file, list, file));
+        }
+    }
+}
+
+fn io(io: &Io, settings: &mut Vec<Setting>) {
+    // BFQ is the scheduler that weighs; older kernels have CFQ, with other names (cgroup-v1/blkio-controller.rst).
+    settings.extend(io.weight.map(|weight| {
+        let older = Setting::new("blkio", "blkio.weight", &weight)
+            .called("I/O by weight")
+            .cure(setting::NO_WEIGHTS);
+        Setting::new("blkio", "blkio.bfq.weight", &weight)
+            .called("I/O by weight")
+            .if_missing(Missing::Instead(Box::new(older)))
+    }));
+    for (disk, weight) in &io.device_weights {
+        let value = format!("{disk} {weight}");
+        let older = Setting::line("blkio", "blkio.weight_device", &value)
+            .called("I/O by weight")
+            .cure(setting::NO_WEIGHTS);
+        settings.push(
+            Setting::line("blkio", "blkio.bfq.weight_device", &value)
+                .called("I/O by weight")
+                .cure(setting::NO_WEIGHTS)
+                .if_missing(Missing::Instead(Box::new(older))),
+        );
+    }
+    for throttle in &io.throttles {
+        let file = match throttle.kind {
+            ThrottleKind::ReadBytes => "blkio.throttle.read_bps_device",
+            ThrottleKind::WriteBytes => "blkio.throttle.write_bps_device",
+            ThrottleKind::ReadOperations => "blkio.throttle.read_iops_device",
+            ThrottleKind::WriteOperations => "blkio.throttle.write_iops_device",
+        };
+        let value = format!("{} {}", throttle.disk, throttle.rate);
+        settings.push(Setting::line("blkio", file, &value).called("I/O"));
+    }
+}
+
+fn apply(cgroup: &mut Cgroup, mut setting: Setting) -> Result<(), Unenforceable> {
     let directory = join(cgroup, setting.controller).map_err(|error| {
         let cure = match error.kind() {
             ErrorKind::NotFound => "mount the controller's hierarchy below /sys/fs/cgroup, if the kernel has it (/proc/cgroups)",
@@ -52,33 +147,52 @@ fn apply(cgroup: &mut Cgroup, setting: &Setting) -> Result<(), Unenforceable> {
         };
         setting.refused(&error, Some(cure))
     })?;
-    let written = setting.write(&directory);
-    if setting.file == "memory.memsw.limit_in_bytes" && is_missing(&written) {
-        cgroup.notices.extend(limit::swap_notice());
-        return Ok(());
+    while let Some(other) = setting
+        .apply(&directory)?
+        .instead(&setting, &mut cgroup.notices)?
+    {
+        setting = other;
     }
-    setting.check(written)
-}
-
-fn is_missing(written: &io::Result<String>) -> bool {
-    matches!(written, Err(error) if error.kind() == ErrorKind::NotFound)
+    Ok(())
 }
 
 /// Returns the container's directory in the hierarchy of `controller`, which is made if this is its first use.
 fn join(cgroup: &mut Cgroup, controller: &'static str) -> io::Result<PathBuf> {
+    let has = |hierarchy: &str, controller| hierarchy.split(',').any(|name| name == controller);
     let mut joined = cgroup.hierarchies.iter();
-    if let Some(joined) =
-        joined.find(|joined| joined.name.split(',').any(|name| name == controller))
-    {
+    if let Some(joined) = joined.find(|joined| has(&joined.name, controller)) {
         return Ok(joined.directory.clone());
     }
     let name = hierarchy(controller)?;
-    let directory = make(&Path::new(ROOT).join(&name), &cgroup.id)?;
+    let base = Path::new(ROOT).join(&name);
+    let directory = make(&base, &cgroup.path)?;
+    let has_cpuset = has(&name, "cpuset");
     cgroup.hierarchies.push(Hierarchy {
         name,
         directory: directory.clone(),
     });
+    if has_cpuset {
+        fill_cpuset(&base, &cgroup.path)?;
+    }
     Ok(directory)
+}
+
+/// Gives every cgroup on the way to `path` the processors and memory nodes of the one above, if it has none:
+/// nothing can join a cgroup without (cgroup-v1/cpusets.rst), and a new one has none.
+fn fill_cpuset(base: &Path, path: &Path) -> io::Result<()> {
+    let mut above = base.to_owned();
+    for name in path {
+        let directory = above.join(name);
+        for file in ["cpuset.cpus", "cpuset.mems"] {
+            let is_empty = fs_err::read(directory.join(file))?.trim_ascii().is_empty();
+            if is_empty {
+                let given = fs_err::read_to_string(above.join(file))?;
+                setting::overwrite(&directory.join(file), given.trim_end())?;
+            }
+        }
+        above = directory;
+    }
+    Ok(())
 }
 
 /// Returns the name of the directory where the hierarchy of `controller` is mounted: its own name, or,
@@ -128,32 +242,64 @@ fn guard_devices(directory: &Path, rules: &[DeviceRule]) -> Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::runtime::cgroup::{Cpu, Pids};
+    use crate::runtime::cgroup::{Disk, Pids, Throttle};
+
+    fn written(limits: &Limits) -> Vec<String> {
+        let settings = settings(limits);
+        let written = settings.iter().map(|s| format!("{}={}", s.file, s.value));
+        written.collect()
+    }
 
     #[test]
     fn limits_become_writes_in_the_order_the_kernel_needs() {
         let limits = Limits {
-            memory: Some(1 << 24),
-            swap: Some(1 << 25),
-            cpu: Some(Cpu {
-                quota: 50_000,
-                period: 100_000,
-            }),
+            memory: Memory {
+                limit: Some(1 << 24),
+                swap: Some(1 << 25),
+                reservation: Some(1 << 23),
+                swappiness: Some(0),
+                waits_at_limit: true,
+            },
+            cpu: Cpu {
+                shares: Some(512),
+                quota: Some(50_000),
+                period: Some(100_000),
+                realtime_runtime: Some(10),
+                realtime_period: Some(20),
+                cpus: "0-1".to_owned(),
+                mems: "0".to_owned(),
+            },
             pids: Pids::AtMost(10),
+            io: Io {
+                weight: Some(500),
+                device_weights: vec![(Disk(8, 0), 300)],
+                throttles: vec![Throttle {
+                    kind: ThrottleKind::WriteBytes,
+                    disk: Disk(8, 16),
+                    rate: 1024,
+                }],
+            },
             devices: Vec::new(),
         };
-        let written: Vec<_> = settings(&limits)
-            .iter()
-            .map(|s| format!("{}={}", s.file, s.value))
-            .collect();
         assert_eq!(
-            written,
+            written(&limits),
             [
                 "pids.max=10",
                 "memory.limit_in_bytes=16777216",
                 "memory.memsw.limit_in_bytes=33554432",
+                "memory.soft_limit_in_bytes=8388608",
+                "memory.swappiness=0",
+                "memory.oom_control=1",
+                "cpu.shares=512",
                 "cpu.cfs_period_us=100000",
                 "cpu.cfs_quota_us=50000",
+                "cpu.rt_period_us=20",
+                "cpu.rt_runtime_us=10",
+                "cpuset.cpus=0-1",
+                "cpuset.mems=0",
+                "blkio.bfq.weight=500",
+                "blkio.bfq.weight_device=8:0 300",
+                "blkio.throttle.write_bps_device=8:16 1024",
             ]
         );
     }
@@ -161,13 +307,16 @@ mod tests {
     #[test]
     fn no_limit_is_never_written() {
         let limits = Limits {
-            swap: Some(-1),
-            cpu: Some(Cpu {
-                quota: -1,
-                period: 100_000,
-            }),
+            memory: Memory {
+                swap: Some(-1),
+                ..Memory::default()
+            },
+            cpu: Cpu {
+                quota: Some(-1),
+                ..Cpu::default()
+            },
             ..Limits::default()
         };
-        assert_eq!(settings(&limits), []);
+        assert!(written(&limits).is_empty());
     }
 }

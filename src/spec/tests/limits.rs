@@ -1,0 +1,36 @@
+//! Limits of a spec, put in force by another runtime.
+
+use super::*;
+
+/// runc puts in force what was asked for, and shows it in the same files.
+#[test]
+fn runc_limits_what_our_bundle_limits() {
+    let own = |texts: &[&str]| texts.iter().map(|&text| text.to_owned()).collect();
+    let script = "cd /sys/fs/cgroup; for file in memory/memory.limit_in_bytes memory/memory.memsw.limit_in_bytes \
+memory/memory.soft_limit_in_bytes cpu/cpu.shares cpu/cpu.cfs_period_us cpu/cpu.cfs_quota_us cpuset/cpuset.cpus; do
+busybox cat $file; done; ulimit -n; ulimit -Hc; busybox cat /proc/sys/kernel/sem /proc/sys/net/ipv4/ping_group_range
+busybox cat /proc/self/oom_score_adj; busybox stat -c '%t:%T %a' /dev/nought; busybox head -c 1 /dev/nought | busybox wc -c";
+    let request = Request {
+        command: ["sh", "-c", script].map(str::to_owned).into(),
+        hostname: Some("box".to_owned()),
+        limits: Limits {
+            memory: Some(64 << 20),
+            memory_swap: Some(96 << 20),
+            memory_reservation: Some(32 << 20),
+            oom_score: Some(100),
+            cpu_shares: Some(512),
+            cpu_period: Some(50_000),
+            cpu_quota: Some(25_000),
+            cpuset_cpus: "0".to_owned(),
+            ulimits: own(&["nofile=100:200", "core=0"]),
+            sysctls: own(&["kernel.sem=250 32000 32 64"]),
+            ..Limits::default()
+        },
+        devices: Devices {
+            nodes: own(&["/dev/zero:/dev/nought:r"]),
+            ..Devices::default()
+        },
+        ..Request::default()
+    };
+    insta::assert_snapshot!(under_runc(1, request));
+}

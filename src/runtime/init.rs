@@ -128,8 +128,8 @@ fn mount_all(
     root: Root<'_>,
 ) -> Result<()> {
     for mount in prepared {
-        if mount.shows_cgroup() {
-            cgroup_view::mount(&confinement.view, root)?;
+        if let Some(flags) = mount.shows_cgroup() {
+            cgroup_view::mount(&confinement.view, flags, root)?;
             tell(|| mount.told());
             continue;
         }

@@ -100,7 +100,7 @@ const FLAGS: &[(&str, &str, &[&str])] = &[
         "--pod", "--pod-id-file", "--preserve-fd", "--preserve-fds", "--rdt-class",
         "--read-only-tmpfs", "--replace", "--requires", "--restart", "--retry", "--retry-delay",
         "--rmi", "--rootfs", "--runtime", "--sdnotify", "--seccomp-policy", "--secret",
-        "--security-opt", "--shm-size", "--shm-size-systemd", "--sig-proxy", "--stop-signal",
+        "--shm-size", "--shm-size-systemd", "--sig-proxy", "--stop-signal",
         "--stop-timeout", "--storage-opt", "--subgidname", "--subuidname", "--sysctl", "--systemd",
         "--timeout", "--tz", "--uidmap", "--ulimit", "--umask", "--unsetenv",
         "--unsetenv-all", "--use-api-socket", "--userns", "--uts", "--volume-driver",

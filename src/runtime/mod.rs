@@ -11,6 +11,7 @@ mod options;
 mod plan;
 mod resources;
 mod rootfs;
+mod seccomp;
 mod start;
 mod target;
 mod terminal;

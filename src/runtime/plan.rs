@@ -1,6 +1,7 @@
 //! The plan of a container: its OCI spec, parsed once, with nothing optional left.
 
 use crate::runtime::options::Options;
+use crate::runtime::seccomp::Filter;
 use anyhow::{Context, Result, bail, ensure};
 use nix::sched::CloneFlags;
 use oci_spec::runtime::{
@@ -26,6 +27,8 @@ pub(crate) struct Plan {
     pub(crate) read_only: Vec<String>,
     pub(crate) sysctls: Vec<(String, String)>,
     pub(crate) process: Command,
+    /// The system calls that the command may make; all, if none.
+    pub(crate) seccomp: Option<Filter>,
     pub(crate) resources: LinuxResources,
 }
 
@@ -101,6 +104,7 @@ impl Plan {
             read_only: linux.readonly_paths().clone().unwrap_or_default(),
             sysctls: sysctls(linux),
             process: command(process)?,
+            seccomp: linux.seccomp().as_ref().map(Filter::compile).transpose()?,
             resources: linux
                 .resources()
                 .clone()
@@ -112,7 +116,6 @@ impl Plan {
 fn refuse_unimplemented(spec: &Spec, process: &Process, linux: &Linux) -> Result<()> {
     let asked = [
         ("hooks", spec.hooks().is_some()),
-        ("seccomp", linux.seccomp().is_some()),
         (
             "uidMappings",
             linux

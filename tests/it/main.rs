@@ -27,6 +27,7 @@ mod pull;
 mod resume;
 mod rootless;
 mod run;
+mod seccomp;
 mod store;
 mod system;
 mod transport;

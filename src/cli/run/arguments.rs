@@ -205,7 +205,7 @@ mod tests {
         let run = parsed(
             "run -q --name box -h inside -e A=1 -eB --env=C=-3 --env-file f -w /w -u 1:2 -v /a:/b:ro -v=/c:/d \
              --tmpfs /t:size=1m --entrypoint /e --read-only --net host -m 64m --cpus 1.5 --pids-limit -1 \
-             --privileged --cap-add ALL --cap-drop kill --pull always --platform linux/arm64 img cmd",
+             --privileged --cap-add ALL --cap-drop kill --security-opt seccomp=x --pull always --platform linux/arm64 img cmd",
         )
         .unwrap();
         let shape = (
@@ -224,7 +224,7 @@ mod tests {
             )
         );
         insta::assert_compact_debug_snapshot!(run.request, @r#"
-        Request { id: "", directory: "", command: ["cmd"], entrypoint: Some("/e"), environment: ["A=1", "B", "C=-3"], environment_files: ["f"], working_directory: Some("/w"), user: Some("1:2"), hostname: Some("inside"), terminal: false, dry_run: false, files: Files { read_only: true, volumes: ["/a:/b:ro", "/c:/d"], tmpfs: ["/t:size=1m"] }, namespaces: Namespaces { network: Host }, limits: Limits { memory: Some(67108864), nano_cpus: Some(1500000000), pids: Some(-1) }, security: Security { privileged: true, capabilities_added: ["ALL"], capabilities_dropped: ["kill"] } }
+        Request { id: "", directory: "", command: ["cmd"], entrypoint: Some("/e"), environment: ["A=1", "B", "C=-3"], environment_files: ["f"], working_directory: Some("/w"), user: Some("1:2"), hostname: Some("inside"), terminal: false, dry_run: false, files: Files { read_only: true, volumes: ["/a:/b:ro", "/c:/d"], tmpfs: ["/t:size=1m"] }, namespaces: Namespaces { network: Host }, limits: Limits { memory: Some(67108864), nano_cpus: Some(1500000000), pids: Some(-1) }, security: Security { privileged: true, capabilities_added: ["ALL"], capabilities_dropped: ["kill"], options: ["seccomp=x"] } }
         "#);
     }
 

@@ -28,6 +28,7 @@ mod resume;
 mod rootless;
 mod run;
 mod seccomp;
+mod security;
 mod store;
 mod system;
 mod transport;

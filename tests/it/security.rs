@@ -321,19 +321,19 @@ fn a_profile_of_ones_own_is_what_holds() {
 }
 
 #[test]
-fn the_filter_holds_for_an_ordinary_user_and_for_nobody_in_the_container() {
+fn the_filter_holds_for_whoever_starts_a_container_and_whoever_runs_in_it() {
     for user in [
         None,
         Some(User::with_ranges()),
         Some(User::without_ranges()),
     ] {
-        let is_single = user.is_some();
+        let is_root = user.is_none();
         let (ddock, image) = with_user(user);
         let script = "grep -E '^Seccomp:' /proc/self/status; busybox unshare -U true 2>&1 | grep -o 'not permitted'";
         let expected = "Seccomp:\t2\nnot permitted\n";
         assert_eq!(ddock.sh(&[], &image, script), expected);
-        // A user without ranges has no other ID than its own.
-        if !is_single {
+        // An ordinary user without ranges has no other ID to give away.
+        if is_root {
             assert_eq!(ddock.sh(&["-u", "1000"], &image, script), expected);
         }
     }

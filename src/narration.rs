@@ -98,6 +98,10 @@ pub(crate) enum Step {
         gid: u32,
         groups: Vec<u32>,
     },
+    /// System calls go through a filter from here on.
+    Filter {
+        instructions: usize,
+    },
     /// The next thing that the first process does.
     Exec {
         arguments: Vec<String>,

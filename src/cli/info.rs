@@ -4,6 +4,7 @@ use crate::cli::{output, place};
 use crate::container::{self, Record, Status};
 use crate::image;
 use crate::platform::Platform;
+use crate::spec;
 use crate::sys::userns::Mapping;
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
@@ -60,9 +61,13 @@ fn gather(root: &Path) -> Result<Map<String, Value>> {
     add("CgroupDriver", "cgroupfs".into());
     add("Rootless", (!mapping.is_root()).into());
     add("UserMapping", mapping.to_string().into());
-    if let Mapping::Single { reason, .. } = mapping {
-        add("UserMappingReason", reason.into());
+    if let Mapping::Single { reason, .. } = &mapping {
+        add("UserMappingReason", (*reason).into());
     }
+    add(
+        "SecurityOptions",
+        security_options(mapping.is_root()).into(),
+    );
     add("KernelVersion", kernel.release().to_string_lossy().into());
     add("OperatingSystem", operating_system().into());
     add("Platform", Platform::host().to_string().into());
@@ -70,6 +75,22 @@ fn gather(root: &Path) -> Result<Map<String, Value>> {
     add("MemTotal", rustix::system::sysinfo().totalram.into());
     add("Name", kernel.nodename().to_string_lossy().into());
     Ok(facts)
+}
+
+/// What confines a container here besides capabilities, as Docker words it; a security module that is at work but has
+/// nothing to say about containers is told as such.
+fn security_options(is_root: bool) -> Vec<String> {
+    let mut options = Vec::new();
+    if Path::new("/proc/sys/kernel/seccomp/actions_avail").exists() {
+        options.push("name=seccomp,profile=builtin".to_owned());
+    }
+    let modules = spec::security_modules().into_iter();
+    options.extend(modules.map(|module| format!("name={module},profile=none")));
+    options.push("name=cgroupns".to_owned());
+    if !is_root {
+        options.push("name=rootless".to_owned());
+    }
+    options
 }
 
 /// `2`, `1`, or `hybrid`: version 1 with an empty version 2 tree beside it.

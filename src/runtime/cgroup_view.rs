@@ -1,4 +1,4 @@
-//! `/sys/fs/cgroup` as the container sees it: its own cgroups, read-only.
+//! `/sys/fs/cgroup` as the container sees it: its own cgroups.
 
 use crate::runtime::cgroup::View;
 use crate::runtime::mounts::{move_here, new_mount};
@@ -12,18 +12,17 @@ use std::path::Path;
 
 const PLACE: &str = "/sys/fs/cgroup";
 
-/// Mounts what `view` lists; nothing if the container has no cgroup.
-pub(crate) fn mount(view: &View, root: Root<'_>) -> Result<()> {
-    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+/// Mounts what `view` lists, with `flags`; nothing if the container has no cgroup.
+pub(crate) fn mount(view: &View, flags: MountFlags, root: Root<'_>) -> Result<()> {
     let mut top: Option<OwnedFd> = None;
     for wanted in &view.mounts {
         let place = Path::new(PLACE).join(&wanted.name);
         let context = || format!("mounting `{}`", place.display());
         // A tmpfs is filled first and made read-only when all is in it.
         let flags = if wanted.fs_type == "tmpfs" {
-            flags
+            flags - MountFlags::RDONLY
         } else {
-            flags | MountFlags::RDONLY
+            flags
         };
         let options = wanted.options.iter();
         let options = options.map(|(name, value)| (name.as_str(), *value));
@@ -37,6 +36,9 @@ pub(crate) fn mount(view: &View, root: Root<'_>) -> Result<()> {
     for (name, target) in &view.symlinks {
         rustix::fs::symlinkat(target.as_str(), &top, name.as_str())
             .with_context(|| format!("making `{PLACE}/{name}`"))?;
+    }
+    if !flags.contains(MountFlags::RDONLY) {
+        return Ok(());
     }
     let change = MountAttributes {
         set: libc::MOUNT_ATTR_RDONLY,

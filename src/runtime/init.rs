@@ -8,6 +8,7 @@ use crate::runtime::exec::become_command;
 use crate::runtime::failure::StartError;
 use crate::runtime::mounts::{self, Prepared};
 use crate::runtime::plan::{Node, Plan};
+use crate::runtime::seccomp::Filter;
 use crate::runtime::start::{Confinement, Report, Streams};
 use crate::runtime::target::{Kind, Root};
 use crate::runtime::terminal::Terminal;
@@ -129,8 +130,8 @@ fn mount_all(
 ) -> Result<()> {
     let mut has_own_dev = false;
     for mount in prepared {
-        if mount.shows_cgroup() {
-            cgroup_view::mount(&confinement.view, root)?;
+        if let Some(flags) = mount.shows_cgroup() {
+            cgroup_view::mount(&confinement.view, flags, root)?;
             tell(|| mount.told());
             continue;
         }
@@ -282,8 +283,16 @@ fn drop_rights(
     rlimits::set(&command.limits)?;
     identity::bound(command.capabilities.bounding)?;
     tell(|| told::capabilities(command));
-    // As root if the user may not: Docker lets a command start where its user could not go itself.
-    fchdir(&directory).context("entering the working directory")?;
+    // As root if the user may not: Docker lets a command start where its user could not go itself. The other way
+    // round where root may not either (a user's own FUSE, NFS).
+    let as_root = fchdir(&directory);
+    identity::assume(command, confinement.can_set_groups)?;
+    tell(|| told::user(command));
+    if as_root == Err(Errno::ACCESS) {
+        fchdir(&directory).context("entering the working directory")?;
+    } else {
+        as_root.context("entering the working directory")?;
+    }
     drop(directory);
     // Reached by descriptor and inside the root, so it cannot be unreachable; make sure all the same.
     let here = rustix::process::getcwd(Vec::new()).context("finding the working directory")?;
@@ -291,14 +300,29 @@ fn drop_rights(
         here.as_bytes().starts_with(b"/"),
         "the working directory is outside the container"
     );
-    identity::assume(command, confinement.can_set_groups)?;
-    tell(|| told::user(command));
     kernel::reset_signals().context("resetting the signals")?;
     // After the IDs: changing them clears it. If the parent died before, nobody waits for us.
     set_parent_process_death_signal(Some(Signal::KILL))
         .context("asking to end with the monitor")?;
     ensure!(!is_orphan(parent), "the monitor died");
-    kernel::close_descriptors_on_exec().context("closing descriptors")
+    kernel::close_descriptors_on_exec().context("closing descriptors")?;
+    confine(plan)
+}
+
+/// Takes away system calls and capabilities, last of all: what comes after needs what the filter allows.
+fn confine(plan: &Plan) -> Result<()> {
+    // The filter may not let it be told afterwards.
+    if let Some(filter) = &plan.seccomp {
+        tell(|| told::filter(filter));
+    }
+    let load = || plan.seccomp.as_ref().map_or(Ok(()), Filter::load);
+    if plan.process.no_new_privileges {
+        identity::restrict(&plan.process)?;
+        return load();
+    }
+    // The kernel takes a filter from whoever has CAP_SYS_ADMIN or can gain nothing by an exec (seccomp(2)).
+    load()?;
+    identity::restrict(&plan.process)
 }
 
 /// Outside of a new PID namespace a dead parent's children are taken by another process; inside it

@@ -12,6 +12,7 @@ mod plan;
 mod resources;
 mod rlimits;
 mod rootfs;
+mod seccomp;
 mod start;
 mod target;
 mod terminal;

@@ -116,9 +116,10 @@ pub(crate) fn take_tree(source: &Path, bind: Bind) -> Result<OwnedFd> {
 }
 
 impl Prepared<'_> {
-    /// Tells whether this stands for the container's cgroups, however many mounts those need.
-    pub(crate) fn shows_cgroup(&self) -> bool {
-        matches!(self.held, Held::Cgroup)
+    /// Returns with which flags the container's cgroups are to be mounted, however many mounts those need, if this
+    /// stands for them.
+    pub(crate) fn shows_cgroup(&self) -> Option<MountFlags> {
+        matches!(self.held, Held::Cgroup).then_some(self.mount.options.flags)
     }
 
     /// Tells whether this is a new, empty `/dev`; one of the host's must not be added to.

@@ -1,6 +1,7 @@
 //! The plan of a container: its OCI spec, parsed once, with nothing optional left.
 
 use crate::runtime::options::Options;
+use crate::runtime::seccomp::Filter;
 use anyhow::{Context, Result, bail, ensure};
 use nix::sched::CloneFlags;
 use oci_spec::runtime::{
@@ -28,6 +29,8 @@ pub(crate) struct Plan {
     pub(crate) process: Command,
     /// From the root of the hierarchy, or of what this user was handed of it; the last name is the container's ID.
     pub(crate) cgroups_path: PathBuf,
+    /// The system calls that the command may make; all, if none.
+    pub(crate) seccomp: Option<Filter>,
     pub(crate) resources: LinuxResources,
 }
 
@@ -107,6 +110,7 @@ impl Plan {
                 .cgroups_path()
                 .clone()
                 .context("the spec has no cgroup")?,
+            seccomp: linux.seccomp().as_ref().map(Filter::compile).transpose()?,
             resources: linux
                 .resources()
                 .clone()
@@ -118,7 +122,6 @@ impl Plan {
 fn refuse_unimplemented(spec: &Spec, process: &Process, linux: &Linux) -> Result<()> {
     let asked = [
         ("hooks", spec.hooks().is_some()),
-        ("seccomp", linux.seccomp().is_some()),
         (
             "uidMappings",
             linux

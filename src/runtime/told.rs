@@ -4,6 +4,7 @@ use crate::narration::Step;
 use crate::runtime::cgroup::Cgroup;
 use crate::runtime::options::Options;
 use crate::runtime::plan::{Command, Mount, Node};
+use crate::runtime::seccomp::Filter;
 use nix::sched::CloneFlags;
 use std::ffi::CString;
 
@@ -95,6 +96,12 @@ pub(crate) fn user(command: &Command) -> Step {
         uid: command.uid,
         gid: command.gid,
         groups: command.groups.clone(),
+    }
+}
+
+pub(crate) fn filter(filter: &Filter) -> Step {
+    Step::Filter {
+        instructions: filter.length(),
     }
 }
 

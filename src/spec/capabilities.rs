@@ -67,7 +67,7 @@ const DEFAULT: [&str; 14] = [
     "CAP_SYS_CHROOT",
 ];
 
-type Names = BTreeSet<&'static str>;
+pub(crate) type Names = BTreeSet<&'static str>;
 
 /// The sets of the first process, as config.json has them.
 ///

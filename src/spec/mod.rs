@@ -12,6 +12,8 @@ mod host;
 mod limits;
 mod mounts;
 mod request;
+mod seccomp;
+mod security;
 mod sysctls;
 mod tmpfs;
 mod tree;
@@ -23,6 +25,7 @@ pub(crate) use host::{Host, Mapping};
 pub(crate) use request::{
     Devices, Files, ImageDefaults, Io, Limits, Namespaces, Network, Request, Security,
 };
+pub(crate) use security::modules as security_modules;
 
 use anyhow::{Context, Result, bail, ensure};
 use devices::Device;
@@ -75,12 +78,13 @@ pub(crate) fn build(
     };
     devices::add(&mut devices, asked.nodes);
     let mounts = mounts::plan(request, host, devices, root)?;
+    let rights = Rights::choose(&request.security, host)?;
     let nodes: Vec<Value> = mounts.nodes.iter().map(Device::to_json).collect();
-    let document = json!({
+    let mut document = json!({
         "ociVersion": VERSION,
         "root": { "path": "rootfs", "readonly": request.files.read_only },
         "hostname": hostname,
-        "process": process(image, request, host, &user, &hostname)?,
+        "process": process(image, request, host, &user, &hostname, &rights)?,
         "mounts": mounts.list,
         "linux": {
             "namespaces": namespaces(request.namespaces.network),
@@ -89,10 +93,13 @@ pub(crate) fn build(
             "sysctl": sysctls::build(&request.limits.sysctls, own(request, host))?,
             "devices": nodes,
             "rootfsPropagation": mounts.root_propagation,
-            "maskedPaths": if request.security.privileged { Vec::new() } else { hiding::masked()? },
-            "readonlyPaths": if request.security.privileged { &[][..] } else { &hiding::READ_ONLY },
+            "maskedPaths": if rights.hides_paths { hiding::masked()? } else { Vec::new() },
+            "readonlyPaths": if rights.hides_paths { &hiding::READ_ONLY[..] } else { &[] },
         },
     });
+    if let Some(filter) = rights.filter {
+        document["linux"]["seccomp"] = filter;
+    }
     // From JSON, not from the crate's builders: those fill what is left out with opinions of their own.
     let spec = Spec::deserialize(&document).context("building the OCI spec")?;
     let files = files::build(request.namespaces.network, &hostname, host.ipv6)?;
@@ -144,29 +151,50 @@ fn hostname(request: &Request, host: &Host) -> Result<String> {
     Ok(name.to_owned())
 }
 
+/// What the container may do.
+struct Rights {
+    capabilities: capabilities::Names,
+    no_new_privileges: bool,
+    /// `linux.seccomp`
+    filter: Option<Value>,
+    hides_paths: bool,
+}
+
+impl Rights {
+    fn choose(request: &Security, host: &Host) -> Result<Self> {
+        let (added, dropped) = (&request.capabilities_added, &request.capabilities_dropped);
+        let capabilities = if request.privileged {
+            capabilities::all(host.capabilities)
+        } else {
+            capabilities::choose(added, dropped, host.capabilities)?
+        };
+        let options = security::Security::parse(&request.options, request.privileged)?;
+        Ok(Self {
+            filter: seccomp::build(&options.seccomp, &capabilities)?,
+            capabilities,
+            no_new_privileges: options.no_new_privileges,
+            hides_paths: options.hides_paths,
+        })
+    }
+}
+
 fn process(
     image: &ImageDefaults,
     request: &Request,
     host: &Host,
     user: &User,
     hostname: &str,
+    rights: &Rights,
 ) -> Result<Value> {
-    let security = &request.security;
-    let (added, dropped) = (&security.capabilities_added, &security.capabilities_dropped);
-    let capabilities = if security.privileged {
-        capabilities::all(host.capabilities)
-    } else {
-        capabilities::choose(added, dropped, host.capabilities)?
-    };
     let mut process = json!({
         "terminal": request.terminal,
         "user": { "uid": user.uid, "gid": user.gid, "umask": UMASK, "additionalGids": user.groups },
         "args": command::merge(image, request)?,
         "env": environment::build(image, request, hostname, &user.home, host)?,
         "cwd": working_directory(image, request)?,
-        "capabilities": capabilities::sets(capabilities, user.uid),
-        // Docker's default: su, sudo and ping of an image work.
-        "noNewPrivileges": false,
+        "capabilities": capabilities::sets(rights.capabilities.clone(), user.uid),
+        // Not by default, as with Docker: su, sudo and ping of an image work.
+        "noNewPrivileges": rights.no_new_privileges,
     });
     // What is not asked for is the caller's, so it is not named.
     let rlimits = ulimits::build(&request.limits.ulimits)?;

@@ -129,6 +129,8 @@ pub(crate) struct Security {
     pub(crate) capabilities_added: Vec<String>,
     /// `--cap-drop`, in order.
     pub(crate) capabilities_dropped: Vec<String>,
+    /// `--security-opt`, in order.
+    pub(crate) options: Vec<String>,
 }
 
 /// `--network`

@@ -43,6 +43,7 @@ fn every_step_is_told_in_the_order_in_which_it_happens() {
         "directory",
         "capabilities",
         "user",
+        "filter",
         "exec",
         "end",
         "clean_up",

@@ -196,7 +196,12 @@ fn version_and_info_say_what_was_found() {
     assert!(version.contains(env!("CARGO_PKG_VERSION")), "{version}");
     let info = ddock.ok(&["info"]).to_lowercase();
     let root = ddock.root().to_str().unwrap().to_lowercase();
-    for word in [root.as_str(), "cgroup", "overlay"] {
+    for word in [
+        root.as_str(),
+        "cgroup",
+        "overlay",
+        "name=seccomp,profile=builtin",
+    ] {
         assert!(info.contains(word), "no `{word}` in:\n{info}");
     }
 }

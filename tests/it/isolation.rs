@@ -96,6 +96,13 @@ fn cgroups_are_read_only_and_begin_at_the_container() {
 }
 
 #[test]
+fn a_privileged_container_can_write_to_its_cgroups() {
+    let (ddock, image) = Ddock::with_busybox();
+    let script = "for d in $(awk '$3 ~ /^cgroup/ {print $2}' /proc/mounts); do mkdir $d/x && rmdir $d/x || echo $d; done";
+    assert_eq!(ddock.sh(&["--privileged"], &image, script), "");
+}
+
+#[test]
 fn capabilities_are_dockers_and_flags_change_them() {
     let (ddock, image) = Ddock::with_busybox();
     let capabilities = |flags: &[&str]| {

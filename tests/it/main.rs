@@ -28,6 +28,8 @@ mod pull;
 mod resume;
 mod rootless;
 mod run;
+mod seccomp;
+mod security;
 mod store;
 mod system;
 mod transport;

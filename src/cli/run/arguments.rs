@@ -210,7 +210,7 @@ mod tests {
         let run = parsed(
             "run -q --name box -h inside -e A=1 -eB --env=C=-3 --env-file f -w /w -u 1:2 -v /a:/b:ro -v=/c:/d \
              --tmpfs /t:size=1m --entrypoint /e --read-only --net host -m 64m --cpus 1.5 --pids-limit -1 \
-             --privileged --cap-add ALL --cap-drop kill --pull always --platform linux/arm64 img cmd",
+             --privileged --cap-add ALL --cap-drop kill --security-opt seccomp=x --pull always --platform linux/arm64 img cmd",
         )
         .unwrap();
         let shape = (

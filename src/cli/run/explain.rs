@@ -144,6 +144,10 @@ fn inside(step: &Step) -> String {
             let groups: Vec<_> = groups.iter().map(u32::to_string).collect();
             format!("became user {uid}, group {gid}, in the groups [{}]", groups.join(" "))
         }
+        Step::Filter { instructions } => format!(
+            "has the kernel filter its system calls (seccomp, {}): what it may ask for",
+            count(*instructions, "instruction")
+        ),
         Step::Exec { arguments } => format!("becomes the command: {}", arguments.join(" ")),
         Step::CleanUp { removed: true } => {
             "removed the cgroup and the container's directory; namespaces and mounts went by themselves"

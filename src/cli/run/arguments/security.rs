@@ -15,6 +15,9 @@ pub(super) struct SecurityFlags {
     /// Take a capability away
     #[arg(long, value_name = "CAPABILITY")]
     cap_drop: Vec<String>,
+    /// Set what else is refused: `seccomp=FILE|unconfined|builtin`, `no-new-privileges`, `systempaths=unconfined`
+    #[arg(long, value_name = "OPTION")]
+    security_opt: Vec<String>,
 }
 
 impl From<SecurityFlags> for Security {
@@ -23,6 +26,7 @@ impl From<SecurityFlags> for Security {
             privileged: flags.privileged,
             capabilities_added: flags.cap_add,
             capabilities_dropped: flags.cap_drop,
+            options: flags.security_opt,
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::runtime::plan::{Node, Plan};
 use crate::runtime::start::{Confinement, Report, Streams};
 use crate::runtime::target::{Kind, Root};
 use crate::runtime::terminal::Terminal;
-use crate::runtime::{cgroup_view, identity, rootfs, told};
+use crate::runtime::{cgroup_view, identity, reaper, rootfs, told};
 use crate::sys::kernel;
 use crate::sys::message::Channel;
 use anyhow::{Context, Result, ensure};
@@ -49,6 +49,9 @@ pub(crate) fn run(
     match prepare(plan, root, place, confinement, streams, parent) {
         Ok(()) => {
             tell(|| told::exec(&plan.process));
+            if plan.process.has_init {
+                return reaper::become_init(&plan.process);
+            }
             become_command(&plan.process.arguments, &plan.process.environment)
         }
         Err(error) => match error.downcast::<StartError>() {

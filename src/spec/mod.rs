@@ -73,6 +73,7 @@ pub(crate) fn build(
         "ociVersion": VERSION,
         "root": { "path": "rootfs", "readonly": request.files.read_only },
         "hostname": hostname,
+        "annotations": request.annotations,
         "process": process(image, request, host, &user, &hostname)?,
         "mounts": mounts.list,
         "linux": {

@@ -2,22 +2,27 @@
 
 mod command;
 mod files;
+mod lifetime;
 mod limits;
 mod namespaces;
 mod security;
 
+pub(crate) use lifetime::invalid_signal;
+
 use crate::cli::failure::Refusal;
 use crate::cli::names;
 use crate::cli::reach::Reach;
-use crate::cli::run::{Explain, PullPolicy, Run};
+use crate::cli::run::{Explain, PullPolicy, Run, Wish};
 use crate::platform::Platform;
 use crate::spec::Request;
 use clap::{ArgAction, Args};
 use command::CommandFlags;
 use files::FileFlags;
+use lifetime::{LifetimeFlags, StreamName};
 use limits::LimitFlags;
 use namespaces::NamespaceFlags;
 use security::SecurityFlags;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 // Flags stop at the image: from there on every word belongs to the command, so both are one list.
@@ -91,6 +96,8 @@ pub(crate) struct Arguments {
     limits: LimitFlags,
     #[command(flatten)]
     security: SecurityFlags,
+    #[command(flatten)]
+    lifetime: LifetimeFlags,
 }
 
 impl TryFrom<Arguments> for Run {
@@ -100,12 +107,15 @@ impl TryFrom<Arguments> for Run {
         if let Some(name) = &arguments.name {
             names::check(name)?;
         }
+        let session = session(&arguments);
+        let lifetime = arguments.lifetime.check(arguments.rm)?;
         let mut words = arguments.image_and_command.into_iter();
         let command = arguments.command;
         Ok(Self {
             image: words.next().unwrap_or_default(),
             name: arguments.name,
-            interactive: arguments.interactive,
+            session,
+            lifetime,
             remove: arguments.rm,
             pull: arguments.pull,
             platform: arguments.platform,
@@ -125,12 +135,31 @@ impl TryFrom<Arguments> for Run {
                 hostname: arguments.namespaces.hostname.clone(),
                 terminal: arguments.tty,
                 dry_run: arguments.dry_run,
+                annotations: BTreeMap::new(),
                 files: arguments.files.into(),
                 namespaces: arguments.namespaces.try_into()?,
                 limits: arguments.limits.into(),
                 security: arguments.security.into(),
             },
         })
+    }
+}
+
+/// Returns who is attached to what.
+fn session(arguments: &Arguments) -> Wish {
+    let flags = &arguments.lifetime;
+    let has = |stream| flags.attach.is_empty() || flags.attach.contains(&stream);
+    let (stdout, stderr) = (has(StreamName::Stdout), has(StreamName::Stderr));
+    // As Docker has it: who sees nothing of the container waits for nothing.
+    let detached = flags.detach || !(stdout || stderr);
+    Wish {
+        detached,
+        interactive: arguments.interactive,
+        stdin: arguments.interactive && !flags.detach && has(StreamName::Stdin),
+        stdout: stdout && !detached,
+        stderr: stderr && !detached,
+        sig_proxy: flags.sig_proxy,
+        detach_keys: flags.detach_keys.clone(),
     }
 }
 
@@ -192,7 +221,7 @@ mod tests {
         ] {
             let run = parsed(line).unwrap();
             assert_eq!(
-                (run.interactive, run.request.terminal, run.remove),
+                (run.session.interactive, run.request.terminal, run.remove),
                 expected,
                 "{line}"
             );
@@ -224,7 +253,7 @@ mod tests {
             )
         );
         insta::assert_compact_debug_snapshot!(run.request, @r#"
-        Request { id: "", directory: "", command: ["cmd"], entrypoint: Some("/e"), environment: ["A=1", "B", "C=-3"], environment_files: ["f"], working_directory: Some("/w"), user: Some("1:2"), hostname: Some("inside"), terminal: false, dry_run: false, files: Files { read_only: true, volumes: ["/a:/b:ro", "/c:/d"], tmpfs: ["/t:size=1m"] }, namespaces: Namespaces { network: Host }, limits: Limits { memory: Some(67108864), nano_cpus: Some(1500000000), pids: Some(-1) }, security: Security { privileged: true, capabilities_added: ["ALL"], capabilities_dropped: ["kill"] } }
+        Request { id: "", directory: "", command: ["cmd"], entrypoint: Some("/e"), environment: ["A=1", "B", "C=-3"], environment_files: ["f"], working_directory: Some("/w"), user: Some("1:2"), hostname: Some("inside"), terminal: false, dry_run: false, annotations: {}, files: Files { read_only: true, volumes: ["/a:/b:ro", "/c:/d"], tmpfs: ["/t:size=1m"] }, namespaces: Namespaces { network: Host }, limits: Limits { memory: Some(67108864), nano_cpus: Some(1500000000), pids: Some(-1) }, security: Security { privileged: true, capabilities_added: ["ALL"], capabilities_dropped: ["kill"] } }
         "#);
     }
 

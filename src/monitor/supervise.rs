@@ -151,6 +151,8 @@ fn supervise(job: Job<'_>, ends: Ends, channel: Channel) {
             Err(error) => FromMonitor::Failed(format!("{error:#}")),
         },
     };
+    // Who cannot be let in sees the connection end.
+    watch.close_door().ok();
     watch.tell(&message);
     // Nobody is left to be told that this failed.
     watch.hub.deliver().ok();

@@ -181,6 +181,23 @@ impl Watch {
         Ok(())
     }
 
+    /// Lets in who knocked already, to be told the end with the others, and nobody after them.
+    pub(super) fn close_door(&mut self) -> Result<()> {
+        while let Some(door) = &self.door {
+            let mut ends = [PollFd::new(door, PollFlags::IN)];
+            let now = Timespec {
+                tv_sec: 0,
+                tv_nsec: 0,
+            };
+            if poll(&mut ends, Some(&now)).is_ok_and(|ready| ready > 0) {
+                self.let_in()?;
+            } else {
+                self.door = None;
+            }
+        }
+        Ok(())
+    }
+
     /// Tells everyone.
     pub(super) fn tell(&self, message: &FromMonitor) {
         for client in &self.clients {

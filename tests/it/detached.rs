@@ -277,7 +277,7 @@ fn several_clients_attach_and_all_hear_the_end() {
         .unwrap();
     let silent = attach(Stdio::null());
     let mut speaking = attach(Stdio::piped());
-    // All of them are in before anything is said.
+    // Each is asleep, and so attached, before anything is said.
     let clients = [silent.id(), speaking.id(), waiting.id()];
     wait_for("the clients to be attached", || {
         let is_waiting = |pid: &u32| {

@@ -1,8 +1,6 @@
 //! The command's streams: every byte, in order, each where it belongs, however slow the other end is.
 
-use std::fs::File;
 use std::io::{Read, Write};
-use std::os::fd::OwnedFd;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -274,7 +272,7 @@ fn a_reader_that_comes_late_finds_everything_and_nobody_waits_for_it() {
         &image,
         "sh",
         "-c",
-        "yes | head -c 150000",
+        "yes | head -c 190000",
     ];
     let mut client = ddock
         .command(&args)
@@ -292,12 +290,12 @@ fn a_reader_that_comes_late_finds_everything_and_nobody_waits_for_it() {
     crate::harness::wait_for("the container to end", || {
         ddock.ok(&["ps", "-a"]).contains("Exited (0)").then_some(())
     });
-    assert_eq!(ddock.ok(&["logs", "stuck"]).len(), 150_000);
+    assert_eq!(ddock.ok(&["logs", "stuck"]).len(), 190_000);
     ddock.ok(&["rm", "stuck"]);
     let mut all = Vec::new();
-    File::from(OwnedFd::from(read))
+    fs_err::File::from_parts(read.into(), "what the client wrote")
         .read_to_end(&mut all)
         .unwrap();
-    assert_eq!(all.len(), 150_000);
+    assert_eq!(all.len(), 190_000);
     assert_eq!(client.wait().unwrap().code(), Some(0));
 }

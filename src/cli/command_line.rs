@@ -33,6 +33,11 @@ const SPELLINGS: &[(&str, &str, &[&str])] = &[
     ("container", "ps", &["ps"]),
     ("container", "rm", &["rm"]),
     ("container", "remove", &["rm"]),
+    ("container", "logs", &["logs"]),
+    ("container", "attach", &["attach"]),
+    ("container", "stop", &["stop"]),
+    ("container", "kill", &["kill"]),
+    ("container", "wait", &["wait"]),
     ("container", "inspect", &["inspect", "--type=container"]),
     ("system", "info", &["info"]),
     ("manifest", "inspect", &["manifest-inspect"]),
@@ -128,6 +133,8 @@ fn accept_value(flag: Arg) -> Arg {
     if !matches!(flag.get_action(), ArgAction::SetTrue) {
         return flag;
     }
+    // All of them start as false, unless they say otherwise.
+    let default = flag.get_default_values().first().cloned();
     let switch = clap::builder::NonEmptyStringValueParser::new().try_map(|text| {
         match text.as_str() {
             // Go's strconv.ParseBool, which Docker's flags go through.
@@ -139,7 +146,7 @@ fn accept_value(flag: Arg) -> Arg {
     flag.action(ArgAction::Set)
         .num_args(0..=1)
         .require_equals(true)
-        .default_value("false")
+        .default_value(default.unwrap_or_else(|| "false".into()))
         .default_missing_value("true")
         .value_parser(switch)
 }
@@ -411,7 +418,6 @@ mod tests {
             "volume ls",
             "run --health-cmd true x",
             "run --health-cmd=true x",
-            "run -itd x",
             "run -p 80:80 x",
             "run -p80:80 x",
             "run --arch arm64 x",
@@ -443,9 +449,6 @@ mod tests {
 
         $ ddock run --health-cmd=true x
         ddock: `--health-cmd` is not there yet
-
-        $ ddock run -itd x
-        ddock: `-d` is not there yet
 
         $ ddock run -p 80:80 x
         ddock: `-p` is not there yet: networking comes later; until then a container's network is private with loopback up (`--network none`) or the host's (`--network host`)

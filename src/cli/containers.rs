@@ -144,7 +144,9 @@ fn status(status: &Status, now: DateTime<Utc>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::container::{Log, Stop};
     use crate::digest::Digest;
+    use std::collections::BTreeMap;
 
     fn time(text: &str) -> DateTime<Utc> {
         format!("2026-01-01T{text}Z").parse().unwrap()
@@ -159,6 +161,10 @@ mod tests {
             command: command.iter().copied().map(str::to_owned).collect(),
             created: time(created),
             auto_remove: false,
+            labels: BTreeMap::new(),
+            annotations: BTreeMap::new(),
+            stop: Stop::default(),
+            log: Log::default(),
             status,
         };
         let ended = Status::Exited {

@@ -1,12 +1,16 @@
 //! The command line: what each command is called, and how it ends.
 
+mod attach;
 mod command_line;
 mod containers;
+mod control;
+mod detach_keys;
 mod failure;
 mod images;
 mod info;
 mod inspect;
 mod login;
+mod logs;
 mod manifest;
 mod names;
 mod output;
@@ -22,11 +26,13 @@ mod unimplemented;
 mod unpack;
 mod version;
 
+use crate::runtime;
 use anyhow::Result;
 use clap::{ArgAction, Parser, Subcommand};
 use command_line::Parsed;
 use failure::DDOCK_FAILED;
 use std::env;
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -72,6 +78,16 @@ enum Command {
     Ps(containers::ListArguments),
     /// Remove containers
     Rm(containers::RemoveArguments),
+    /// Show what a container's command wrote
+    Logs(logs::Arguments),
+    /// Connect this terminal, or these streams, to a container that runs
+    Attach(attach::Arguments),
+    /// Ask containers to end, and kill them if they do not
+    Stop(control::StopArguments),
+    /// Send containers a signal
+    Kill(control::KillArguments),
+    /// Wait until containers have ended, and print their exit codes
+    Wait(control::WaitArguments),
     /// Show everything known about containers and images, as JSON
     Inspect(inspect::Arguments),
     /// Show what this machine offers and where things are kept
@@ -88,7 +104,11 @@ enum Command {
 
 /// Runs the command named by this process's arguments.
 pub(crate) fn run() -> ExitCode {
-    let arguments = match command_line::parse(env::args_os().collect()) {
+    let words: Vec<_> = env::args_os().collect();
+    if let Some(command) = runtime::init_for(words.iter().map(OsString::as_os_str)) {
+        return code_of(runtime::reap(command));
+    }
+    let arguments = match command_line::parse(words) {
         Ok(Parsed::Command(arguments)) => arguments,
         Ok(Parsed::Text(text)) => return finish(output::print(&text)),
         Err(refusal) => return failure::report(&refusal.into(), DDOCK_FAILED),
@@ -98,10 +118,7 @@ pub(crate) fn run() -> ExitCode {
         Err(error) => return failure::report(&error, DDOCK_FAILED),
     };
     match arguments.command {
-        Command::Run(arguments) => match run::run(*arguments, &root) {
-            Ok(code) => ExitCode::from(code),
-            Err(error) => failure::report(&error, DDOCK_FAILED),
-        },
+        Command::Run(arguments) => code_of(run::run(*arguments, &root)),
         Command::Pull(arguments) => finish(pull::run(&arguments, &root)),
         Command::Login(arguments) => finish(login::login(arguments)),
         Command::Logout(arguments) => finish(login::logout(&arguments)),
@@ -110,11 +127,26 @@ pub(crate) fn run() -> ExitCode {
         Command::Rmi(arguments) => finish(rmi::run(&arguments, &root)),
         Command::Ps(arguments) => finish(containers::list(&arguments, &root)),
         Command::Rm(arguments) => finish(containers::remove(&arguments, &root)),
+        Command::Logs(arguments) => finish(logs::run(&arguments, &root)),
+        Command::Attach(arguments) => match attach::run(&arguments, &root) {
+            Ok(code) => ExitCode::from(code),
+            Err(error) => failure::report(&error, 1),
+        },
+        Command::Stop(arguments) => finish(control::stop(&arguments, &root)),
+        Command::Kill(arguments) => finish(control::kill(&arguments, &root)),
+        Command::Wait(arguments) => finish(control::wait(&arguments, &root)),
         Command::Inspect(arguments) => finish(inspect::run(&arguments, &root)),
         Command::Info(arguments) => finish(info::run(&arguments, &root)),
         Command::SystemCheck(arguments) => finish(system::check(&arguments, &root)),
         Command::UnpackLayer(arguments) => finish(unpack::run(&arguments)),
         Command::Version => finish(version::run()),
+    }
+}
+
+fn code_of(result: Result<u8>) -> ExitCode {
+    match result {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => failure::report(&error, DDOCK_FAILED),
     }
 }
 

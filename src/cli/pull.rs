@@ -6,19 +6,24 @@ use crate::cli::place;
 use crate::cli::progress::{Mode, Progress, Style};
 use crate::cli::reach::Reach;
 use crate::human;
+use crate::monitor::{self, Signals};
 use crate::platform::Platform;
-use crate::pull::{self, Pulled};
+use crate::pull::{self, Pulled, Stopped};
 use crate::reference::{Reference, looks_like_registry};
 use crate::registry::{Access, Given, Secret};
 use crate::store::Store;
+use crate::sys::signal;
 use crate::sys::userns::Mapping;
 use crate::unpack::{self, Limits, OverlayAttributes, Owners};
 use anyhow::{Context, Result, ensure};
 use clap::Args;
-use rustix::process::Signal;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::retry_on_intr;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
+use std::os::fd::AsFd as _;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 
 #[derive(Debug, Args, PartialEq, Eq)]
 pub(crate) struct Arguments {
@@ -96,6 +101,8 @@ pub(crate) fn run(arguments: &Arguments, root: &Path) -> Result<()> {
         // clears it (prctl(2), PR_SET_PDEATHSIG).
         rustix::process::set_parent_process_death_signal(Some(Signal::TERM))
             .context("asking to end with `ddock run`")?;
+        // Our parent passes on what it gets itself, and is there to see how that ends.
+        monitor::heed_endings()?;
     }
     let work = Pulls {
         store,
@@ -199,11 +206,16 @@ pub(crate) fn in_child(
     }
     child.args(reach.words());
     child.args(quiet.then_some("--quiet"));
-    let status = child
-        .args(["--", name])
-        .stdin(Stdio::null())
-        .status()
+    child.args(["--", name]).stdin(Stdio::null());
+    let signals = Signals::take_endings()?;
+    let child = child
+        .spawn()
         .with_context(|| format!("cannot start a pull of `{name}`"))?;
+    let (status, stopped) = end(child, &signals).context("waiting for the pull")?;
+    signals.give_back()?;
+    if let Some(signal) = stopped {
+        return Err(Stopped { signal }.into());
+    }
     match status.signal() {
         // 128 + n is at most 192.
         Some(signal) => Err(Told(u8::try_from(128 + signal).unwrap_or(DDOCK_FAILED)).into()),
@@ -213,6 +225,28 @@ pub(crate) fn in_child(
             let code = status.code().and_then(|code| u8::try_from(code).ok());
             let interrupted = code.filter(|code| *code > 128);
             Err(Told(interrupted.unwrap_or(DDOCK_FAILED)).into())
+        }
+    }
+}
+
+/// Waits for `child`, passing signals on; returns how it ended, and the last signal that came.
+fn end(mut child: Child, signals: &Signals) -> Result<(ExitStatus, Option<i32>)> {
+    let pid = Pid::from_raw(i32::try_from(child.id())?).context("the pull has no PID")?;
+    let pidfd = pidfd_open(pid, PidfdFlags::empty()).context("opening the pull")?;
+    let mut last = None;
+    loop {
+        let mut ends = [
+            PollFd::new(&pidfd, PollFlags::IN),
+            PollFd::new(signals, PollFlags::IN),
+        ];
+        retry_on_intr(|| poll(&mut ends, None))?;
+        let has_ended = !ends[0].revents().is_empty();
+        while let Some(number) = signals.next()? {
+            signal::send(pidfd.as_fd(), number)?;
+            last = Some(number);
+        }
+        if has_ended {
+            return Ok((child.wait()?, last));
         }
     }
 }

@@ -2,12 +2,14 @@
 
 mod arguments;
 mod explain;
+mod lifetime;
 mod start;
 
 use crate::cli::failure::Refusal;
 use crate::cli::reach::Reach;
-use crate::cli::{output, pull};
+use crate::cli::{detach_keys, output, pull};
 use crate::image;
+use crate::monitor::{DetachKeys, Session};
 use crate::platform::Platform;
 use crate::reference::Reference;
 use crate::spec::Request;
@@ -18,8 +20,11 @@ use clap::ValueEnum;
 use std::io::{self, IsTerminal as _};
 use std::path::{Path, PathBuf};
 
-pub(crate) use arguments::Arguments;
 use explain::Explain;
+use lifetime::{IdFile, Lifetime};
+
+pub(crate) use arguments::{Arguments, invalid_signal};
+pub(crate) use start::{left, tell_of_end};
 
 /// What `ddock run` was asked to do: the container's shape, and what is done around it.
 #[derive(Debug)]
@@ -30,8 +35,8 @@ pub(crate) struct Run {
     request: Request,
     /// `--name`, well formed.
     name: Option<String>,
-    /// `-i`
-    interactive: bool,
+    session: Wish,
+    lifetime: Lifetime,
     /// `--rm`
     remove: bool,
     pull: PullPolicy,
@@ -44,6 +49,42 @@ pub(crate) struct Run {
     quiet: bool,
     /// `--explain`
     explain: Option<Explain>,
+}
+
+/// Who is to be attached to which of the command's streams.
+#[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "flags are booleans")]
+struct Wish {
+    /// Leave as soon as the command runs.
+    detached: bool,
+    /// `-i`: the command has an input.
+    interactive: bool,
+    stdin: bool,
+    stdout: bool,
+    stderr: bool,
+    /// `--sig-proxy`
+    sig_proxy: bool,
+    /// `--detach-keys`
+    detach_keys: Option<String>,
+}
+
+impl Wish {
+    /// Returns what the monitor is told; Docker's configuration is read only where keys are watched.
+    fn session(&self, terminal: bool) -> Result<Session> {
+        Ok(Session {
+            detached: self.detached,
+            stdin: self.stdin,
+            keeps_stdin: self.interactive,
+            stdout: self.stdout,
+            stderr: self.stderr,
+            sig_proxy: self.sig_proxy,
+            detach_keys: if (terminal && self.stdin) || self.detach_keys.is_some() {
+                detach_keys::choose(self.detach_keys.as_deref())?
+            } else {
+                DetachKeys::default()
+            },
+        })
+    }
 }
 
 impl Run {
@@ -70,9 +111,12 @@ const PULLS: usize = 3;
 /// Runs a command in a new container and returns the exit code of ddock: the command's own, if it ran.
 pub(crate) fn run(arguments: Arguments, root: &Path) -> Result<u8> {
     let run = Run::try_from(arguments)?;
-    if run.interactive && run.request.terminal && !io::stdin().is_terminal() {
+    let session = run.session.session(run.request.terminal)?;
+    if run.session.stdin && run.request.terminal && !io::stdin().is_terminal() {
         return Err(no_terminal().into());
     }
+    let id_file = run.lifetime.cidfile.as_deref().map(IdFile::create);
+    let id_file = id_file.transpose()?;
     let mapping = Mapping::of_caller();
     let mut is_here = is_here(&run, root, &mapping)?;
     for _ in 0..PULLS {
@@ -87,7 +131,8 @@ pub(crate) fn run(arguments: Arguments, root: &Path) -> Result<u8> {
     mapping
         .enter()
         .with_context(|| format!("cannot run `{}`", run.image))?;
-    start::start(&run, &Store::open(root, &mapping.to_string())?, &mapping)
+    let store = Store::open(root, &mapping.to_string())?;
+    start::start(&run, session, id_file, &store, &mapping)
 }
 
 /// Tells whether the image is in the store, for a platform that is wanted.

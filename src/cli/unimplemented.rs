@@ -39,20 +39,20 @@ const COMMANDS_ELSEWHERE: &[(&[&str], &str, &str)] = &[
 /// What is to come.
 #[rustfmt::skip]
 const COMMANDS_TO_COME: &[&str] = &[
-    "attach", "checkpoint", "commit", "completion", "cp", "create", "diff", "events", "exec",
-    "export", "healthcheck", "history", "import", "init", "kill", "load", "logs",
+    "checkpoint", "commit", "completion", "cp", "create", "diff", "events", "exec",
+    "export", "healthcheck", "history", "import", "init", "load",
     "mount", "network", "pause", "port", "push", "rename", "restart", "save", "search",
-    "start", "stats", "stop", "system", "tag", "top", "umount", "unmount", "unpause", "unshare",
-    "untag", "update", "volume", "wait",
+    "start", "stats", "system", "tag", "top", "umount", "unmount", "unpause", "unshare",
+    "untag", "update", "volume",
 ];
 
 /// What is to come under a word that groups commands.
 #[rustfmt::skip]
 const GROUPED_TO_COME: &[(&str, &[&str])] = &[
     ("container", &[
-        "attach", "checkpoint", "cleanup", "clone", "commit", "cp", "create", "diff", "exec",
-        "exists", "export", "init", "kill", "logs", "mount", "pause", "port", "prune", "rename",
-        "restart", "restore", "start", "stats", "stop", "top", "unmount", "unpause", "update", "wait",
+        "checkpoint", "cleanup", "clone", "commit", "cp", "create", "diff", "exec",
+        "exists", "export", "init", "mount", "pause", "port", "prune", "rename",
+        "restart", "restore", "start", "stats", "top", "unmount", "unpause", "update",
     ]),
     ("image", &[
         "diff", "exists", "history", "import", "load", "mount", "prune", "push", "save", "scp",
@@ -78,10 +78,10 @@ const FLAGS: &[(&str, &str, &[&str])] = &[
     ]),
     ("run", "`ddock login` or `--authfile FILE` keep the password off the command line", &["--creds"]),
     ("run", "it is spelled `--platform OS/ARCH/VARIANT`", &["--arch", "--os", "--variant"]),
+    ("run", "the init of `--init` is ddock itself", &["--init-path"]),
     ("run", "", &[
-        "--annotation", "-a", "--attach", "--cert-dir", "--cgroup-conf", "--cgroupns",
-        "--cgroups", "--chrootdirs", "--cidfile", "--conmon-pidfile", "--cpu-count", "--cpu-percent",
-        "--decryption-key", "-d", "--detach", "--detach-keys",
+        "--cert-dir", "--cgroup-conf", "--cgroupns", "--cgroups", "--chrootdirs",
+        "--conmon-pidfile", "--cpu-count", "--cpu-percent", "--decryption-key",
         "--disable-content-trust", "--domainname",
         "--env-host", "--env-merge", "--gidmap", "--gpus", "--group-add", "--group-entry",
         "--health-cmd", "--health-interval", "--health-log-destination",
@@ -89,17 +89,14 @@ const FLAGS: &[(&str, &str, &[&str])] = &[
         "--health-retries", "--health-start-interval", "--health-start-period",
         "--health-startup-cmd", "--health-startup-interval", "--health-startup-retries",
         "--health-startup-success", "--health-startup-timeout", "--health-timeout",
-        "--hosts-file", "--hostuser", "--http-proxy", "--image-volume", "--init",
-        "--init-ctr", "--init-path", "--ipc", "--isolation", "-l", "--label",
-        "--label-file", "--log-driver", "--log-opt",
-        "--mount", "--no-healthcheck", "--no-hostname",
-        "--passwd", "--passwd-entry", "--personality", "--pid", "--pidfile",
+        "--hosts-file", "--hostuser", "--http-proxy", "--image-volume", "--init-ctr", "--ipc",
+        "--isolation", "--mount", "--no-healthcheck", "--no-hostname", "--passwd",
+        "--passwd-entry", "--personality", "--pid", "--pidfile",
         "--pod", "--pod-id-file", "--preserve-fd", "--preserve-fds", "--rdt-class",
-        "--read-only-tmpfs", "--replace", "--requires", "--restart", "--retry", "--retry-delay",
+        "--read-only-tmpfs", "--requires", "--retry", "--retry-delay",
         "--rmi", "--rootfs", "--runtime", "--sdnotify", "--seccomp-policy", "--secret",
-        "--shm-size", "--shm-size-systemd", "--sig-proxy", "--stop-signal", "--stop-timeout",
-        "--storage-opt", "--subgidname", "--subuidname", "--systemd", "--timeout", "--tz",
-        "--uidmap", "--umask", "--unsetenv",
+        "--shm-size", "--shm-size-systemd", "--storage-opt", "--subgidname", "--subuidname",
+        "--systemd", "--tz", "--uidmap", "--umask", "--unsetenv",
         "--unsetenv-all", "--use-api-socket", "--userns", "--uts", "--volume-driver",
         "--volumes-from",
     ]),
@@ -122,6 +119,11 @@ const FLAGS: &[(&str, &str, &[&str])] = &[
         "-l", "--link", "--latest", "-i", "--ignore", "-t", "--time", "--depend", "--cidfile",
         "--filter",
     ]),
+    ("stop", "", &["-a", "--all", "--cidfile", "-f", "--filter", "-i", "--ignore", "-l", "--latest"]),
+    ("kill", "", &["-a", "--all", "--cidfile", "-l", "--latest"]),
+    ("wait", "", &["--condition", "-i", "--ignore", "--interval", "-l", "--latest"]),
+    ("attach", "", &["-l", "--latest"]),
+    ("logs", "", &["--details", "-l", "--latest", "--color", "--names"]),
     ("system check", "", &["-f", "--force", "-m", "--max", "-q", "--quick"]),
     ("info", "", &["-f"]),
     ("version", "", &["-f"]),

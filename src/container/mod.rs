@@ -1,8 +1,9 @@
 //! Containers: the records of what runs and what ran.
 
+pub(crate) mod log;
 mod record;
 
-pub(crate) use record::{Record, Status};
+pub(crate) use record::{Log, Record, Status, Stop};
 
 use crate::digest::to_hex;
 use crate::image::Image;
@@ -172,6 +173,11 @@ pub(crate) fn find(store: &Store, text: &str) -> Result<Record> {
         None => store.container(text)?,
     };
     read(&store.container_directory(&id))?.ok_or_else(|| NotFound::container(text).into())
+}
+
+/// Tells whether a process of ours looks after the container still.
+pub(crate) fn is_running(store: &Store, record: &Record) -> Result<bool> {
+    is_looked_after(&store.container_directory(&record.id))
 }
 
 /// Removes a container; one that runs is killed first if `force` says so, and refused otherwise.

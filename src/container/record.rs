@@ -1,8 +1,10 @@
 //! What is known of a container, as its `state.json` keeps it.
 
+use crate::container::log::{Driver, Rotation};
 use crate::digest::Digest;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// A container, running or not.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -17,7 +19,32 @@ pub(crate) struct Record {
     pub(crate) created: DateTime<Utc>,
     /// `--rm`: nothing is kept when it has ended.
     pub(crate) auto_remove: bool,
+    /// The image's, and those that the user gave.
+    #[serde(default)]
+    pub(crate) labels: BTreeMap<String, String>,
+    #[serde(default)]
+    pub(crate) annotations: BTreeMap<String, String>,
+    #[serde(default)]
+    pub(crate) stop: Stop,
+    #[serde(default)]
+    pub(crate) log: Log,
     pub(crate) status: Status,
+}
+
+/// How a container is asked to end.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(crate) struct Stop {
+    /// As the user or the image named it, and checked; SIGTERM otherwise.
+    pub(crate) signal: Option<String>,
+    /// Seconds until it is killed, for ever if negative; ten otherwise.
+    pub(crate) timeout: Option<i64>,
+}
+
+/// What becomes of what its command writes.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(crate) struct Log {
+    pub(crate) driver: Driver,
+    pub(crate) rotation: Rotation,
 }
 
 /// Where a container is in its life.

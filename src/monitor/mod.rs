@@ -1,42 +1,65 @@
 //! The monitor: one container, while it runs.
 //!
-//! It is a process of its own, forked from the command line, which is its client. The client holds
-//! the terminal and the caller's streams; the monitor holds the container. If the client dies the
-//! monitor ends the container; if the monitor dies the kernel does (`PR_SET_PDEATHSIG`).
+//! It is a process of its own, forked from the command line, which is its first client; others connect
+//! to its door, a socket in the container's directory. Clients hold terminals and the caller's streams;
+//! the monitor holds the container. If the client of a foreground container dies the monitor ends the
+//! container; if the monitor dies the kernel does (`PR_SET_PDEATHSIG`).
 
 mod attach;
+mod hub;
+mod independent;
+mod keys;
 mod raw;
 mod relay;
 mod signals;
 mod streams;
 mod supervise;
+mod visit;
+mod watch;
 
+pub(crate) use attach::{End, Leave};
+pub(crate) use keys::DetachKeys;
 pub(crate) use raw::size as terminal_size;
-pub(crate) use supervise::{Job, Outcome, run};
+pub(crate) use signals::{Signals, heed_endings};
+pub(crate) use supervise::{Job, Outcome, Session, run};
+pub(crate) use visit::{attach, signal, stop, wait};
 
+use crate::container::log::Stream;
 use crate::runtime::{ExitStatus, StartError};
 use serde::{Deserialize, Serialize};
 
-/// What the monitor tells its client.
+/// The name of the monitor's socket in the container's directory.
+const DOOR: &str = "attach";
+
+/// What the monitor tells its clients.
 #[derive(Debug, Serialize, Deserialize)]
 enum FromMonitor {
-    /// The command was exec'ed; the terminal's master comes with it, if there is one.
+    /// The command was exec'ed. Where its input goes comes along, if there is such a place: the terminal's master,
+    /// or the writing end of a pipe.
     Started {
         notices: Vec<String>,
+        is_terminal: bool,
     },
     NotStarted(StartError),
     /// The command ended, and what the container left was cleaned up.
     Ended {
         status: ExitStatus,
         out_of_memory: bool,
+        is_overdue: bool,
     },
-    /// The monitor itself failed.
+    /// The monitor itself failed, or cannot do what was asked.
     Failed(String),
 }
 
-/// What the client asks of its monitor.
+/// What a client asks of a monitor.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 enum FromClient {
     /// Send the command this signal, by number.
     Signal(i32),
+    /// Copy this stream from now on to the end of a pipe that comes along.
+    Output(Stream),
+    /// Tell where the command's input goes: answered as if it had just started.
+    Attach,
+    /// The client leaves, and the container goes on.
+    Detach,
 }

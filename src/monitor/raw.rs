@@ -13,8 +13,13 @@ pub(crate) struct RawMode(());
 
 impl RawMode {
     /// Makes standard input raw: every key is the command's, ^C too (termios(3), `cfmakeraw`).
-    pub(crate) fn enter() -> rustix::io::Result<Self> {
+    ///
+    /// `None` if it is no terminal, or the user keeps it as it is with `NORAW`, which Docker knows.
+    pub(crate) fn enter() -> rustix::io::Result<Option<Self>> {
         let stdin = rustix::stdio::stdin();
+        if !isatty(stdin) || std::env::var_os("NORAW").is_some_and(|value| !value.is_empty()) {
+            return Ok(None);
+        }
         let before = tcgetattr(stdin)?;
         let mut raw = before.clone();
         raw.make_raw();
@@ -26,7 +31,7 @@ impl RawMode {
             }));
         }
         tcsetattr(stdin, OptionalActions::Drain, &raw)?;
-        Ok(Self(()))
+        Ok(Some(Self(())))
     }
 }
 

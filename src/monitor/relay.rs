@@ -1,11 +1,13 @@
 //! Relays: bytes from one descriptor to another, without blocking on either.
 
+use crate::monitor::keys::Watcher;
 use rustix::buffer::spare_capacity;
 use rustix::event::PollFlags;
 use rustix::fs::{FileType, OFlags, fcntl_getfl, fstat};
 use rustix::io::Errno;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Instant;
 
 /// Read at a time; also what a relay holds at most.
 const CAPACITY: usize = 64 << 10;
@@ -27,6 +29,10 @@ pub(crate) struct Relay {
     at_end: bool,
     /// Whether this is the command's input.
     pub(crate) is_input: bool,
+    /// Whether nobody reads any more what came.
+    pub(crate) has_lost_reader: bool,
+    /// For a person's keys.
+    keys: Option<Watcher>,
 }
 
 impl Relay {
@@ -41,6 +47,8 @@ impl Relay {
             written: 0,
             at_end: false,
             is_input: false,
+            has_lost_reader: false,
+            keys: None,
         }
     }
 
@@ -49,6 +57,31 @@ impl Relay {
         Self {
             is_input: true,
             ..Self::new(from, to)
+        }
+    }
+
+    /// A relay of what a person types.
+    pub(crate) fn keyboard(from: OwnedFd, to: OwnedFd, keys: Watcher) -> Self {
+        Self {
+            keys: Some(keys),
+            ..Self::input(from, to)
+        }
+    }
+
+    /// Returns when keys that are held back are to go on.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.keys.as_ref().and_then(Watcher::deadline)
+    }
+
+    /// Tells whether the keys that detach were pressed.
+    pub(crate) fn is_detaching(&self) -> bool {
+        self.keys.as_ref().is_some_and(Watcher::is_complete)
+    }
+
+    /// Lets keys go on that were held back long enough.
+    pub(crate) fn release_keys(&mut self, now: Instant) {
+        if let Some(keys) = &mut self.keys {
+            self.held.extend(keys.release(now));
         }
     }
 
@@ -80,7 +113,12 @@ impl Relay {
         match rustix::io::read(&self.from, spare_capacity(&mut self.held)) {
             // A terminal's master says EIO when the last process has closed the other end (pty(7)).
             Ok(0) | Err(Errno::IO) => self.end(),
-            Ok(_) | Err(Errno::AGAIN | Errno::INTR) => {}
+            Ok(_) => {
+                if let Some(keys) = &mut self.keys {
+                    keys.watch(&mut self.held, Instant::now());
+                }
+            }
+            Err(Errno::AGAIN | Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
         Ok(())
@@ -105,6 +143,7 @@ impl Relay {
             Err(Errno::PIPE | Errno::IO) => {
                 self.to = None;
                 self.at_end = true;
+                self.has_lost_reader = true;
                 self.written = self.held.len();
             }
             Err(error) => return Err(error.into()),

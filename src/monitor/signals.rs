@@ -7,8 +7,8 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
-/// Signals that stay the client's own: faults, its children, its pipes, and stopping and going on as a shell's job.
-const KEPT: [Signal; 14] = [
+/// Signals that do what they always do: faults, its children, its pipes, and those that stop a job in the background.
+const KEPT: [Signal; 13] = [
     Signal::SIGKILL,
     Signal::SIGSTOP,
     Signal::SIGSEGV,
@@ -20,13 +20,15 @@ const KEPT: [Signal; 14] = [
     Signal::SIGSYS,
     Signal::SIGCHLD,
     Signal::SIGPIPE,
-    Signal::SIGTSTP,
     Signal::SIGTTIN,
     Signal::SIGTTOU,
 ];
 
-/// The signals of this process, read one by one instead of being handled.
-pub(crate) struct Signals(SignalFd);
+/// Signals of this process, read one by one instead of being handled.
+pub(crate) struct Signals {
+    read: SignalFd,
+    set: SigSet,
+}
 
 impl Signals {
     /// Takes all signals that are passed on; children inherit that they are blocked.
@@ -35,16 +37,29 @@ impl Signals {
         for signal in KEPT {
             set.remove(signal);
         }
+        Self::take_set(set)
+    }
+
+    /// Takes those that ask a process to end.
+    pub(crate) fn take_endings() -> Result<Self> {
+        Self::take_set(endings())
+    }
+
+    fn take_set(set: SigSet) -> Result<Self> {
         set.thread_block().context("blocking signals")?;
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
-        SignalFd::with_flags(&set, flags)
-            .map(Self)
-            .context("reading signals")
+        let read = SignalFd::with_flags(&set, flags).context("reading signals")?;
+        Ok(Self { read, set })
+    }
+
+    /// Lets the signals do again what they did before.
+    pub(crate) fn give_back(self) -> Result<()> {
+        self.set.thread_unblock().context("unblocking signals")
     }
 
     /// Returns the next signal that is pending.
     pub(crate) fn next(&self) -> Result<Option<i32>> {
-        match self.0.read_signal() {
+        match self.read.read_signal() {
             Ok(signal) => Ok(signal.and_then(|signal| i32::try_from(signal.ssi_signo).ok())),
             Err(Errno::EINTR) => Ok(None),
             Err(error) => Err(error).context("reading a signal"),
@@ -54,8 +69,17 @@ impl Signals {
 
 impl AsFd for Signals {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.read.as_fd()
     }
+}
+
+fn endings() -> SigSet {
+    SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP])
+}
+
+/// Undoes in a child what [`Signals::take_endings`] did in its parent.
+pub(crate) fn heed_endings() -> Result<()> {
+    endings().thread_unblock().context("unblocking signals")
 }
 
 /// What to do about one more ^C.

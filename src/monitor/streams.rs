@@ -1,56 +1,95 @@
 //! Who gets which end of the command's standard streams.
 
+use crate::container::log::Stream;
 use crate::monitor::relay::Relay;
+use crate::monitor::supervise::{Ends, Session};
 use crate::runtime::Streams;
 use anyhow::{Context, Result};
 use rustix::fs::fstatfs;
 use rustix::io::fcntl_dupfd_cloexec;
 use rustix::pipe::{PipeFlags, pipe_with};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 /// `f_type` of a pipe without a name (linux/magic.h).
 const PIPEFS_MAGIC: rustix::fs::FsWord = 0x5049_5045;
 
-/// The command's streams, and what this process relays of them.
+/// The command's streams: what the client relays of them, and the ends for the monitor and the command.
 pub(crate) struct Wiring {
-    pub(crate) streams: Streams,
     pub(crate) relays: Vec<Relay>,
+    pub(crate) ends: Ends,
 }
 
 impl Wiring {
-    /// Wires the streams of a command with a terminal: all of them come with that.
-    pub(crate) fn terminal() -> Self {
-        Self {
-            streams: Streams {
-                stdin: None,
-                output: None,
-            },
+    /// Decides which way the streams go. Foreground output that nobody keeps does not go through the monitor.
+    pub(crate) fn new(session: &Session, has_terminal: bool, is_logged: bool) -> Result<Self> {
+        let mut wiring = Self {
             relays: Vec::new(),
+            ends: Ends {
+                streams: Streams {
+                    stdin: None,
+                    output: None,
+                },
+                sources: Vec::new(),
+                sinks: Vec::new(),
+                input: None,
+            },
+        };
+        if has_terminal {
+            // All of the command's streams come with that.
+            wiring.copy_to_client(session.stdout, Stream::Stdout)?;
+            return Ok(wiring);
         }
+        wiring.add_input(session)?;
+        let is_direct = !is_logged
+            && !session.detached
+            && session.sig_proxy
+            && session.stdout
+            && session.stderr;
+        let output = if is_direct {
+            let stdout = hand_over(rustix::stdio::stdout(), &mut wiring.relays, Direction::Out)?;
+            let stderr = hand_over(rustix::stdio::stderr(), &mut wiring.relays, Direction::Out)?;
+            (stdout, stderr)
+        } else {
+            let stdout = wiring.through_monitor(session.stdout, Stream::Stdout)?;
+            let stderr = wiring.through_monitor(session.stderr, Stream::Stderr)?;
+            (stdout, stderr)
+        };
+        wiring.ends.streams.output = Some(output);
+        Ok(wiring)
     }
 
-    /// Wires the caller's own streams: pipes are handed over as they are, so that nothing is copied or lost.
-    ///
-    /// Anything else is relayed: a container's root could open a file, a directory, a device or a
-    /// terminal again through `/proc/self/fd`, for writing too, or change its mode, a named pipe's as well.
-    pub(crate) fn pipes(interactive: bool) -> Result<Self> {
-        let mut relays = Vec::new();
-        let stdin = if interactive {
-            Some(hand_over(
-                rustix::stdio::stdin(),
-                &mut relays,
-                Direction::In,
-            )?)
-        } else {
-            None
-        };
-        let stdout = hand_over(rustix::stdio::stdout(), &mut relays, Direction::Out)?;
-        let stderr = hand_over(rustix::stdio::stderr(), &mut relays, Direction::Out)?;
-        let output = Some((stdout, stderr));
-        Ok(Self {
-            streams: Streams { stdin, output },
-            relays,
-        })
+    fn add_input(&mut self, session: &Session) -> Result<()> {
+        if session.stdin {
+            let stdin = hand_over(rustix::stdio::stdin(), &mut self.relays, Direction::In)?;
+            self.ends.streams.stdin = Some(stdin);
+        } else if session.keeps_stdin {
+            let (read, write) = pipe_with(PipeFlags::CLOEXEC).context("making a pipe")?;
+            rustix::fs::fcntl_setfl(&write, rustix::fs::OFlags::NONBLOCK)?;
+            self.ends.streams.stdin = Some(read);
+            self.ends.input = Some(write);
+        }
+        Ok(())
+    }
+
+    /// Returns the command's end of a stream that the monitor reads.
+    fn through_monitor(&mut self, is_attached: bool, stream: Stream) -> Result<OwnedFd> {
+        let (read, write) = pipe_with(PipeFlags::CLOEXEC).context("making a pipe")?;
+        self.ends.sources.push((stream, read));
+        self.copy_to_client(is_attached, stream)?;
+        Ok(write)
+    }
+
+    fn copy_to_client(&mut self, is_attached: bool, stream: Stream) -> Result<()> {
+        if is_attached {
+            let own = match stream {
+                Stream::Stdout => rustix::stdio::stdout(),
+                Stream::Stderr => rustix::stdio::stderr(),
+            };
+            let (read, write) = pipe_with(PipeFlags::CLOEXEC).context("making a pipe")?;
+            self.relays.push(Relay::new(read, copy(own)?));
+            self.ends.sinks.push((stream, write));
+        }
+        Ok(())
     }
 }
 
@@ -60,6 +99,10 @@ enum Direction {
     Out,
 }
 
+/// Returns the command's end of one of the caller's streams: a pipe as it is, so that nothing is copied or lost.
+///
+/// Anything else is relayed: a container's root could open a file, a directory, a device or a
+/// terminal again through `/proc/self/fd`, for writing too, or change its mode, a named pipe's as well.
 fn hand_over(
     stream: BorrowedFd<'_>,
     relays: &mut Vec<Relay>,
@@ -86,23 +129,4 @@ fn hand_over(
 /// Copies a descriptor; the copy closes on exec.
 pub(crate) fn copy(descriptor: BorrowedFd<'_>) -> Result<OwnedFd> {
     fcntl_dupfd_cloexec(descriptor, 3).context("copying a standard stream")
-}
-
-/// Relays between the caller's terminal and the container's, whose master is `master`.
-pub(crate) fn terminal_relays(master: &OwnedFd, interactive: bool) -> Result<Vec<Relay>> {
-    rustix::fs::fcntl_setfl(
-        master,
-        rustix::fs::OFlags::RDWR | rustix::fs::OFlags::NONBLOCK,
-    )?;
-    let mut relays = vec![Relay::new(
-        copy(master.as_fd())?,
-        copy(rustix::stdio::stdout())?,
-    )];
-    if interactive {
-        relays.push(Relay::input(
-            copy(rustix::stdio::stdin())?,
-            copy(master.as_fd())?,
-        ));
-    }
-    Ok(relays)
 }

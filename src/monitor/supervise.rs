@@ -1,19 +1,25 @@
-//! The monitor's side: starts the container, waits for its end, and cleans up.
+//! The monitor's life: starts the container, watches it until it ends, and cleans up.
 
 use crate::container::Container;
-use crate::monitor::attach::Client;
+use crate::container::log::{Rotation, Stream, Writer};
+use crate::monitor::attach::{Client, End};
+use crate::monitor::hub::Hub;
 use crate::monitor::signals::Signals;
-use crate::monitor::streams::Wiring;
-use crate::monitor::{FromClient, FromMonitor};
+use crate::monitor::streams::{Wiring, copy};
+use crate::monitor::watch::{self, FIRST, Input, Watch};
+use crate::monitor::{DOOR, DetachKeys, FromMonitor, independent};
 use crate::narration::{Narration, Step, tell};
-use crate::runtime::{self, ExitStatus, Plan, Privilege, Running, StartError, Streams};
+use crate::runtime::{self, ExitStatus, Plan, Privilege, Running, StartError};
 use crate::sys::clone::{Clone, end_child, fork};
-use crate::sys::message::Channel;
+use crate::sys::message::{Channel, Listener};
 use anyhow::{Context, Result};
-use rustix::event::{PollFd, PollFlags, poll};
-use rustix::io::{Errno, retry_on_intr};
-use rustix::process::{Signal, WaitId, WaitIdOptions, waitid};
+use rustix::io::retry_on_intr;
+use rustix::process::{WaitId, WaitIdOptions, waitid};
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+/// Podman's exit code of a container whose time was over.
+const OVERDUE: u8 = 255;
 
 /// A container that is to run.
 pub(crate) struct Job<'a> {
@@ -22,12 +28,35 @@ pub(crate) struct Job<'a> {
     /// Its root, assembled and attached nowhere.
     pub(crate) root: OwnedFd,
     pub(crate) privilege: Privilege,
-    /// Whether the caller's input goes to the command.
-    pub(crate) interactive: bool,
+    pub(crate) session: Session,
+    /// Where its output is kept too, if anywhere.
+    pub(crate) log: Option<Rotation>,
+    /// After this time it is killed.
+    pub(crate) timeout: Option<Duration>,
     /// Tells the user something that is not the command's.
     pub(crate) notify: &'a dyn Fn(&str),
     /// Where the steps arrive, if somebody wants to hear them.
     pub(crate) narration: Option<&'a Narration>,
+}
+
+/// What a client and its container have to do with each other.
+#[derive(Debug, Clone)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a choice of the user's"
+)]
+pub(crate) struct Session {
+    /// The container outlives the client, which leaves as soon as it runs.
+    pub(crate) detached: bool,
+    /// Whether the caller's input goes to the command.
+    pub(crate) stdin: bool,
+    /// Whether the command has an input at all, for whoever attaches later.
+    pub(crate) keeps_stdin: bool,
+    pub(crate) stdout: bool,
+    pub(crate) stderr: bool,
+    /// Whether the client passes its signals on.
+    pub(crate) sig_proxy: bool,
+    pub(crate) detach_keys: DetachKeys,
 }
 
 /// How a container ended.
@@ -36,29 +65,29 @@ pub(crate) struct Outcome {
     pub(crate) status: ExitStatus,
     /// The kernel killed a process because the memory limit was reached.
     pub(crate) out_of_memory: bool,
+    /// Its time was over.
+    pub(crate) is_overdue: bool,
 }
 
-/// Runs a container in the foreground: forks its monitor and attaches to it until both are gone.
+/// Runs a container: forks its monitor, and attaches to it until both are gone or the client leaves.
 ///
 /// Needs a process with one thread.
-pub(crate) fn run(job: Job<'_>) -> Result<Outcome> {
-    let wiring = if job.plan.process.terminal.is_some() {
-        Wiring::terminal()
-    } else {
-        Wiring::pipes(job.interactive)?
-    };
+pub(crate) fn run(job: Job<'_>) -> Result<End> {
+    let has_terminal = job.plan.process.terminal.is_some();
+    let wiring = Wiring::new(&job.session, has_terminal, job.log.is_some())?;
     let signals = Signals::take()?;
     let (client, monitor) = Channel::pair().context("making a channel to the monitor")?;
     match fork()? {
         Clone::Child => {
             // Ends of pipes that this process kept would keep readers waiting.
-            drop((client, wiring.relays, signals));
-            supervise(job, wiring.streams, &monitor);
+            let Wiring { relays, ends } = wiring;
+            drop((client, relays, signals));
+            supervise(job, ends, monitor);
             end_child(0)
         }
         Clone::Parent(child) => {
             // The monitor's from now on: its lock as well, so that its end is seen.
-            drop((monitor, wiring.streams, job.root, job.container));
+            drop((monitor, wiring.ends, job.root, job.container));
             tell(|| Step::Monitor {
                 pid: child.pid.as_raw_nonzero().get().cast_unsigned(),
             });
@@ -66,43 +95,82 @@ pub(crate) fn run(job: Job<'_>) -> Result<Outcome> {
                 monitor: client,
                 signals,
                 relays: wiring.relays,
-                interactive: job.interactive,
+                is_visitor: false,
+                session: job.session,
                 notify: job.notify,
                 narration: job.narration,
             };
             let attached = client.attach();
-            // The monitor cleans up before it ends: who waits for it finds nothing left.
-            retry_on_intr(|| waitid(WaitId::PidFd(child.pidfd.as_fd()), WaitIdOptions::EXITED))
-                .context("waiting for the monitor")?;
-            if let Some(narration) = job.narration {
-                narration.pass_on()?;
+            if !matches!(attached, Ok(End::Detached { .. })) {
+                // The monitor cleans up before it ends: who waits for it finds nothing left.
+                let end = WaitId::PidFd(child.pidfd.as_fd());
+                retry_on_intr(|| waitid(end.clone(), WaitIdOptions::EXITED))
+                    .context("waiting for the monitor")?;
             }
+            job.narration.map_or(Ok(()), Narration::pass_on)?;
             attached
         }
     }
 }
 
-fn supervise(job: Job<'_>, streams: Streams, client: &Channel) {
-    let message = match run_container(job, streams, client) {
-        Ok(outcome) => FromMonitor::Ended {
-            status: outcome.status,
-            out_of_memory: outcome.out_of_memory,
+/// The ends of the command's streams that are not the client's.
+pub(super) struct Ends {
+    pub(super) streams: runtime::Streams,
+    /// Where the command's output comes out, if it goes through the monitor.
+    pub(super) sources: Vec<(Stream, OwnedFd)>,
+    /// Where it goes on to the client.
+    pub(super) sinks: Vec<(Stream, OwnedFd)>,
+    /// The other end of an input that is kept open for whoever attaches later.
+    pub(super) input: Option<OwnedFd>,
+}
+
+fn supervise(job: Job<'_>, ends: Ends, channel: Channel) {
+    let mut watch = Watch {
+        clients: vec![watch::Client {
+            channel,
+            number: FIRST,
+            is_owner: !job.session.detached,
+        }],
+        hub: Hub::default(),
+        door: None,
+        input: None,
+        deadline: None,
+    };
+    let message = match run_container(job, ends, &mut watch) {
+        Ok(Outcome {
+            status,
+            out_of_memory,
+            is_overdue,
+        }) => FromMonitor::Ended {
+            status,
+            out_of_memory,
+            is_overdue,
         },
         Err(error) => match error.downcast::<StartError>() {
             Ok(error) => FromMonitor::NotStarted(error),
             Err(error) => FromMonitor::Failed(format!("{error:#}")),
         },
     };
-    // A client that is gone needs no answer.
-    client.send(&message, None).ok();
+    // Who cannot be let in sees the connection end.
+    watch.close_door().ok();
+    watch.tell(&message);
+    // Nobody is left to be told that this failed.
+    watch.hub.deliver().ok();
 }
 
-fn run_container(mut job: Job<'_>, streams: Streams, client: &Channel) -> Result<Outcome> {
+fn run_container(job: Job<'_>, ends: Ends, watch: &mut Watch) -> Result<Outcome> {
     // Away from the caller's terminal: a ^C there is the client's to pass on.
     rustix::process::setsid().context("starting a session")?;
-    let container = &mut job.container;
-    let directory = &container.directory;
-    let started = runtime::start(job.plan, job.root, directory, job.privilege, streams);
+    let (mut container, is_detached, sinks) = (job.container, job.session.detached, ends.sinks);
+    let started = open(&container, job.log, ends.sources, ends.input, watch).and_then(|()| {
+        runtime::start(
+            job.plan,
+            job.root,
+            &container.directory,
+            job.privilege,
+            ends.streams,
+        )
+    });
     let mut running = match started {
         Ok(running) => running,
         Err(error) => {
@@ -111,58 +179,81 @@ fn run_container(mut job: Job<'_>, streams: Streams, client: &Channel) -> Result
             return Err(error);
         }
     };
+    watch.deadline = job
+        .timeout
+        .and_then(|timeout| Instant::now().checked_add(timeout));
     let recorded = container.started(running.pid, running.start_time);
-    let terminal = running.terminal.take();
-    let notices = running.notices.clone();
-    let told = client.send(
-        &FromMonitor::Started { notices },
-        terminal.as_ref().map(AsFd::as_fd),
-    );
+    let told = connect(&mut running, sinks, is_detached, watch);
     // The client is dead, or nothing may run that was not recorded: the container ends at once.
     if told.is_err() || recorded.is_err() {
-        running.signal(Signal::KILL)?;
+        running.signal(libc::SIGKILL)?;
     }
-    drop(terminal);
-    watch(&running, client)?;
-    let (status, out_of_memory) = running.finish()?;
+    let is_overdue = watch.until_end(&running)?;
+    let (mut status, out_of_memory) = running.finish()?;
+    if is_overdue {
+        status = ExitStatus::Exited(OVERDUE);
+    }
+    // An incomplete log is no reason to leave the rest undone.
+    let logged = watch.hub.end();
     let removed = container.record.auto_remove;
     container.ended(Some((status.code(), out_of_memory)))?;
     tell(|| Step::CleanUp { removed });
-    recorded.map(|()| Outcome {
+    recorded.and(logged).map(|()| Outcome {
         status,
         out_of_memory,
+        is_overdue,
     })
 }
 
-/// Returns when the command has ended; passes on what the client asks, and ends the container if the client dies.
-fn watch(running: &Running, client: &Channel) -> Result<()> {
-    let mut is_attached = true;
-    loop {
-        let mut ends = vec![PollFd::from_borrowed_fd(running.end(), PollFlags::IN)];
-        if is_attached {
-            ends.push(PollFd::new(client, PollFlags::IN));
-        }
-        match poll(&mut ends, None) {
-            Err(Errno::INTR) => continue,
-            other => other.context("watching the container")?,
-        };
-        let is_ready = |at: usize| ends.get(at).is_some_and(|end| !end.revents().is_empty());
-        let (has_ended, has_message) = (is_ready(0), is_ready(1));
-        if has_ended {
-            return Ok(());
-        }
-        if has_message {
-            match client.receive().context("hearing from the client")? {
-                Some((FromClient::Signal(number), _)) => {
-                    if let Some(signal) = Signal::from_named_raw(number) {
-                        running.signal(signal)?;
-                    }
-                }
-                None => {
-                    is_attached = false;
-                    running.signal(Signal::KILL)?;
-                }
-            }
-        }
+/// Opens the log and the door before anything runs, so that nothing it says is missed and everybody can reach it.
+fn open(
+    container: &Container,
+    log: Option<Rotation>,
+    sources: Vec<(Stream, OwnedFd)>,
+    input: Option<OwnedFd>,
+    watch: &mut Watch,
+) -> Result<()> {
+    let directory = &container.directory;
+    if let Some(rotation) = log {
+        watch.hub.keep(Writer::create(directory, rotation)?);
     }
+    watch.door = Some(Listener::bind(directory, DOOR).context("making the container's socket")?);
+    for (stream, from) in sources {
+        watch.hub.add_source(stream, from)?;
+    }
+    watch.input = input.map(|to| Input {
+        to,
+        is_terminal: false,
+    });
+    Ok(())
+}
+
+/// Connects the first client, and tells it that the command runs.
+fn connect(
+    running: &mut Running,
+    sinks: Vec<(Stream, OwnedFd)>,
+    is_detached: bool,
+    watch: &mut Watch,
+) -> Result<()> {
+    if let Some(to) = running.terminal.take() {
+        watch.hub.add_source(Stream::Stdout, copy(to.as_fd())?)?;
+        watch.input = Some(Input {
+            to,
+            is_terminal: true,
+        });
+    }
+    watch.connect(sinks, !is_detached)?;
+    let terminal = watch.input.as_ref().filter(|input| input.is_terminal);
+    let message = FromMonitor::Started {
+        notices: running.notices.clone(),
+        is_terminal: terminal.is_some(),
+    };
+    let client = watch.clients.first().context("there is no client")?;
+    client
+        .channel
+        .send(&message, terminal.map(|terminal| terminal.to.as_fd()))?;
+    if is_detached {
+        independent::become_independent()?;
+    }
+    Ok(())
 }

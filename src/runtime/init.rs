@@ -12,7 +12,7 @@ use crate::runtime::seccomp::Filter;
 use crate::runtime::start::{Confinement, Report, Streams};
 use crate::runtime::target::{Kind, Root};
 use crate::runtime::terminal::Terminal;
-use crate::runtime::{cgroup_view, identity, rlimits, rootfs, told};
+use crate::runtime::{cgroup_view, identity, reaper, rlimits, rootfs, told};
 use crate::sys::message::Channel;
 use crate::sys::{kernel, program};
 use anyhow::{Context, Result, ensure};
@@ -51,6 +51,9 @@ pub(crate) fn run(
     match prepare(plan, root, place, confinement, streams, parent) {
         Ok(()) => {
             tell(|| told::exec(&plan.process));
+            if plan.process.has_init {
+                return reaper::become_init(&plan.process);
+            }
             become_command(&plan.process.arguments, &plan.process.environment)
         }
         Err(error) => match error.downcast::<StartError>() {

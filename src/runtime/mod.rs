@@ -9,6 +9,7 @@ mod init;
 mod mounts;
 mod options;
 mod plan;
+mod reaper;
 mod resources;
 mod rlimits;
 mod rootfs;
@@ -20,5 +21,6 @@ mod told;
 
 pub(crate) use failure::StartError;
 pub(crate) use plan::Plan;
+pub(crate) use reaper::{init_for, reap};
 pub(crate) use rootfs::Rootfs;
 pub(crate) use start::{ExitStatus, Privilege, Running, Streams, kill, remove_cgroup, start};

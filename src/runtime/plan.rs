@@ -70,6 +70,8 @@ pub(crate) struct Command {
     pub(crate) no_new_privileges: bool,
     pub(crate) limits: Vec<(Resource, Rlimit)>,
     pub(crate) oom_score: Option<i32>,
+    /// Whether PID 1 is an init of ours, and the command its child: not in the spec, which knows none.
+    pub(crate) has_init: bool,
     /// Rows and columns of the terminal, if there is one.
     pub(crate) terminal: Option<(u16, u16)>,
 }
@@ -258,6 +260,7 @@ fn command(process: &Process) -> Result<Command> {
         no_new_privileges: process.no_new_privileges().unwrap_or(false),
         limits: limits(process),
         oom_score: process.oom_score_adj(),
+        has_init: false,
         terminal: process
             .terminal()
             .unwrap_or(false)

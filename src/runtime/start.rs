@@ -7,6 +7,7 @@ use crate::runtime::plan::Plan;
 use crate::runtime::{init, resources, told};
 use crate::sys::clone::{Child, Clone, clone, end_child};
 use crate::sys::message::Channel;
+use crate::sys::signal;
 use anyhow::{Context, Result, bail, ensure};
 use nix::sched::{CloneFlags, unshare};
 use rustix::io::{Errno, retry_on_intr};
@@ -240,12 +241,9 @@ impl Running {
         self.pidfd.as_fd()
     }
 
-    /// Sends `signal` to the command; that it has ended already is no error.
-    pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
-        match pidfd_send_signal(&self.pidfd, signal) {
-            Err(Errno::SRCH) => Ok(()),
-            other => other.with_context(|| format!("sending signal {}", signal.as_raw())),
-        }
+    /// Sends the command signal `number`; that it has ended already is no error.
+    pub(crate) fn signal(&self, number: i32) -> Result<()> {
+        signal::send(self.pidfd.as_fd(), number).with_context(|| format!("sending signal {number}"))
     }
 
     /// Waits for the command to end, then ends whatever else ran in the container and removes its cgroup.

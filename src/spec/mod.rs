@@ -84,6 +84,7 @@ pub(crate) fn build(
         "ociVersion": VERSION,
         "root": { "path": "rootfs", "readonly": request.files.read_only },
         "hostname": hostname,
+        "annotations": request.annotations,
         "process": process(image, request, host, &user, &hostname, &rights)?,
         "mounts": mounts.list,
         "linux": {

@@ -1,5 +1,6 @@
 //! What the user asked a container to be: the flags of `run`, as typed and not yet interpreted.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// The flags of `run` that shape the container. `spec::build` checks and interprets them.
@@ -27,6 +28,8 @@ pub(crate) struct Request {
     pub(crate) terminal: bool,
     /// `--dry-run`: nothing is changed on the host, so missing sources of `-v` are not made.
     pub(crate) dry_run: bool,
+    /// `--annotation`
+    pub(crate) annotations: BTreeMap<String, String>,
     pub(crate) files: Files,
     pub(crate) namespaces: Namespaces,
     pub(crate) limits: Limits,

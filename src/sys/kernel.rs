@@ -26,6 +26,40 @@ pub(crate) fn close_descriptors_on_exec() -> io::Result<()> {
     })
 }
 
+/// Closes every descriptor above 2 that this process was given when it was executed: all of its own
+/// close on exec, as whoever gave them must have left that out.
+pub(crate) fn close_inherited_descriptors() -> io::Result<()> {
+    let mut inherited = Vec::new();
+    for entry in fs_err::read_dir("/proc/self/fd")? {
+        let number = entry?
+            .file_name()
+            .to_str()
+            .and_then(|name| name.parse().ok());
+        let Some(number) = number.filter(|number: &libc::c_int| *number > 2) else {
+            continue;
+        };
+        // SAFETY: only asks for flags; a number that is no descriptor any more gives an error.
+        let flags = unsafe { libc::fcntl(number, libc::F_GETFD) };
+        if flags >= 0 && flags & libc::FD_CLOEXEC == 0 {
+            inherited.push(number);
+        }
+    }
+    for number in inherited {
+        // SAFETY: nothing in this process owns it: what does closes on exec.
+        unsafe { libc::close(number) };
+    }
+    Ok(())
+}
+
+/// Gives memory that was freed back to the kernel (`malloc_trim(3)`), where the C library keeps it otherwise.
+pub(crate) fn give_memory_back() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: frees pages that no allocation uses; no memory is passed.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
 /// What to change of a mount (`mount_setattr(2)`): `MOUNT_ATTR_*` bits and one `MS_*` propagation.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct MountAttributes {

@@ -1,15 +1,21 @@
-//! Messages between the processes of one ddock: pairs of connected sockets that can carry a descriptor.
+//! Messages between processes of ddock: connected sockets that can carry a descriptor.
 
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recv, recvmsg, sendmsg, socketpair,
+    SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind,
+    connect, listen, recv, recvmsg, sendmsg, socket_with, socketpair,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+/// Connections that may wait to be accepted; whoever comes then waits itself.
+const BACKLOG: i32 = 16;
 
 /// One end of a connection that keeps messages apart and closes on exec (unix(7), `SOCK_SEQPACKET`).
 #[derive(Debug)]
@@ -30,6 +36,14 @@ impl Channel {
     /// Makes [`Channel::receive`] return `WouldBlock` where it would wait.
     pub(crate) fn set_nonblocking(&self) -> io::Result<()> {
         Ok(rustix::io::ioctl_fionbio(&self.0, true)?)
+    }
+
+    /// Connects to the socket `name` in `directory`.
+    pub(crate) fn connect(directory: &Path, name: &str) -> io::Result<Self> {
+        let place = Place::open(directory)?;
+        let socket = new_socket()?;
+        rustix::io::retry_on_intr(|| connect(&socket, &place.address(name)?))?;
+        Ok(Self(socket))
     }
 
     /// Sends `message`, and `descriptor` with it.
@@ -101,6 +115,55 @@ impl AsFd for Channel {
     }
 }
 
+/// A socket that others connect to.
+#[derive(Debug)]
+pub(crate) struct Listener(OwnedFd);
+
+impl Listener {
+    /// Makes the socket `name` in `directory`.
+    pub(crate) fn bind(directory: &Path, name: &str) -> io::Result<Self> {
+        let place = Place::open(directory)?;
+        let socket = new_socket()?;
+        bind(&socket, &place.address(name)?)?;
+        listen(&socket, BACKLOG)?;
+        Ok(Self(socket))
+    }
+
+    /// Returns a connection that waits; `None` if whoever it was has left.
+    pub(crate) fn accept(&self) -> io::Result<Option<Channel>> {
+        match accept_with(&self.0, SocketFlags::CLOEXEC) {
+            Ok(socket) => Ok(Some(Channel(socket))),
+            Err(Errno::AGAIN | Errno::INTR | Errno::CONNABORTED) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// A directory whose path may be longer than an address, which ends at 108 bytes (unix(7)).
+struct Place(OwnedFd);
+
+impl Place {
+    fn open(directory: &Path) -> io::Result<Self> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok(Self(rustix::fs::open(directory, flags, Mode::empty())?))
+    }
+
+    fn address(&self, name: &str) -> rustix::io::Result<SocketAddrUnix> {
+        SocketAddrUnix::new(format!("/proc/self/fd/{}/{name}", self.0.as_raw_fd()))
+    }
+}
+
+fn new_socket() -> rustix::io::Result<OwnedFd> {
+    let (family, kind) = (AddressFamily::UNIX, SocketType::SEQPACKET);
+    socket_with(family, kind, SocketFlags::CLOEXEC, None)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -123,5 +186,20 @@ mod tests {
         file.read_to_end(&mut rest).unwrap();
         assert_eq!((text.as_str(), rest.len()), ("content", 0));
         assert!(other.receive::<i32>().unwrap().is_none());
+    }
+
+    #[test]
+    fn a_socket_is_reached_by_a_path_of_any_length() {
+        let directory = tempfile::tempdir().unwrap();
+        let deep = directory.path().join("d".repeat(200));
+        fs_err::create_dir(&deep).unwrap();
+        let listener = Listener::bind(&deep, "socket").unwrap();
+        let one = Channel::connect(&deep, "socket").unwrap();
+        let other = listener.accept().unwrap().unwrap();
+        one.send(&1, None).unwrap();
+        assert_eq!(other.receive::<i32>().unwrap().unwrap().0, 1);
+        drop(listener);
+        let error = Channel::connect(&deep, "socket").unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
     }
 }

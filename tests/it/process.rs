@@ -152,11 +152,32 @@ fn a_killed_client_takes_its_container_along() {
 
 #[test]
 fn a_client_killed_at_any_point_leaves_nothing() {
+    // Spread over the few milliseconds that a start takes, and beyond.
+    kill_clients((0..20).map(|step| step * 700), &["--rm"]);
+}
+
+#[test]
+#[ignore = "takes minutes: scripts/test --long"]
+fn a_client_killed_at_a_hundred_random_points_leaves_nothing() {
+    let mut chance = crate::harness::chance::Chance::new(4);
+    let mut delays = || {
+        (0..100)
+            .map(|_| chance.below(30_000) as u64)
+            .collect::<Vec<_>>()
+    };
+    kill_clients(delays(), &["--rm"]);
+    kill_clients(delays(), &["--rm", "--init", "-t"]);
+}
+
+/// Kills a client so many microseconds after its start, one after the other, and looks that nothing is left.
+fn kill_clients(delays: impl IntoIterator<Item = u64>, flags: &[&str]) {
     let seconds = unique_seconds();
     let (ddock, image) = Ddock::with_busybox();
-    // Spread over the few milliseconds that a start takes, and beyond.
-    for delay in (0..20).map(|step| step * 700) {
-        let mut client = ddock.command(&["run", "--rm", &image, "sleep", &seconds]);
+    for delay in delays {
+        let mut args = vec!["run"];
+        args.extend(flags);
+        args.extend([&*image, "sleep", &seconds]);
+        let mut client = ddock.command(&args);
         let mut client = client.stdin(Stdio::null()).spawn().unwrap();
         std::thread::sleep(std::time::Duration::from_micros(delay));
         signal(client.id(), Signal::KILL);
@@ -207,9 +228,14 @@ fn signal_dispositions_mask_and_umask_are_fresh() {
 }
 
 #[test]
+#[expect(
+    clippy::print_stderr,
+    reason = "a figure to be read, which depends on the machine"
+)]
 fn many_containers_at_once_do_not_disturb_each_other() {
     let (ddock, image) = Ddock::with_busybox();
-    let mut clients: Vec<_> = (0..32)
+    let start = std::time::Instant::now();
+    let mut clients: Vec<_> = (0..64)
         .map(|number| {
             let mut command = ddock.command(&["run", "--rm", &image, "sh", "-c"]);
             command.arg(format!("hostname; exit {number}"));
@@ -221,6 +247,7 @@ fn many_containers_at_once_do_not_disturb_each_other() {
         })
         .collect();
     let mut names = std::collections::HashSet::new();
+    let mut times = Vec::new();
     for (number, client) in clients.drain(..).enumerate() {
         let output = client.wait_with_output().unwrap();
         assert_eq!(
@@ -228,9 +255,14 @@ fn many_containers_at_once_do_not_disturb_each_other() {
             Some(i32::try_from(number).unwrap()),
             "{output:?}"
         );
+        times.push(start.elapsed());
         names.insert(output.stdout);
     }
-    assert_eq!(names.len(), 32);
+    assert_eq!(names.len(), 64);
+    eprintln!(
+        "half of 64 starts were done after {:?}, all after {:?}",
+        times[32], times[63]
+    );
     assert_eq!(ddock.containers(), [""; 0]);
 }
 

@@ -10,6 +10,7 @@ use crate::harness::chance::Chance;
 use crate::harness::ddock::Ddock;
 use crate::harness::fault::{Behaviour, Fault};
 use crate::harness::fault_proxy::Proxy;
+use crate::harness::host::processes_with;
 use crate::harness::image::Compression;
 use crate::harness::network;
 use crate::harness::pulling::Pulling;
@@ -66,6 +67,23 @@ fn what_an_interrupt_leaves_is_continued() {
         let mut pulling = Pulling::start(&ddock, &proxy);
         assert_eq!(pulling.wait_for(&proxy, sample.size() / 4 * quarter), None);
         assert_eq!(pulling.stop(Signal::INT), 130, "{}", pulling.log());
+    }
+    Pulling::start(&ddock, &proxy).succeed();
+    sample.assert_unpacked(&ddock, &proxy.reference());
+    assert_once(&sample, &proxy);
+}
+
+#[test]
+fn a_signal_to_run_alone_ends_the_pull_it_began_with() {
+    let (sample, proxy, ddock) = served();
+    for (signal, code) in [(Signal::TERM, 143), (Signal::HUP, 129), (Signal::INT, 130)] {
+        let reference = proxy.reference();
+        let mut pulling = Pulling::of(&ddock, &["run", "--rm", &reference, "true"]);
+        let bytes = proxy.delivered() + sample.size() / 6;
+        assert_eq!(pulling.wait_for(&proxy, bytes), None);
+        assert_eq!(pulling.stop(signal), code, "{}", pulling.log());
+        assert!(processes_with(&reference).is_empty(), "the pull goes on");
+        assert!(!partial_files(&ddock).is_empty(), "nothing was kept");
     }
     Pulling::start(&ddock, &proxy).succeed();
     sample.assert_unpacked(&ddock, &proxy.reference());

@@ -74,6 +74,18 @@ fn the_size_is_there_before_the_command_starts() {
 }
 
 #[test]
+fn a_terminal_of_one_cell_is_one() {
+    // Busybox takes that for a terminal that does not know its size.
+    let (ddock, image) = with_distribution();
+    for flags in ["-it", "-t"] {
+        let command = ddock.command(&["run", "--rm", flags, &image, "stty", "size"]);
+        let mut terminal = Terminal::start(&command, 1, 1);
+        terminal.expect("1 1\n");
+        assert_eq!(terminal.wait(), 0);
+    }
+}
+
+#[test]
 fn a_resize_follows() {
     let (ddock, image) = Ddock::with_busybox();
     let script = "trap 'stty size' WINCH; echo ready; while :; do sleep 0.05; done";
@@ -149,6 +161,117 @@ fn the_terminal_is_restored_when_the_client_is_ended() {
         terminal.wait();
         assert!(terminal.is_cooked(), "{signal:?}");
     }
+}
+
+#[test]
+fn a_stopped_client_gives_the_terminal_back_and_takes_it_again() {
+    let (ddock, image) = Ddock::with_busybox();
+    let command = ddock.command(&["run", "--rm", "-it", &image, "sh"]);
+    let mut terminal = Terminal::start(&command, 24, 80);
+    terminal.expect("# ");
+    let client = Pid::from_raw(i32::try_from(terminal.pid()).unwrap()).unwrap();
+    for _ in 0..3 {
+        kill_process(client, Signal::TSTP).unwrap();
+        wait_for("the terminal to be given back", || {
+            terminal.is_cooked().then_some(())
+        });
+        terminal.resize(33, 99);
+        kill_process(client, Signal::CONT).unwrap();
+        terminal.expect_raw();
+    }
+    terminal.send("stty size\r");
+    terminal.expect("33 99\n");
+    terminal.send("exit 5\r");
+    assert_eq!(terminal.wait(), 5);
+}
+
+#[test]
+fn a_lone_control_p_is_bashs_and_control_p_control_q_detaches() {
+    let (ddock, image) = with_distribution();
+    let command = ddock.command(&["run", "--name", "left", "-it", &image, "/bin/bash"]);
+    let mut terminal = Terminal::start(&command, 24, 80);
+    terminal.expect(":/# ");
+    terminal.send("echo one $((20+2))\r");
+    terminal.expect("one 22\n");
+    terminal.expect(":/# ");
+    let pressed = std::time::Instant::now();
+    terminal.send("\u{10}");
+    terminal.expect("echo one $((20+2))");
+    assert!(
+        pressed.elapsed().as_millis() < 500,
+        "{:?}",
+        pressed.elapsed()
+    );
+    terminal.send("\u{15}sleep 1; echo later\r");
+    terminal.expect("later");
+    terminal.send("\u{10}\u{11}");
+    terminal.expect("read escape sequence");
+    assert_eq!(terminal.wait(), 0);
+    assert!(terminal.is_cooked());
+    assert!(ddock.ok(&["ps"]).contains("left"), "it runs on");
+    // Its terminal is drained by nobody but the monitor, and all of it is in the log.
+    let mut terminal = Terminal::start(&ddock.command(&["attach", "left"]), 40, 100);
+    terminal.expect_raw();
+    terminal.send("seq 1 5000; stty size; exit 9\r");
+    terminal.expect("\n5000\n40 100\n");
+    assert_eq!(terminal.wait(), 9);
+    assert!(ddock.ok(&["logs", "left"]).contains("\n5000\r\n40 100\r\n"));
+}
+
+#[test]
+fn other_keys_detach_where_the_user_says_so() {
+    let (ddock, image) = Ddock::with_busybox();
+    fs_err::create_dir(ddock.scratch().join(".docker")).unwrap();
+    ddock
+        .scratch()
+        .file(".docker/config.json", r#"{"detachKeys": "ctrl-a,z"}"#);
+    for (flags, keys) in [(&[][..], "\u{1}z"), (&["--detach-keys", "x,y"], "xy")] {
+        let mut args = vec!["run", "-it"];
+        args.extend(flags);
+        args.extend([&*image, "sh"]);
+        let mut terminal = Terminal::start(&ddock.command(&args), 24, 80);
+        terminal.expect("# ");
+        terminal.send(keys);
+        terminal.expect("read escape sequence");
+        assert_eq!(terminal.wait(), 0);
+    }
+    for id in ddock.containers() {
+        ddock.ok(&["rm", "-f", &id]);
+    }
+    ddock
+        .run(&["run", "--rm", "--detach-keys", "ctrl-1", &image, "true"])
+        .exits(125)
+        .says("invalid detach keys (ctrl-1) provided");
+}
+
+#[test]
+fn noraw_leaves_the_terminal_as_it_is() {
+    let (ddock, image) = Ddock::with_busybox();
+    let mut command = ddock.command(&["run", "--rm", "-it", &image, "sh"]);
+    command.env("NORAW", "1");
+    let mut terminal = Terminal::start(&command, 24, 80);
+    terminal.expect("# ");
+    assert!(terminal.is_cooked());
+    terminal.send("exit 4\n");
+    assert_eq!(terminal.wait(), 4);
+}
+
+#[test]
+fn three_times_control_c_end_what_does_not_react() {
+    let seconds = unique_seconds();
+    let (ddock, image) = Ddock::with_busybox();
+    let command = ddock.command(&["run", "--rm", &image, "sleep", &seconds]);
+    let mut terminal = Terminal::start(&command, 24, 80);
+    wait_for("sleep to run", || {
+        (processes_with(&seconds).len() >= 2).then_some(())
+    });
+    terminal.send("\u{3}");
+    terminal.expect("^C");
+    terminal.send("\u{3}");
+    terminal.expect("once more kills the container");
+    terminal.send("\u{3}");
+    assert_eq!(terminal.wait(), 137);
+    assert_eq!(processes_with(&seconds), [0; 0]);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! A container as `docker inspect` describes it.
 
-use crate::container::{Record, Status};
+use crate::container::log::Driver;
+use crate::container::{Log, Record, Status};
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::{Value, json};
 
@@ -17,9 +18,35 @@ pub(crate) fn describe(record: &Record) -> Value {
         "State": state(&record.status),
         "Image": record.image.to_string(),
         "Name": format!("/{}", record.name),
-        "HostConfig": {"AutoRemove": record.auto_remove},
-        "Config": {"Image": record.image_name},
+        "HostConfig": {
+            "AutoRemove": record.auto_remove,
+            "LogConfig": log(&record.log),
+            "Annotations": record.annotations,
+        },
+        "Config": {
+            "Image": record.image_name,
+            "Labels": record.labels,
+            "StopSignal": record.stop.signal.as_deref().unwrap_or("SIGTERM"),
+            "StopTimeout": record.stop.timeout,
+        },
     })
+}
+
+fn log(log: &Log) -> Value {
+    let mut options = serde_json::Map::new();
+    if let Some(size) = log.rotation.max_size {
+        options.insert(
+            "max-file".to_owned(),
+            log.rotation.max_files.to_string().into(),
+        );
+        options.insert("max-size".to_owned(), size.to_string().into());
+    }
+    let driver = match log.driver {
+        Driver::JsonFile => "json-file",
+        Driver::Local => "local",
+        Driver::None => "none",
+    };
+    json!({"Type": driver, "Config": options})
 }
 
 fn state(status: &Status) -> Value {
@@ -58,7 +85,10 @@ fn time(time: DateTime<Utc>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::container::Stop;
+    use crate::container::log::Rotation;
     use crate::digest::Digest;
+    use std::collections::BTreeMap;
 
     #[test]
     fn the_state_is_dockers() {
@@ -70,6 +100,19 @@ mod tests {
             command: vec!["sh".to_owned(), "-c".to_owned(), "exit 3".to_owned()],
             created: "2026-01-01T00:00:00Z".parse().unwrap(),
             auto_remove: false,
+            labels: [("a".to_owned(), "1".to_owned())].into(),
+            annotations: BTreeMap::new(),
+            stop: Stop {
+                signal: Some("USR1".to_owned()),
+                timeout: Some(3),
+            },
+            log: Log {
+                driver: Driver::Local,
+                rotation: Rotation {
+                    max_size: Some(1 << 20),
+                    max_files: 5,
+                },
+            },
             status: Status::Exited {
                 code: 3,
                 out_of_memory: false,
@@ -87,6 +130,11 @@ mod tests {
             ("/State/ExitCode", "3"),
             ("/State/FinishedAt", "\"2026-01-01T00:00:01Z\""),
             ("/Config/Image", "\"ubuntu\""),
+            ("/Config/Labels/a", "\"1\""),
+            ("/Config/StopSignal", "\"USR1\""),
+            ("/Config/StopTimeout", "3"),
+            ("/HostConfig/LogConfig/Type", "\"local\""),
+            ("/HostConfig/LogConfig/Config/max-file", "\"5\""),
         ] {
             assert_eq!(field(pointer), value, "{pointer}");
         }

@@ -3,23 +3,28 @@
 mod command;
 mod devices;
 mod files;
+mod lifetime;
 mod limits;
 mod namespaces;
 mod security;
 
+pub(crate) use lifetime::invalid_signal;
+
 use crate::cli::failure::Refusal;
 use crate::cli::names;
 use crate::cli::reach::Reach;
-use crate::cli::run::{Explain, PullPolicy, Run};
+use crate::cli::run::{Explain, PullPolicy, Run, Wish};
 use crate::platform::Platform;
 use crate::spec::Request;
 use clap::{ArgAction, Args};
 use command::CommandFlags;
 use devices::DeviceFlags;
 use files::FileFlags;
+use lifetime::{LifetimeFlags, StreamName};
 use limits::LimitFlags;
 use namespaces::NamespaceFlags;
 use security::SecurityFlags;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 // Flags stop at the image: from there on every word belongs to the command, so both are one list.
@@ -95,6 +100,8 @@ pub(crate) struct Arguments {
     devices: DeviceFlags,
     #[command(flatten)]
     security: SecurityFlags,
+    #[command(flatten)]
+    lifetime: LifetimeFlags,
 }
 
 impl TryFrom<Arguments> for Run {
@@ -104,12 +111,15 @@ impl TryFrom<Arguments> for Run {
         if let Some(name) = &arguments.name {
             names::check(name)?;
         }
+        let session = session(&arguments);
+        let lifetime = arguments.lifetime.check(arguments.rm)?;
         let mut words = arguments.image_and_command.into_iter();
         let command = arguments.command;
         Ok(Self {
             image: words.next().unwrap_or_default(),
             name: arguments.name,
-            interactive: arguments.interactive,
+            session,
+            lifetime,
             remove: arguments.rm,
             pull: arguments.pull,
             platform: arguments.platform,
@@ -129,6 +139,7 @@ impl TryFrom<Arguments> for Run {
                 hostname: arguments.namespaces.hostname.clone(),
                 terminal: arguments.tty,
                 dry_run: arguments.dry_run,
+                annotations: BTreeMap::new(),
                 files: arguments.files.into(),
                 namespaces: arguments.namespaces.try_into()?,
                 limits: arguments.limits.into(),
@@ -136,6 +147,24 @@ impl TryFrom<Arguments> for Run {
                 security: arguments.security.into(),
             },
         })
+    }
+}
+
+/// Returns who is attached to what.
+fn session(arguments: &Arguments) -> Wish {
+    let flags = &arguments.lifetime;
+    let has = |stream| flags.attach.is_empty() || flags.attach.contains(&stream);
+    let (stdout, stderr) = (has(StreamName::Stdout), has(StreamName::Stderr));
+    // As Docker has it: who sees nothing of the container waits for nothing.
+    let detached = flags.detach || !(stdout || stderr);
+    Wish {
+        detached,
+        interactive: arguments.interactive,
+        stdin: arguments.interactive && !flags.detach && has(StreamName::Stdin),
+        stdout: stdout && !detached,
+        stderr: stderr && !detached,
+        sig_proxy: flags.sig_proxy,
+        detach_keys: flags.detach_keys.clone(),
     }
 }
 
@@ -197,7 +226,7 @@ mod tests {
         ] {
             let run = parsed(line).unwrap();
             assert_eq!(
-                (run.interactive, run.request.terminal, run.remove),
+                (run.session.interactive, run.request.terminal, run.remove),
                 expected,
                 "{line}"
             );

@@ -1,31 +1,46 @@
 //! From the flags of `run` to a container that has ended.
 
+use crate::cli::failure::DDOCK_FAILED;
+use crate::cli::run::lifetime::{IdFile, pairs};
 use crate::cli::run::{Run, explain};
 use crate::cli::{names, output};
-use crate::container::{self, Container, Record, Status};
+use crate::container::log::Driver;
+use crate::container::{self, Container, Record, Status, Stop};
 use crate::image::{self, Image, ImageConfig};
-use crate::monitor::{self, Job, Outcome};
+use crate::monitor::{self, End, Job, Leave, Outcome, Session};
 use crate::narration::{Narration, Step, tell};
 use crate::platform::Platform;
 use crate::runtime::{Plan, Privilege, Rootfs};
 use crate::spec::{self, Host, ImageDefaults, Request};
-use crate::store::{NameInUse, Store};
+use crate::store::{NameInUse, NotFound, Store};
+use crate::sys::signal;
 use crate::sys::userns::Mapping;
 use anyhow::{Context, Result};
 use chrono::Utc;
+use nix::sched::CloneFlags;
+use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
 
 /// How many random names are tried before the store is taken to be full of them.
 const NAME_ATTEMPTS: usize = 16;
 
-/// Runs the container in the foreground, from an image that is in the store; returns its exit code.
+/// Runs the container from an image that is in the store; returns the exit code: its own, unless it is left running.
 ///
 /// This process is inside the user namespace that `mapping` describes, if it describes one.
-pub(super) fn start(run: &Run, store: &Store, mapping: &Mapping) -> Result<u8> {
+pub(super) fn start(
+    run: &Run,
+    session: Session,
+    id_file: Option<IdFile>,
+    store: &Store,
+    mapping: &Mapping,
+) -> Result<u8> {
     let wish = || format!("cannot run `{}`", run.image);
     let narration = run.explain.map(explain::listen).transpose()?;
     container::sweep(store).with_context(wish)?;
     let (mut container, image) = create(run, store).with_context(wish)?;
+    if let Some(mut file) = id_file.filter(|_| !run.request.dry_run) {
+        file.write(&container.record.id).with_context(wish)?;
+    }
     let prepared = prepare(run, store, mapping, &mut container, &image);
     narration.as_ref().map_or(Ok(()), Narration::pass_on)?;
     let (plan, root, config) = match prepared {
@@ -41,18 +56,48 @@ pub(super) fn start(run: &Run, store: &Store, mapping: &Mapping) -> Result<u8> {
         output::print(&format!("{config}\n"))?;
         return Ok(0);
     }
+    let id = container.record.id.clone();
     let job = Job {
         container,
         plan: &plan,
         root,
         privilege: privilege(mapping),
-        interactive: run.interactive,
+        log: keeps_log(run).then_some(run.lifetime.log.rotation),
+        timeout: run.lifetime.timeout,
+        session,
         notify: &|notice| output::tell(&format!("ddock: {notice}\n")),
         narration: narration.as_ref(),
     };
-    let outcome = monitor::run(job).with_context(wish)?;
-    tell_of_memory(outcome);
-    Ok(outcome.status.code())
+    conclude(&monitor::run(job).with_context(wish)?, &id)
+}
+
+/// Says what is to be said at the end of a session, and returns the exit code.
+fn conclude(end: &End, id: &str) -> Result<u8> {
+    match *end {
+        End::Ended(outcome) => {
+            tell_of_end(outcome);
+            Ok(outcome.status.code())
+        }
+        End::Detached(Leave::Done) => output::print(&format!("{id}\n")).map(|()| 0),
+        End::Detached(leave) => Ok(left(leave)),
+    }
+}
+
+/// Says why a client left a container running, if it was a person, and returns the exit code.
+pub(crate) fn left(leave: Leave) -> u8 {
+    match leave {
+        Leave::Done => 0,
+        Leave::Keys => {
+            output::tell("read escape sequence\n");
+            0
+        }
+        Leave::Signal(number) => u8::try_from(128 + number).unwrap_or(DDOCK_FAILED),
+    }
+}
+
+/// Whoever sees the output of a container that leaves nothing needs no log of it.
+fn keeps_log(run: &Run) -> bool {
+    run.lifetime.log.driver != Driver::None && (run.session.detached || !run.remove)
 }
 
 /// Finds the image and makes the container under one lock, so that the image cannot go in between.
@@ -74,10 +119,22 @@ fn create(run: &Run, store: &Store) -> Result<(Container, Image)> {
             command: Vec::new(),
             created: Utc::now(),
             auto_remove: run.remove,
+            labels: run.lifetime.labels.read()?,
+            annotations: pairs(
+                "annotation",
+                run.lifetime.annotations.iter().map(String::as_str),
+            )?,
+            stop: run.lifetime.stop.clone(),
+            log: run.lifetime.log.clone(),
             status: Status::Created,
         };
         match Container::create(store, shared, &image, record) {
             Err(error) if run.name.is_none() && error.is::<NameInUse>() => {}
+            Err(error)
+                if run.lifetime.replace && !run.request.dry_run && error.is::<NameInUse>() =>
+            {
+                replace(store, run.name.as_deref())?;
+            }
             created => {
                 let container = created?;
                 tell(|| Step::Container {
@@ -89,6 +146,17 @@ fn create(run: &Run, store: &Store) -> Result<(Container, Image)> {
         }
     }
     anyhow::bail!("found no free name for the container; give it one with `--name`")
+}
+
+/// Removes the container that has the name, running or not; that it is gone is no error.
+fn replace(store: &Store, name: Option<&str>) -> Result<()> {
+    let Some(id) = name.map_or(Ok(None), |name| store.named_container(name))? else {
+        return Ok(());
+    };
+    match container::find(store, &id).and_then(|record| container::remove(store, &record, true)) {
+        Err(error) if error.is::<NotFound>() => Ok(()),
+        removed => removed.context("replacing the container that has the name"),
+    }
 }
 
 /// An image for another platform is refused if this one was asked for, and may run by emulation if not.
@@ -123,8 +191,11 @@ fn prepare(
     let request = Request {
         id: container.record.id.clone(),
         directory: container.directory.clone(),
+        annotations: container.record.annotations.clone(),
         ..run.request.clone()
     };
+    let (labels, stop) = (&mut container.record.labels, &mut container.record.stop);
+    inherit(&config, labels, stop);
     let host = Host::detect(spec_mapping(mapping))?;
     let built = spec::build(&defaults(config), &request, &host, root.as_fd())?;
     for note in &built.notes {
@@ -148,7 +219,19 @@ fn prepare(
     {
         *terminal = (size.ws_row, size.ws_col);
     }
+    plan.process.has_init = run.lifetime.init && plan.namespaces.contains(CloneFlags::CLONE_NEWPID);
     Ok((plan, root, built.config))
+}
+
+/// Takes over from the image what the user left open.
+fn inherit(config: &ImageConfig, labels: &mut BTreeMap<String, String>, stop: &mut Stop) {
+    for (key, value) in &config.config.labels {
+        labels.entry(key.clone()).or_insert_with(|| value.clone());
+    }
+    // What is no signal is an image's mistake, not a reason not to run it.
+    let images = config.config.stop_signal.as_ref();
+    let images = images.filter(|text| signal::parse(text).is_some());
+    stop.signal = stop.signal.take().or_else(|| images.cloned());
 }
 
 fn assemble(
@@ -207,7 +290,13 @@ fn privilege(mapping: &Mapping) -> Privilege {
     }
 }
 
-fn tell_of_memory(outcome: Outcome) {
+/// Says what ended a container, if it was not its command.
+pub(crate) fn tell_of_end(outcome: Outcome) {
+    if outcome.is_overdue {
+        output::tell(
+            "ddock: the container was killed because its time was over (see `--timeout`)\n",
+        );
+    }
     if outcome.out_of_memory {
         output::tell(
             "ddock: a process of the container was killed because its memory limit was reached (see `--memory`)\n",

@@ -22,13 +22,18 @@ pub(crate) struct Pulling {
 impl Pulling {
     /// Starts `ddock pull` of what the proxy serves.
     pub(crate) fn start(ddock: &Ddock, proxy: &Proxy) -> Pulling {
+        Self::of(ddock, &["pull", &proxy.reference()])
+    }
+
+    /// Starts a command of ddock's that begins with a pull.
+    pub(crate) fn of(ddock: &Ddock, args: &[&str]) -> Pulling {
         let log = ddock.scratch().join("pull.log");
         let file = fs_err::OpenOptions::new()
             .create(true)
             .append(true)
             .open(&log);
         let file = file.unwrap().into_file();
-        let mut command = ddock.command(&["pull", &proxy.reference()]);
+        let mut command = ddock.command(args);
         command
             .stdin(Stdio::null())
             .stdout(file.try_clone().unwrap())

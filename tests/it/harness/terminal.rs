@@ -9,7 +9,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::pty::OpenptFlags;
 use rustix::termios::Winsize;
 
-use crate::harness::DEADLINE;
+use crate::harness::{DEADLINE, wait_for};
 
 pub(crate) struct Terminal {
     screen: OwnedFd,
@@ -123,6 +123,14 @@ impl Terminal {
         use rustix::termios::LocalModes;
         let modes = rustix::termios::tcgetattr(&self.line).unwrap().local_modes;
         modes.contains(LocalModes::ICANON | LocalModes::ECHO | LocalModes::ISIG)
+    }
+
+    /// Waits until every key goes to the program.
+    #[track_caller]
+    pub(crate) fn expect_raw(&self) {
+        wait_for("the terminal to be raw", || {
+            (!self.is_cooked()).then_some(())
+        });
     }
 
     /// Waits for the end and returns the exit code, or 128 + n for a signal.

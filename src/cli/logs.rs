@@ -1,0 +1,214 @@
+//! `ddock logs`.
+
+mod when;
+
+use crate::cli::failure::Refusal;
+use crate::cli::output::Stream as Output;
+use crate::cli::place;
+use crate::container::log::{Driver, Entry, Reader, Stream};
+use crate::container::{self, Record};
+use crate::store::{NotFound, Store};
+use anyhow::{Context, Result};
+use chrono::{DateTime, SecondsFormat, Utc};
+use clap::Args;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
+use rustix::io::{Errno, retry_on_intr};
+use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use when::When;
+
+/// How much is gathered before it is written, in bytes.
+const BATCH: usize = 64 << 10;
+
+/// How often is looked whether the container's monitor lives, where nothing else happens: a monitor that was killed
+/// tells nobody.
+const LOOK: Timespec = Timespec {
+    tv_sec: 1,
+    tv_nsec: 0,
+};
+
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    /// Go on until the container ends
+    #[arg(short, long)]
+    follow: bool,
+    /// Show only so many lines from the end, or `all`
+    #[arg(short = 'n', long, value_name = "NUMBER", default_value = "all",
+          value_parser = tail, allow_negative_numbers = true)]
+    tail: Tail,
+    /// Show what was written after this: a time, a date, seconds since 1970, or a duration back from now
+    #[arg(long, value_name = "WHEN", allow_negative_numbers = true)]
+    since: Option<When>,
+    /// Show what was written before this
+    #[arg(long, value_name = "WHEN", allow_negative_numbers = true)]
+    until: Option<When>,
+    /// Show when each line was written
+    #[arg(short, long)]
+    timestamps: bool,
+    /// Which container: its name, its ID or the beginning of that
+    container: String,
+}
+
+/// How many lines from the end; `None` is all.
+#[derive(Debug, Clone, Copy)]
+struct Tail(Option<usize>);
+
+#[expect(clippy::unnecessary_wraps, reason = "clap's signature")]
+fn tail(text: &str) -> Result<Tail, &'static str> {
+    // As with Docker, what is no number, or a negative one, is `all`.
+    Ok(Tail(text.parse().ok()))
+}
+
+/// Prints a container's log, each stream to its own.
+pub(crate) fn run(arguments: &Arguments, root: &Path) -> Result<()> {
+    let name = &arguments.container;
+    let store = place::existing(root)?;
+    let store = store.ok_or_else(|| NotFound::container(name))?;
+    let record = container::find(&store, name)?;
+    let directory = store.container_directory(&record.id);
+    if record.log.driver == Driver::None {
+        return Err(
+            Refusal::new("configured logging driver does not support reading")
+                .code(1)
+                .into(),
+        );
+    }
+    if !directory.join("log").exists() && record.auto_remove {
+        return Err(Refusal::new(format!(
+            "container \"{name}\" keeps no log: it runs in the foreground with `--rm`"
+        ))
+        .code(1)
+        .into());
+    }
+    let now = Utc::now();
+    let mut printer = Printer {
+        since: arguments.since.map(|when| when.at(now)),
+        until: arguments.until.map(|when| when.at(now)),
+        timestamps: arguments.timestamps,
+        stream: Stream::Stdout,
+        batch: Vec::new(),
+        is_over: false,
+    };
+    let context = || format!("cannot show the log of container: {name}");
+    let mut reader = Reader::open(&directory);
+    // Watched before the first look, so that nothing happens in between.
+    let watch = arguments.follow.then(|| watch(&directory)).transpose();
+    let watch = watch.with_context(context)?;
+    printer
+        .tail(&mut reader, arguments.tail)
+        .with_context(context)?;
+    if let Some(watch) = watch {
+        follow(&store, &record, &watch, &mut reader, &mut printer).with_context(context)?;
+    }
+    printer.flush()
+}
+
+fn watch(directory: &Path) -> Result<OwnedFd> {
+    let watch = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
+    // The log grows or is rotated, or the file that says that somebody looks after the container goes.
+    let events =
+        WatchFlags::MODIFY | WatchFlags::MOVED_TO | WatchFlags::DELETE | WatchFlags::MOVE_SELF;
+    inotify::add_watch(&watch, directory, events).context("watching the log")?;
+    Ok(watch)
+}
+
+/// Prints what is written until the container has ended.
+fn follow(
+    store: &Store,
+    record: &Record,
+    watch: &OwnedFd,
+    reader: &mut Reader,
+    printer: &mut Printer,
+) -> Result<()> {
+    loop {
+        // Asked first: what was written before the end is then there to be read.
+        let runs = container::is_running(store, record)?;
+        while let Some(entry) = reader.next()? {
+            printer.print(&entry)?;
+        }
+        printer.flush()?;
+        if !runs || printer.is_over {
+            return Ok(());
+        }
+        let mut ends = [PollFd::new(watch, PollFlags::IN)];
+        retry_on_intr(|| poll(&mut ends, Some(&LOOK))).context("waiting for the log")?;
+        let mut events = [0; 4096];
+        match rustix::io::read(watch, &mut events) {
+            Ok(_) | Err(Errno::AGAIN | Errno::INTR) => {}
+            Err(error) => return Err(error).context("watching the log"),
+        }
+    }
+}
+
+/// Puts entries on the streams that they came from.
+struct Printer {
+    since: Option<DateTime<Utc>>,
+    until: Option<DateTime<Utc>>,
+    timestamps: bool,
+    /// Gathered for this stream, and not written yet.
+    stream: Stream,
+    batch: Vec<u8>,
+    /// What is asked for is before what is written now.
+    is_over: bool,
+}
+
+impl Printer {
+    /// Prints what there is already, or the end of it.
+    fn tail(&mut self, reader: &mut Reader, tail: Tail) -> Result<()> {
+        let mut last = VecDeque::new();
+        while let Some(entry) = reader.next()? {
+            let Some(most) = tail.0 else {
+                self.print(&entry)?;
+                continue;
+            };
+            if most > 0 && self.takes(&entry)? {
+                last.push_back(entry);
+            }
+            if last.len() > most {
+                last.pop_front();
+            }
+        }
+        last.iter().try_for_each(|entry| self.print(entry))
+    }
+
+    fn takes(&mut self, entry: &Entry) -> Result<bool> {
+        if self.since.is_none() && self.until.is_none() {
+            return Ok(true);
+        }
+        let time = time(entry)?;
+        self.is_over = self.until.is_some_and(|until| time > until);
+        Ok(!self.is_over && self.since.is_none_or(|since| time >= since))
+    }
+
+    fn print(&mut self, entry: &Entry) -> Result<()> {
+        if !self.takes(entry)? {
+            return Ok(());
+        }
+        if entry.stream != self.stream || self.batch.len() > BATCH {
+            self.flush()?;
+            self.stream = entry.stream;
+        }
+        if self.timestamps {
+            let time = time(entry)?.to_rfc3339_opts(SecondsFormat::Nanos, true);
+            self.batch.extend_from_slice(time.as_bytes());
+            self.batch.push(b' ');
+        }
+        self.batch.extend_from_slice(entry.log.as_bytes());
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        let batch = std::mem::take(&mut self.batch);
+        let text = String::from_utf8(batch).context("a log is not UTF-8")?;
+        match self.stream {
+            Stream::Stdout => Output::Stdout.write(&text),
+            Stream::Stderr => Output::Stderr.write(&text),
+        }
+    }
+}
+
+fn time(entry: &Entry) -> Result<DateTime<Utc>> {
+    entry.time.parse().context("reading a time in the log")
+}

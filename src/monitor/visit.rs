@@ -1,0 +1,119 @@
+//! Visits to a container that runs already, through its monitor's door.
+
+use crate::container::log::Stream;
+use crate::monitor::attach::{Client, End, ended};
+use crate::monitor::relay::Relay;
+use crate::monitor::signals::Signals;
+use crate::monitor::streams::copy;
+use crate::monitor::{DOOR, FromClient, FromMonitor, Outcome, Session};
+use crate::sys::message::Channel;
+use anyhow::{Context, Result};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::retry_on_intr;
+use rustix::pipe::{PipeFlags, pipe_with};
+use std::io::ErrorKind;
+use std::os::fd::AsFd;
+use std::path::Path;
+use std::time::Duration;
+
+/// Attaches to the container in `directory` until it ends or the client leaves; `None` if it does not run.
+pub(crate) fn attach(
+    directory: &Path,
+    session: Session,
+    notify: &dyn Fn(&str),
+) -> Result<Option<End>> {
+    let Some(monitor) = knock(directory)? else {
+        return Ok(None);
+    };
+    let mut relays = Vec::new();
+    let outputs = [
+        (Stream::Stdout, session.stdout, rustix::stdio::stdout()),
+        (Stream::Stderr, session.stderr, rustix::stdio::stderr()),
+    ];
+    for (stream, _, own) in outputs.into_iter().filter(|(_, is_wanted, _)| *is_wanted) {
+        let (read, write) = pipe_with(PipeFlags::CLOEXEC).context("making a pipe")?;
+        relays.push(Relay::new(read, copy(own)?));
+        monitor.send(&FromClient::Output(stream), Some(write.as_fd()))?;
+    }
+    monitor.send(&FromClient::Attach, None)?;
+    let client = Client {
+        monitor,
+        signals: Signals::take()?,
+        relays,
+        is_visitor: true,
+        session,
+        notify,
+        narration: None,
+    };
+    client.attach().map(Some)
+}
+
+/// Waits for the end of the container in `directory`; `None` if it does not run, or nobody saw its end.
+pub(crate) fn wait(directory: &Path) -> Result<Option<Outcome>> {
+    let Some(monitor) = knock(directory)? else {
+        return Ok(None);
+    };
+    loop {
+        match monitor.receive().context("hearing from the monitor")? {
+            Some((message, _)) => {
+                if let Some(outcome) = ended(&message) {
+                    return Ok(Some(outcome));
+                }
+            }
+            None => return Ok(None),
+        }
+    }
+}
+
+/// Has the container's monitor send signal `number` to its command, and kill it unless it ends within `grace`, if that
+/// has an end; returns when it has ended. False if it does not run.
+pub(crate) fn stop(directory: &Path, number: i32, grace: Option<Duration>) -> Result<bool> {
+    let Some(monitor) = knock(directory)? else {
+        return Ok(false);
+    };
+    // A monitor that is gone is noticed below.
+    monitor.send(&FromClient::Signal(number), None).ok();
+    let mut grace = grace;
+    loop {
+        let mut ends = [PollFd::new(&monitor, PollFlags::IN)];
+        let left = grace.and_then(|grace| Timespec::try_from(grace).ok());
+        let ready = retry_on_intr(|| poll(&mut ends, left.as_ref()));
+        if ready.context("waiting for the container")? == 0 {
+            monitor.send(&FromClient::Signal(libc::SIGKILL), None).ok();
+            grace = None;
+            continue;
+        }
+        match monitor.receive().context("hearing from the monitor")? {
+            Some((message, _)) if ended(&message).is_none() => {}
+            _ => return Ok(true),
+        }
+    }
+}
+
+/// Has the container's monitor send signal `number` to its command; false if it does not run.
+pub(crate) fn signal(directory: &Path, number: i32) -> Result<bool> {
+    let Some(monitor) = knock(directory)? else {
+        return Ok(false);
+    };
+    monitor.send(&FromClient::Signal(number), None)?;
+    // Answered by the end of the connection, once the signal was sent.
+    monitor.send(&FromClient::Detach, None)?;
+    let answer = monitor.receive::<FromMonitor>();
+    answer.context("hearing from the monitor")?;
+    Ok(true)
+}
+
+fn knock(directory: &Path) -> Result<Option<Channel>> {
+    match Channel::connect(directory, DOOR) {
+        Ok(channel) => Ok(Some(channel)),
+        Err(error)
+            if matches!(
+                error.kind(),
+                ErrorKind::NotFound | ErrorKind::ConnectionRefused
+            ) =>
+        {
+            Ok(None)
+        }
+        Err(error) => Err(error).context("reaching the container's monitor"),
+    }
+}

@@ -1,0 +1,216 @@
+//! The monitor's watch: a container that runs, its clients, and what passes between them.
+
+use crate::container::log::Stream;
+use crate::monitor::hub::Hub;
+use crate::monitor::{FromClient, FromMonitor, independent};
+use crate::runtime::Running;
+use crate::sys::message::{Channel, Listener};
+use anyhow::{Context, Result};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Instant;
+
+/// Everyone around a container.
+pub(super) struct Watch {
+    pub(super) clients: Vec<Client>,
+    pub(super) hub: Hub,
+    /// Where clients that come later connect.
+    pub(super) door: Option<Listener>,
+    /// Where the input of such clients goes: the terminal's master, or the writing end of a pipe.
+    pub(super) input: Option<Input>,
+    /// When the container's time is over.
+    pub(super) deadline: Option<Instant>,
+}
+
+pub(super) struct Input {
+    pub(super) to: OwnedFd,
+    pub(super) is_terminal: bool,
+}
+
+/// Somebody who is told of the end.
+pub(super) struct Client {
+    pub(super) channel: Channel,
+    pub(super) number: u32,
+    /// Its death is the container's: it runs in the foreground for it.
+    pub(super) is_owner: bool,
+}
+
+/// The number of the client that the monitor was forked from.
+pub(super) const FIRST: u32 = 0;
+
+/// What [`poll`] found, in the order of what it was asked.
+struct Ready {
+    has_ended: bool,
+    at_door: bool,
+    clients: Vec<bool>,
+}
+
+impl Watch {
+    /// Returns when the command has ended; true if that was because its time was over.
+    pub(super) fn until_end(&mut self, running: &Running) -> Result<bool> {
+        let mut is_overdue = false;
+        loop {
+            let ready = self.wait(running)?;
+            if ready.has_ended {
+                return Ok(is_overdue);
+            }
+            if self
+                .deadline
+                .take_if(|end| *end <= Instant::now())
+                .is_some()
+            {
+                is_overdue = true;
+                running.signal(libc::SIGKILL)?;
+            }
+            // What a full disk does not take of the log must not end the container.
+            self.hub.advance().ok();
+            if self.hub.is_abandoned() {
+                // The command sees a terminal hang up once nobody holds its other end.
+                self.input = None;
+            }
+            let mut has_left = Vec::new();
+            for (at, _) in ready
+                .clients
+                .iter()
+                .enumerate()
+                .filter(|(_, ready)| **ready)
+            {
+                if !self.hear(at, running)? {
+                    has_left.push(self.clients[at].number);
+                }
+            }
+            for number in has_left {
+                self.hub.forget(number);
+                self.clients.retain(|client| client.number != number);
+            }
+            if ready.at_door {
+                self.let_in()?;
+            }
+        }
+    }
+
+    fn wait(&self, running: &Running) -> Result<Ready> {
+        let mut ends = vec![PollFd::from_borrowed_fd(running.end(), PollFlags::IN)];
+        ends.extend(
+            self.clients
+                .iter()
+                .map(|client| PollFd::new(&client.channel, PollFlags::IN)),
+        );
+        ends.extend(
+            self.door
+                .iter()
+                .map(|door| PollFd::new(door, PollFlags::IN)),
+        );
+        self.hub.interests(&mut ends);
+        let left = self
+            .deadline
+            .map(|end| end.saturating_duration_since(Instant::now()));
+        let left = left.and_then(|left| Timespec::try_from(left).ok());
+        match poll(&mut ends, left.as_ref()) {
+            Err(Errno::INTR) => {}
+            other => drop(other.context("watching the container")?),
+        }
+        let is_ready = |at: usize| !ends[at].revents().is_empty();
+        let clients = self.clients.len();
+        Ok(Ready {
+            has_ended: is_ready(0),
+            clients: (1..=clients).map(is_ready).collect(),
+            at_door: self.door.is_some() && is_ready(clients + 1),
+        })
+    }
+
+    /// Does what a client asks; false if it left.
+    fn hear(&mut self, at: usize, running: &Running) -> Result<bool> {
+        let client = &mut self.clients[at];
+        let (number, is_owner) = (client.number, client.is_owner);
+        let heard = match client.channel.receive() {
+            // Nonsense is a stranger's; ours are of one version, except when one was replaced meanwhile.
+            Err(_) if !is_owner => return Ok(false),
+            heard => heard.context("hearing from the client")?,
+        };
+        match heard {
+            Some((FromClient::Signal(signal), _)) => running.signal(signal)?,
+            Some((FromClient::Output(stream), Some(to))) => {
+                self.hub.add_sink(number, stream, to, false)?;
+            }
+            Some((FromClient::Output(_), None)) => {}
+            Some((FromClient::Attach, _)) => self.attach(at),
+            Some((FromClient::Detach, _)) => {
+                if is_owner {
+                    independent::become_independent()?;
+                }
+                return Ok(false);
+            }
+            None => {
+                if is_owner {
+                    running.signal(libc::SIGKILL)?;
+                }
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    fn attach(&self, at: usize) {
+        let answer = if self.hub.is_in_use() {
+            FromMonitor::Started {
+                notices: Vec::new(),
+                is_terminal: self.input.as_ref().is_some_and(|input| input.is_terminal),
+            }
+        } else {
+            FromMonitor::Failed(
+                "its output goes straight to whoever started it in the foreground".to_owned(),
+            )
+        };
+        let input = self.input.as_ref().map(|input| input.to.as_fd());
+        // If the client is gone, that is heard next.
+        self.clients[at].channel.send(&answer, input).ok();
+    }
+
+    fn let_in(&mut self) -> Result<()> {
+        let door = self.door.as_ref().map(Listener::accept);
+        if let Some(channel) = door.transpose().context("accepting a client")?.flatten() {
+            let last = self.clients.iter().map(|client| client.number).max();
+            self.clients.push(Client {
+                channel,
+                number: last.unwrap_or(FIRST) + 1,
+                is_owner: false,
+            });
+        }
+        Ok(())
+    }
+
+    /// Lets in who knocked already, to be told the end with the others, and nobody after them.
+    pub(super) fn close_door(&mut self) -> Result<()> {
+        while let Some(door) = &self.door {
+            let mut ends = [PollFd::new(door, PollFlags::IN)];
+            let now = Timespec {
+                tv_sec: 0,
+                tv_nsec: 0,
+            };
+            if poll(&mut ends, Some(&now)).is_ok_and(|ready| ready > 0) {
+                self.let_in()?;
+            } else {
+                self.door = None;
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells everyone.
+    pub(super) fn tell(&self, message: &FromMonitor) {
+        for client in &self.clients {
+            // A client that is gone needs no answer.
+            client.channel.send(message, None).ok();
+        }
+    }
+
+    /// Gives the first client what it sees of the command: `sinks` are its ends.
+    pub(super) fn connect(&mut self, sinks: Vec<(Stream, OwnedFd)>, is_owner: bool) -> Result<()> {
+        for (stream, to) in sinks {
+            self.hub.add_sink(FIRST, stream, to, is_owner)?;
+        }
+        Ok(())
+    }
+}

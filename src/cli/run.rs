@@ -2,6 +2,7 @@
 
 mod arguments;
 mod explain;
+mod mounts;
 mod start;
 
 use crate::cli::failure::Refusal;
@@ -44,6 +45,8 @@ pub(crate) struct Run {
     quiet: bool,
     /// `--explain`
     explain: Option<Explain>,
+    /// `--volumes-from`, in order.
+    volumes_from: Vec<String>,
 }
 
 impl Run {

@@ -1,6 +1,7 @@
 //! What is known of a container, as its `state.json` keeps it.
 
 use crate::digest::Digest;
+use crate::spec::MountPoint;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +18,9 @@ pub(crate) struct Record {
     pub(crate) created: DateTime<Utc>,
     /// `--rm`: nothing is kept when it has ended.
     pub(crate) auto_remove: bool,
+    /// What is mounted in it because somebody asked for it.
+    #[serde(default)]
+    pub(crate) mounts: Vec<MountPoint>,
     pub(crate) status: Status,
 }
 

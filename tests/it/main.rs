@@ -21,6 +21,8 @@ mod images;
 mod isolation;
 mod layers;
 mod limits;
+mod mounts;
+mod named_volumes;
 mod process;
 mod progress;
 mod pull;

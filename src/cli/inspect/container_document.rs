@@ -1,6 +1,7 @@
 //! A container as `docker inspect` describes it.
 
 use crate::container::{Record, Status};
+use crate::spec::MountPoint;
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::{Value, json};
 
@@ -18,8 +19,25 @@ pub(crate) fn describe(record: &Record) -> Value {
         "Image": record.image.to_string(),
         "Name": format!("/{}", record.name),
         "HostConfig": {"AutoRemove": record.auto_remove},
+        "Mounts": record.mounts.iter().map(mount).collect::<Vec<_>>(),
         "Config": {"Image": record.image_name},
     })
+}
+
+fn mount(mount: &MountPoint) -> Value {
+    let mut document = json!({ "Type": mount.kind });
+    if let Some(volume) = &mount.volume {
+        document["Name"] = json!(volume);
+    }
+    document["Source"] = json!(mount.source);
+    document["Destination"] = json!(mount.target);
+    if mount.volume.is_some() {
+        document["Driver"] = json!("local");
+    }
+    document["Mode"] = json!(mount.mode);
+    document["RW"] = json!(!mount.read_only);
+    document["Propagation"] = json!(mount.propagation);
+    document
 }
 
 fn state(status: &Status) -> Value {
@@ -70,6 +88,15 @@ mod tests {
             command: vec!["sh".to_owned(), "-c".to_owned(), "exit 3".to_owned()],
             created: "2026-01-01T00:00:00Z".parse().unwrap(),
             auto_remove: false,
+            mounts: vec![MountPoint {
+                kind: "volume".to_owned(),
+                volume: Some("data".parse().unwrap()),
+                source: "/v/data/_data".into(),
+                target: "/d".into(),
+                mode: "z".to_owned(),
+                read_only: false,
+                propagation: String::new(),
+            }],
             status: Status::Exited {
                 code: 3,
                 out_of_memory: false,
@@ -87,6 +114,10 @@ mod tests {
             ("/State/ExitCode", "3"),
             ("/State/FinishedAt", "\"2026-01-01T00:00:01Z\""),
             ("/Config/Image", "\"ubuntu\""),
+            (
+                "/Mounts/0",
+                r#"{"Type":"volume","Name":"data","Source":"/v/data/_data","Destination":"/d","Driver":"local","Mode":"z","RW":true,"Propagation":""}"#,
+            ),
         ] {
             assert_eq!(field(pointer), value, "{pointer}");
         }

@@ -113,9 +113,11 @@ impl TryFrom<Arguments> for Run {
             reach: arguments.reach,
             quiet: arguments.quiet,
             explain: arguments.explain,
+            volumes_from: arguments.files.volumes_from.clone(),
             request: Request {
                 id: String::new(),
                 directory: PathBuf::new(),
+                volumes: PathBuf::new(),
                 command: words.collect(),
                 entrypoint: command.entrypoint,
                 environment: command.env,
@@ -125,7 +127,7 @@ impl TryFrom<Arguments> for Run {
                 hostname: arguments.namespaces.hostname.clone(),
                 terminal: arguments.tty,
                 dry_run: arguments.dry_run,
-                files: arguments.files.into(),
+                files: arguments.files.try_into()?,
                 namespaces: arguments.namespaces.try_into()?,
                 limits: arguments.limits.into(),
                 security: arguments.security.into(),
@@ -204,7 +206,7 @@ mod tests {
     fn every_flag_arrives() {
         let run = parsed(
             "run -q --name box -h inside -e A=1 -eB --env=C=-3 --env-file f -w /w -u 1:2 -v /a:/b:ro -v=/c:/d \
-             --tmpfs /t:size=1m --entrypoint /e --read-only --net host -m 64m --cpus 1.5 --pids-limit -1 \
+             --tmpfs /t:size=1m --mount dst=/m --shm-size 1m --entrypoint /e --read-only --net host -m 64m --cpus 1.5 --pids-limit -1 \
              --privileged --cap-add ALL --cap-drop kill --pull always --platform linux/arm64 img cmd",
         )
         .unwrap();
@@ -224,7 +226,7 @@ mod tests {
             )
         );
         insta::assert_compact_debug_snapshot!(run.request, @r#"
-        Request { id: "", directory: "", command: ["cmd"], entrypoint: Some("/e"), environment: ["A=1", "B", "C=-3"], environment_files: ["f"], working_directory: Some("/w"), user: Some("1:2"), hostname: Some("inside"), terminal: false, dry_run: false, files: Files { read_only: true, volumes: ["/a:/b:ro", "/c:/d"], tmpfs: ["/t:size=1m"] }, namespaces: Namespaces { network: Host }, limits: Limits { memory: Some(67108864), nano_cpus: Some(1500000000), pids: Some(-1) }, security: Security { privileged: true, capabilities_added: ["ALL"], capabilities_dropped: ["kill"] } }
+        Request { id: "", directory: "", volumes: "", command: ["cmd"], entrypoint: Some("/e"), environment: ["A=1", "B", "C=-3"], environment_files: ["f"], working_directory: Some("/w"), user: Some("1:2"), hostname: Some("inside"), terminal: false, dry_run: false, files: Files { read_only: true, read_only_tmpfs: false, volumes: ["/a:/b:ro", "/c:/d"], mounts: ["dst=/m"], tmpfs: ["/t:size=1m"], shm_size: Some(1048576), image_volumes: Anonymous, inherited: [], images: {} }, namespaces: Namespaces { network: Host }, limits: Limits { memory: Some(67108864), nano_cpus: Some(1500000000), pids: Some(-1) }, security: Security { privileged: true, capabilities_added: ["ALL"], capabilities_dropped: ["kill"] } }
         "#);
     }
 

@@ -1,6 +1,6 @@
 //! From the flags of `run` to a container that has ended.
 
-use crate::cli::run::{Run, explain};
+use crate::cli::run::{Run, explain, mounts};
 use crate::cli::{names, output};
 use crate::container::{self, Container, Record, Status};
 use crate::image::{self, Image, ImageConfig};
@@ -74,6 +74,7 @@ fn create(run: &Run, store: &Store) -> Result<(Container, Image)> {
             command: Vec::new(),
             created: Utc::now(),
             auto_remove: run.remove,
+            mounts: Vec::new(),
             status: Status::Created,
         };
         match Container::create(store, shared, &image, record) {
@@ -120,11 +121,13 @@ fn prepare(
 ) -> Result<(Plan, OwnedFd, String)> {
     let root = assemble(store, mapping, container, image)?;
     let config = image.config(store)?;
-    let request = Request {
+    let mut request = Request {
         id: container.record.id.clone(),
         directory: container.directory.clone(),
+        volumes: store.volumes_directory(),
         ..run.request.clone()
     };
+    mounts::look_up(run, store, container, &mut request)?;
     let host = Host::detect(spec_mapping(mapping))?;
     let built = spec::build(&defaults(config), &request, &host, root.as_fd())?;
     for note in &built.notes {
@@ -138,6 +141,10 @@ fn prepare(
             .display()
             .to_string(),
     });
+    if !request.dry_run {
+        container.provide_volumes(&built.volumes)?;
+    }
+    container.record.mounts = built.mount_points;
     // Kept when the command has started.
     let process = built.spec.process().as_ref();
     let words = process.and_then(|process| process.args().clone());
@@ -181,6 +188,7 @@ fn defaults(config: ImageConfig) -> ImageDefaults {
         entrypoint: config.entrypoint.unwrap_or_default(),
         command: config.cmd.unwrap_or_default(),
         working_directory: config.working_dir,
+        volumes: config.volumes,
     }
 }
 

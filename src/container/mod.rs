@@ -1,7 +1,9 @@
 //! Containers: the records of what runs and what ran.
 
+mod init_files;
 mod record;
 
+pub(crate) use init_files::make as make_init_files;
 pub(crate) use record::{Record, Status};
 
 use crate::digest::to_hex;

@@ -1,4 +1,4 @@
-//! `--mount`, what is shown of mounts, and the memory that every container has.
+//! `--mount`, what is shown of mounts, and the files and memory that every container has.
 
 use std::process::Command;
 
@@ -255,6 +255,43 @@ fn inspect_shows_mounts_as_docker_does() {
             {"Type": "tmpfs", "Source": "", "Destination": "/t", "Mode": "", "RW": true, "Propagation": ""},
         ])
     );
+}
+
+#[test]
+fn every_container_has_the_files_that_programs_look_for() {
+    let (ddock, image) = Ddock::with_busybox();
+    for flags in [&[][..], &["--read-only"]] {
+        let script = "stat -c '%a %s' /.dockerenv; readlink /etc/mtab; stat -c '%u:%g %a' /etc; grep -c ' / ' /etc/mtab";
+        assert_eq!(
+            ddock.sh(flags, &image, script),
+            "755 0\n/proc/mounts\n0:0 755\n1\n"
+        );
+    }
+}
+
+#[test]
+fn those_files_are_made_through_no_symlink_of_the_image() {
+    let outside = tempfile::tempdir().unwrap();
+    let directory = outside.path().to_str().unwrap();
+    for tree in [
+        busybox_tree().symlink(".dockerenv", &format!("{directory}/made")),
+        busybox_tree().symlink("etc/mtab", &format!("{directory}/made")),
+        busybox_tree()
+            .dir(".dockerenv/", 0o755)
+            .dir("etc/mtab/", 0o755),
+    ] {
+        let (ddock, image) = Ddock::with(ImageBuilder::new().layer(tree));
+        ddock.sh(&[], &image, "true");
+    }
+    // `/etc` itself leads away.
+    let tree = Tree::new().dir("bin/", 0o755).file(
+        "bin/busybox",
+        0o755,
+        fs_err::read("/bin/busybox").unwrap(),
+    );
+    let (ddock, image) = Ddock::with(ImageBuilder::new().layer(tree.symlink("etc", directory)));
+    ddock.run(&["run", "--rm", &image, "busybox", "true"]);
+    assert_eq!(fs_err::read_dir(outside.path()).unwrap().count(), 0);
 }
 
 #[test]

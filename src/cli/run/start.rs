@@ -120,6 +120,7 @@ fn prepare(
     image: &Image,
 ) -> Result<(Plan, OwnedFd, String)> {
     let root = assemble(store, mapping, container, image)?;
+    container::make_init_files(root.as_fd())?;
     let config = image.config(store)?;
     let mut request = Request {
         id: container.record.id.clone(),

@@ -43,6 +43,13 @@ const SPELLINGS: &[(&str, &str, &[&str])] = &[
     ("manifest", "inspect", &["manifest-inspect"]),
     // One word to clap, so that its help and its complaints say what the user typed.
     ("system", "check", &["system check"]),
+    ("volume", "create", &["volume create"]),
+    ("volume", "ls", &["volume ls"]),
+    ("volume", "list", &["volume ls"]),
+    ("volume", "inspect", &["volume inspect"]),
+    ("volume", "rm", &["volume rm"]),
+    ("volume", "remove", &["volume rm"]),
+    ("volume", "prune", &["volume prune"]),
 ];
 
 /// Parses the process's arguments, the program's name first.
@@ -415,7 +422,7 @@ mod tests {
             "compose up",
             "image prune",
             "system df -v",
-            "volume ls",
+            "volume export x",
             "run --health-cmd true x",
             "run --health-cmd=true x",
             "run -p 80:80 x",
@@ -441,8 +448,8 @@ mod tests {
         $ ddock system df -v
         ddock: `system df` is not there yet
 
-        $ ddock volume ls
-        ddock: `volume` is not there yet
+        $ ddock volume export x
+        ddock: `volume export` is not there yet
 
         $ ddock run --health-cmd true x
         ddock: `--health-cmd` is not there yet

@@ -1,7 +1,7 @@
 //! `ddock ps` and `ddock rm`.
 
 use crate::cli::{failure, output, place};
-use crate::container::{self, Record, Status};
+use crate::container::{self, Record, Status, Volumes};
 use crate::human;
 use crate::store::NotFound;
 use anyhow::{Context, Result};
@@ -34,7 +34,6 @@ pub(crate) struct RemoveArguments {
     #[arg(short, long, conflicts_with = "containers")]
     all: bool,
     /// Remove the container's anonymous volumes with it
-    // Accepted for the scripts that say it: there are no volumes yet, so none can be left.
     #[arg(short, long)]
     volumes: bool,
     /// Which containers: names, IDs or the beginnings of IDs
@@ -60,9 +59,14 @@ pub(crate) fn remove(arguments: &RemoveArguments, root: &Path) -> Result<()> {
     } else {
         arguments.containers.clone()
     };
+    let volumes = if arguments.volumes {
+        Volumes::Removed
+    } else {
+        Volumes::Kept
+    };
     failure::each(names, |name| {
         let removed = container::find(&store, &name)
-            .and_then(|record| container::remove(&store, &record, arguments.force));
+            .and_then(|record| container::remove(&store, &record, arguments.force, volumes));
         match removed {
             // What is to be gone is gone.
             Err(error) if arguments.force && error.is::<NotFound>() => Ok(()),
@@ -165,6 +169,7 @@ mod tests {
             annotations: BTreeMap::new(),
             stop: Stop::default(),
             log: Log::default(),
+            mounts: Vec::new(),
             status,
         };
         let ended = Status::Exited {

@@ -147,8 +147,8 @@ fn hint(error: &Error) -> Option<String> {
     }
     let hint = if find::<Damaged>(error).is_some() {
         "`ddock pull` it again to repair it"
-    } else if find::<NotFound>(error).is_some() {
-        "`ddock images` and `ddock ps -a` list what is here"
+    } else if let Some(missing) = find::<NotFound>(error) {
+        missing.hint()
     } else {
         match find::<io::Error>(error)?.kind() {
             ErrorKind::StorageFull => {

@@ -106,7 +106,7 @@ fn missing_line(name: &str, kind: Option<Kind>) -> String {
 }
 
 /// Returns a JSON array with Docker's four spaces of indentation.
-fn render(objects: &[Value]) -> String {
+pub(crate) fn render(objects: &[Value]) -> String {
     use serde::Serialize as _;
     if objects.is_empty() {
         return "[]\n".to_owned();

@@ -25,6 +25,7 @@ mod system;
 mod unimplemented;
 mod unpack;
 mod version;
+mod volumes;
 
 use crate::runtime;
 use anyhow::Result;
@@ -95,6 +96,21 @@ enum Command {
     /// Check that images are what was pulled, to the last file
     #[command(name = "system check")]
     SystemCheck(system::CheckArguments),
+    /// Make a volume
+    #[command(name = "volume create")]
+    VolumeCreate(volumes::CreateArguments),
+    /// List volumes
+    #[command(name = "volume ls")]
+    VolumeList(volumes::ListArguments),
+    /// Show everything known about volumes, as JSON
+    #[command(name = "volume inspect")]
+    VolumeInspect(volumes::InspectArguments),
+    /// Remove volumes
+    #[command(name = "volume rm")]
+    VolumeRemove(volumes::RemoveArguments),
+    /// Remove volumes that no container uses
+    #[command(name = "volume prune")]
+    VolumePrune(volumes::PruneArguments),
     /// Unpack one layer into a directory
     #[command(hide = true)]
     UnpackLayer(unpack::Arguments),
@@ -138,6 +154,11 @@ pub(crate) fn run() -> ExitCode {
         Command::Inspect(arguments) => finish(inspect::run(&arguments, &root)),
         Command::Info(arguments) => finish(info::run(&arguments, &root)),
         Command::SystemCheck(arguments) => finish(system::check(&arguments, &root)),
+        Command::VolumeCreate(arguments) => finish(volumes::create(&arguments, &root)),
+        Command::VolumeList(arguments) => finish(volumes::list(&arguments, &root)),
+        Command::VolumeInspect(arguments) => finish(volumes::inspect(&arguments, &root)),
+        Command::VolumeRemove(arguments) => finish(volumes::remove(&arguments, &root)),
+        Command::VolumePrune(arguments) => finish(volumes::prune(&arguments, &root)),
         Command::UnpackLayer(arguments) => finish(unpack::run(&arguments)),
         Command::Version => finish(version::run()),
     }

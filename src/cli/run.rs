@@ -3,6 +3,7 @@
 mod arguments;
 mod explain;
 mod lifetime;
+mod mounts;
 mod start;
 
 use crate::cli::failure::Refusal;
@@ -49,6 +50,8 @@ pub(crate) struct Run {
     quiet: bool,
     /// `--explain`
     explain: Option<Explain>,
+    /// `--volumes-from`, in order.
+    volumes_from: Vec<String>,
 }
 
 /// Who is to be attached to which of the command's streams.

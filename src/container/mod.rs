@@ -1,8 +1,10 @@
 //! Containers: the records of what runs and what ran.
 
+mod init_files;
 pub(crate) mod log;
 mod record;
 
+pub(crate) use init_files::make as make_init_files;
 pub(crate) use record::{Log, Record, Status, Stop};
 
 use crate::digest::to_hex;
@@ -111,6 +113,22 @@ impl Container {
         Ok(fs::write(config_file(&self.directory), config)?)
     }
 
+    /// Sees to it that the container's volumes are there, and that new ones hold what the image has in their place.
+    pub(crate) fn provide_volumes(&self, volumes: &[spec::VolumeUse]) -> Result<()> {
+        if volumes.is_empty() {
+            return Ok(());
+        }
+        let claims: Vec<_> = volumes.iter().map(|used| used.claim.clone()).collect();
+        self.store.claim_volumes(&self.record.id, &claims)?;
+        for spec::VolumeUse { claim, content } in volumes {
+            let goes_with_it = claim.anonymous && self.record.auto_remove;
+            self.store
+                .fill_volume(&claim.name, content.as_ref(), !goes_with_it)
+                .with_context(|| format!("filling the volume `{}`", claim.name))?;
+        }
+        Ok(())
+    }
+
     /// Keeps the record on disk, whole at any time.
     fn save(&self) -> Result<()> {
         let state =
@@ -137,7 +155,7 @@ impl Container {
     /// Records how the command ended, or removes the container if it was to go then, or never ran.
     pub(crate) fn ended(&mut self, end: Option<(u8, bool)>) -> Result<()> {
         let Some((code, out_of_memory)) = end.filter(|_| !self.record.auto_remove) else {
-            return remove_all(&self.store, &self.record);
+            return remove_all(&self.store, &self.record, Volumes::Removed);
         };
         self.record.status = Status::Exited {
             code,
@@ -181,7 +199,7 @@ pub(crate) fn is_running(store: &Store, record: &Record) -> Result<bool> {
 }
 
 /// Removes a container; one that runs is killed first if `force` says so, and refused otherwise.
-pub(crate) fn remove(store: &Store, record: &Record, force: bool) -> Result<()> {
+pub(crate) fn remove(store: &Store, record: &Record, force: bool, volumes: Volumes) -> Result<()> {
     if is_looked_after(&store.container_directory(&record.id))? {
         if !force {
             bail!(
@@ -192,7 +210,7 @@ pub(crate) fn remove(store: &Store, record: &Record, force: bool) -> Result<()> 
         }
         kill(store, record)?;
     }
-    remove_all(store, record)
+    remove_all(store, record, volumes)
 }
 
 /// Kills a container's first process, and waits until its monitor has cleaned up.
@@ -263,7 +281,7 @@ fn bury(store: &Store, id: &str, directory: &Path) -> Result<()> {
         runtime::remove_cgroup(&cgroups_path)?;
     }
     let Some(mut record) = read(directory)? else {
-        // It died before there was a record, so nothing ran.
+        // It died before there was a record, so nothing ran, and there are no volumes yet.
         return forget(store.remove_container(id));
     };
     match record.status {
@@ -276,7 +294,7 @@ fn bury(store: &Store, id: &str, directory: &Path) -> Result<()> {
         Status::Created | Status::Exited { .. } => {}
     }
     if record.auto_remove || record.status == Status::Created {
-        return remove_all(store, &record);
+        return remove_all(store, &record, Volumes::Removed);
     }
     record.status = Status::Exited {
         code: KILLED,
@@ -324,8 +342,20 @@ fn is_looked_after(directory: &Path) -> Result<bool> {
     }
 }
 
+/// What becomes of a container's anonymous volumes when it is removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Volumes {
+    Kept,
+    /// Those that no other container uses.
+    Removed,
+}
+
 /// Removes what the store has of a container; that another process does so too is no error.
-fn remove_all(store: &Store, record: &Record) -> Result<()> {
+fn remove_all(store: &Store, record: &Record, volumes: Volumes) -> Result<()> {
+    // First: as long as the container is there, who dies in between is followed by a sweep.
+    if volumes == Volumes::Removed {
+        store.remove_anonymous_volumes(&record.id)?;
+    }
     store.release_name(&record.name, &record.id)?;
     forget(store.remove_container(&record.id))
 }

@@ -2,6 +2,7 @@
 
 use crate::container::log::{Driver, Rotation};
 use crate::digest::Digest;
+use crate::spec::MountPoint;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -28,6 +29,9 @@ pub(crate) struct Record {
     pub(crate) stop: Stop,
     #[serde(default)]
     pub(crate) log: Log,
+    /// What is mounted in it because somebody asked for it.
+    #[serde(default)]
+    pub(crate) mounts: Vec<MountPoint>,
     pub(crate) status: Status,
 }
 

@@ -1,13 +1,13 @@
 //! A mounted tree that is changed as a process whose root it is would change it. Its directories get their times back in the end.
 
-use crate::sys::{attributes, times, tree};
+use crate::sys::{attributes, copy, tree};
 use anyhow::{Context, Result, bail, ensure};
-use rustix::fs::{AtFlags, Dir, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Uid};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
-use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Component, Path, PathBuf};
 
 /// Symbolic links followed in one path: the kernel's own limit (`path_resolution(7)`).
@@ -164,32 +164,8 @@ impl Rooted {
         self.remove(to)?;
         let into = self.directory(to.parent().context("the root is no file")?)?;
         let target = name(to);
-        let kind = FileType::from_raw_mode(stat.st_mode);
-        let copied = || -> Result<()> {
-            match kind {
-                FileType::RegularFile => {
-                    let flags = OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                    let from =
-                        rustix::fs::openat(parent, source, OFlags::RDONLY | flags, Mode::empty())?;
-                    let new = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | flags;
-                    let file = rustix::fs::openat(&into, target, new, Mode::RUSR)?;
-                    copy_content(&from, &file, stat.st_size)?;
-                    rustix::fs::fchown(
-                        &file,
-                        Some(Uid::from_raw(stat.st_uid)),
-                        Some(Gid::from_raw(stat.st_gid)),
-                    )?;
-                    attributes::copy(&from, &file)?;
-                }
-                FileType::Symlink => {
-                    let link = rustix::fs::readlinkat(parent, source, Vec::new())?;
-                    rustix::fs::symlinkat(link, &into, target)?;
-                }
-                _ => rustix::fs::mknodat(&into, target, kind, Mode::empty(), stat.st_rdev)?,
-            }
-            set_metadata(into.as_fd(), target, stat)
-        };
-        copied().with_context(|| format!("copying to `{}`", to.display()))
+        copy::entry((parent, source), (into.as_fd(), target), stat)
+            .with_context(|| format!("copying to `{}`", to.display()))
     }
 
     /// Returns all names of the file with this inode number, as they are seen.
@@ -224,7 +200,7 @@ impl Rooted {
                 None => continue,
                 Some(parent) => (self.open(parent, OFlags::DIRECTORY)?, name(&path)),
             };
-            set_metadata(parent.as_fd(), name, &stat)
+            copy::metadata(parent.as_fd(), name, &stat)
                 .with_context(|| format!("finishing the directory `{}`", path.display()))?;
         }
         Ok(())
@@ -261,13 +237,7 @@ pub(super) fn open_beneath(
 
 /// Returns the names in a directory, sorted.
 pub(super) fn names(directory: &OwnedFd) -> Result<Vec<OsString>> {
-    let mut names = Vec::new();
-    for entry in Dir::read_from(directory)? {
-        let name = OsStr::from_bytes(entry?.file_name().to_bytes()).to_owned();
-        if name != "." && name != ".." {
-            names.push(name);
-        }
-    }
+    let mut names = copy::names(directory)?;
     names.sort();
     Ok(names)
 }
@@ -275,56 +245,6 @@ pub(super) fn names(directory: &OwnedFd) -> Result<Vec<OsString>> {
 /// Returns the last component of a path that has one.
 fn name(path: &Path) -> &OsStr {
     path.file_name().unwrap_or_default()
-}
-
-/// Sets the owner, then the mode, because a change of owner takes bits away, then the times.
-fn set_metadata(parent: BorrowedFd<'_>, name: &OsStr, stat: &Stat) -> Result<()> {
-    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let file = rustix::fs::openat(parent, name, flags, Mode::empty())?;
-    let owner = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
-    let now = rustix::fs::fstat(&file)?;
-    if (now.st_uid, now.st_gid) != (stat.st_uid, stat.st_gid) {
-        let flags = AtFlags::EMPTY_PATH;
-        rustix::fs::chownat(&file, "", Some(owner.0), Some(owner.1), flags)?;
-    }
-    if FileType::from_raw_mode(stat.st_mode) != FileType::Symlink {
-        // Before Linux 6.6 only its name in /proc lets the mode be changed of what cannot be opened.
-        let path = format!("/proc/self/fd/{}", file.as_raw_fd());
-        rustix::fs::chmod(path, Mode::from_raw_mode(stat.st_mode))?;
-    }
-    let times = times::of(stat);
-    Ok(rustix::fs::utimensat(
-        parent,
-        name,
-        &times,
-        AtFlags::SYMLINK_NOFOLLOW,
-    )?)
-}
-
-/// Copies what is data; holes stay holes.
-fn copy_content(from: &OwnedFd, to: &OwnedFd, size: i64) -> Result<()> {
-    use rustix::fs::SeekFrom;
-    rustix::fs::ftruncate(to, size.cast_unsigned())?;
-    let mut end = 0;
-    while let Some(start) = match rustix::fs::seek(from, SeekFrom::Data(end)) {
-        Ok(start) => Some(start),
-        Err(Errno::NXIO) => None,
-        Err(error) => return Err(error.into()),
-    } {
-        end = rustix::fs::seek(from, SeekFrom::Hole(start))?;
-        let mut at = start;
-        let mut buffer = vec![0; 256 << 10];
-        while at < end {
-            let length = buffer
-                .len()
-                .min(usize::try_from(end - at).unwrap_or(usize::MAX));
-            let length = rustix::io::pread(from, &mut buffer[..length], at)?;
-            ensure!(length > 0, "the file became shorter");
-            let written = rustix::io::pwrite(to, &buffer[..length], at)?;
-            at += written as u64;
-        }
-    }
-    Ok(())
 }
 
 fn reversed(path: &Path) -> Vec<OsString> {

@@ -9,13 +9,16 @@ use crate::runtime::told;
 use crate::sys::kernel::{MountAttributes, mount_setattr};
 use anyhow::{Context, Result, bail, ensure};
 use nix::libc;
-use rustix::fs::{CWD, FileType, PROC_SUPER_MAGIC, fstat, fstatfs, makedev};
+use rustix::fs::{
+    CWD, FileType, Mode, OFlags, PROC_SUPER_MAGIC, ResolveFlags, fstat, fstatfs, makedev, openat2,
+};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, OpenTreeFlags,
-    fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount,
-    open_tree,
+    UnmountFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen,
+    move_mount, open_tree, unmount,
 };
+use rustix::process::fchdir;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
@@ -43,7 +46,10 @@ enum Held {
 pub(crate) fn prepare(mounts: &[Mount]) -> Result<Vec<Prepared<'_>>> {
     let prepared = mounts.iter().map(|mount| {
         let held = match (mount.options.bind, mount.kind.as_str()) {
-            (Some(bind), _) => Held::Tree(take_tree(&mount.source, bind)?),
+            (Some(bind), _) => {
+                let subpath = mount.options.subpath.as_deref();
+                Held::Tree(take_tree(&mount.source, subpath, bind)?)
+            }
             (None, "cgroup" | "cgroup2") => Held::Cgroup,
             _ => Held::New(
                 new_of(mount).with_context(|| format!("mounting `{}`", mount.target.display()))?,
@@ -105,14 +111,34 @@ pub(crate) fn new_mount<'a>(
     }
 }
 
-/// Clones the mount at `source`, attached nowhere (`open_tree(2)`).
-pub(crate) fn take_tree(source: &Path, bind: Bind) -> Result<OwnedFd> {
-    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    if bind == Bind::Recursive {
-        flags |= OpenTreeFlags::AT_RECURSIVE;
-    }
-    open_tree(CWD, source, flags)
-        .with_context(|| format!("opening `{}` to mount it", source.display()))
+/// Clones the mount at `source`, or at a path below it that does not lead out of it, attached nowhere (`open_tree(2)`).
+pub(crate) fn take_tree(source: &Path, subpath: Option<&Path>, bind: Bind) -> Result<OwnedFd> {
+    let context = || format!("opening `{}` to mount it", source.display());
+    let Some(subpath) = subpath else {
+        let flags = clone_flags(bind == Bind::Recursive);
+        return open_tree(CWD, source, flags).with_context(context);
+    };
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let source = rustix::fs::open(source, flags, Mode::empty()).with_context(context)?;
+    clone_below(source.as_fd(), subpath, bind == Bind::Recursive)
+}
+
+/// Clones what is at `subpath` below `source`. What lies there is the container's own doing: it may be a symlink to anywhere.
+fn clone_below(source: BorrowedFd<'_>, subpath: &Path, recursive: bool) -> Result<OwnedFd> {
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let below = loop {
+        match openat2(source, subpath, flags, Mode::empty(), resolve) {
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            Err(Errno::XDEV) => bail!("the subpath `{}` leads out of it", subpath.display()),
+            other => {
+                break other
+                    .with_context(|| format!("opening the subpath `{}`", subpath.display()))?;
+            }
+        }
+    };
+    clone_of(below.as_fd(), recursive)
+        .with_context(|| format!("taking the subpath `{}`", subpath.display()))
 }
 
 impl Prepared<'_> {
@@ -135,11 +161,18 @@ impl Prepared<'_> {
     /// Mounts it. This process's root is the container's.
     pub(crate) fn attach(&self, root: Root<'_>) -> Result<()> {
         let Mount {
-            target, options, ..
+            target,
+            options,
+            source,
+            ..
         } = self.mount;
         match &self.held {
-            Held::Tree(tree) => attach_tree(tree.as_fd(), options, target, root),
-            Held::New(new) => attach_new(new.as_fd(), target, root),
+            Held::Tree(tree) => attach_tree(tree.as_fd(), options, target, root)
+                .with_context(|| format!("mounting {}", shown(tree.as_fd(), source))),
+            Held::New(new) => match &options.subpath {
+                None => attach_new(new.as_fd(), target, root),
+                Some(subpath) => attach_below(new.as_fd(), subpath, target, root),
+            },
             Held::Cgroup => Ok(()),
         }
         .with_context(|| format!("mounting `{}`", target.display()))
@@ -159,6 +192,28 @@ fn attach_new(new: BorrowedFd<'_>, target: &Path, root: Root<'_>) -> Result<()> 
         place
     };
     move_here(new, place.as_fd())
+}
+
+/// Attaches what is at `subpath` in a new mount. Only what is attached can be cloned (`open_tree(2)`, before Linux 6.15).
+fn attach_below(new: BorrowedFd<'_>, subpath: &Path, target: &Path, root: Root<'_>) -> Result<()> {
+    attach_new(new, target, root)?;
+    let below = clone_below(new, subpath, false)?;
+    fchdir(new).context("entering it")?;
+    unmount(".", UnmountFlags::DETACH).context("taking it away again")?;
+    fchdir(root.0).context("returning to the root")?;
+    attach_tree(below.as_fd(), &Options::parse(["bind"]), target, root)
+}
+
+/// Says what is mounted: the kernel's word for a file on a directory is only "Not a directory".
+fn shown(tree: BorrowedFd<'_>, source: &Path) -> String {
+    let is_directory =
+        |stat: rustix::fs::Stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+    let kind = if fstat(tree).is_ok_and(is_directory) {
+        "the directory"
+    } else {
+        "the file"
+    };
+    format!("{kind} `{}`", source.display())
 }
 
 /// Refuses to cover a part of `/proc`: a symlink of the image leads there, and what is masked could come
@@ -186,24 +241,45 @@ pub(crate) fn attach_tree(
     };
     let place = root.create(target, kind)?;
     refuse_proc(place.as_fd())?;
+    change_attributes(source, options)?;
+    move_here(source, place.as_fd())
+}
+
+/// Makes a cloned mount what its options say.
+///
+/// Flags that the source has and nobody asked for stay, locked ones too.
+fn change_attributes(tree: BorrowedFd<'_>, options: &Options) -> Result<()> {
+    let recursive = options.bind == Some(Bind::Recursive);
     let propagation = options
         .propagation
         .map_or(libc::MS_PRIVATE, |flags| flags.bits().into());
-    // Flags that the source has and nobody asked for stay, locked ones too. A read-only
-    // recursive bind is read-only all the way down.
-    let set = attributes(options.flags);
-    let change = MountAttributes {
-        set,
-        // The three ways to keep access times are one field (mount_setattr(2)).
-        clear: if set & libc::MOUNT_ATTR__ATIME == 0 {
-            0
-        } else {
-            libc::MOUNT_ATTR__ATIME
-        },
+    let propagation = MountAttributes {
         propagation: propagation & !libc::MS_REC,
+        ..MountAttributes::default()
     };
-    mount_setattr(source, options.bind == Some(Bind::Recursive), change)?;
-    move_here(source, place.as_fd())
+    let set = attributes(options.flags);
+    // The three ways to keep access times are one field (mount_setattr(2)).
+    let times = if set & libc::MOUNT_ATTR__ATIME == 0 {
+        0
+    } else {
+        libc::MOUNT_ATTR__ATIME
+    };
+    let flags = MountAttributes {
+        set,
+        clear: attributes(options.cleared) | times,
+        ..MountAttributes::default()
+    };
+    // What restricts may go all the way down, but `ro` does so only as `rro`.
+    let is_of_one = options.flags.contains(MountFlags::RDONLY) && !options.recursive_read_only;
+    if !recursive || (!is_of_one && options.cleared.is_empty()) {
+        let both = MountAttributes {
+            propagation: propagation.propagation,
+            ..flags
+        };
+        return Ok(mount_setattr(tree, recursive, both)?);
+    }
+    mount_setattr(tree, true, propagation)?;
+    Ok(mount_setattr(tree, false, flags)?)
 }
 
 /// Attaches the mount behind `source` on `place`.
@@ -284,13 +360,20 @@ const HIDDEN: MountFlags = MountFlags::RDONLY
 
 /// Clones the mount that `place` is on, from there down, attached nowhere (`open_tree(2)`).
 fn clone_of(place: BorrowedFd<'_>, recursive: bool) -> rustix::io::Result<OwnedFd> {
-    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE
-        | OpenTreeFlags::OPEN_TREE_CLOEXEC
-        | OpenTreeFlags::AT_EMPTY_PATH;
+    open_tree(
+        place,
+        "",
+        clone_flags(recursive) | OpenTreeFlags::AT_EMPTY_PATH,
+    )
+}
+
+fn clone_flags(recursive: bool) -> OpenTreeFlags {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     if recursive {
-        flags |= OpenTreeFlags::AT_RECURSIVE;
+        flags | OpenTreeFlags::AT_RECURSIVE
+    } else {
+        flags
     }
-    open_tree(place, "", flags)
 }
 
 /// Makes `path` read-only for the container.

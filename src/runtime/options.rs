@@ -1,11 +1,18 @@
 //! Mount options: the words of the OCI spec as the kernel's flags and data.
 
 use rustix::mount::{MountFlags, MountPropagationFlags as Propagation};
+use std::path::PathBuf;
 
 /// What a list of mount options means (config.md, "Linux mount options"; mount(8)).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Options {
     pub(crate) flags: MountFlags,
+    /// What the source of a bind may have and the mount must not.
+    pub(crate) cleared: MountFlags,
+    /// Binds only: all mounts below are read-only too.
+    pub(crate) recursive_read_only: bool,
+    /// What of the source is seen: a path that must not lead out of it. Not a word of the OCI's.
+    pub(crate) subpath: Option<PathBuf>,
     /// Binds only: take the mounts below the source along.
     pub(crate) bind: Option<Bind>,
     pub(crate) propagation: Option<Propagation>,
@@ -24,6 +31,9 @@ impl Options {
     pub(crate) fn parse<'a>(words: impl IntoIterator<Item = &'a str>) -> Self {
         let mut options = Self {
             flags: MountFlags::empty(),
+            cleared: MountFlags::empty(),
+            recursive_read_only: false,
+            subpath: None,
             bind: None,
             propagation: None,
             data: String::new(),
@@ -38,8 +48,11 @@ impl Options {
         let set = |flag| (flag, MountFlags::empty());
         let clear = |flag| (MountFlags::empty(), flag);
         let (on, off) = match word {
-            // A bind with mounts below is read-only all the way down, `ro` or `rro`.
-            "ro" | "rro" => set(MountFlags::RDONLY),
+            "ro" => set(MountFlags::RDONLY),
+            "rro" => {
+                self.recursive_read_only = true;
+                set(MountFlags::RDONLY)
+            }
             "rw" => clear(MountFlags::RDONLY),
             "nosuid" => set(MountFlags::NOSUID),
             "suid" => clear(MountFlags::NOSUID),
@@ -61,6 +74,8 @@ impl Options {
             _ => return self.add_other(word),
         };
         self.flags = (self.flags - off) | on;
+        // A source that is read-only stays so: `rw` is what everybody writes.
+        self.cleared = (self.cleared - on) | (off - MountFlags::RDONLY);
     }
 
     fn add_other(&mut self, word: &str) {
@@ -74,6 +89,10 @@ impl Options {
             "shared" => self.propagation = Some(Propagation::SHARED),
             "rshared" => self.propagation = Some(Propagation::SHARED | Propagation::REC),
             _ => {
+                if let Some(path) = word.strip_prefix("subpath=") {
+                    self.subpath = Some(path.into());
+                    return;
+                }
                 if !self.data.is_empty() {
                     self.data.push(',');
                 }
@@ -104,5 +123,14 @@ mod tests {
             Some(Propagation::PRIVATE | Propagation::REC)
         );
         assert!(options.flags == MountFlags::RDONLY && options.data.is_empty());
+        assert!(options.recursive_read_only);
+        assert!(!Options::parse(["rbind", "ro"]).recursive_read_only);
+    }
+
+    #[test]
+    fn what_is_allowed_is_cleared_but_for_writing() {
+        let options = Options::parse(["noexec", "exec", "suid", "nosuid", "dev", "rw"]);
+        assert_eq!(options.flags, MountFlags::NOSUID);
+        assert_eq!(options.cleared, MountFlags::NOEXEC | MountFlags::NODEV);
     }
 }

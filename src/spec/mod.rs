@@ -1,16 +1,18 @@
 //! What to run: an image's config and the user's flags, as an OCI runtime spec.
 
-mod binds;
 mod capabilities;
 mod command;
 mod devices;
 mod disks;
 mod environment;
 mod files;
+mod gather;
 mod hiding;
 mod host;
 mod limits;
+mod mount_flag;
 mod mounts;
+mod propagation;
 mod request;
 mod seccomp;
 mod security;
@@ -19,13 +21,18 @@ mod tmpfs;
 mod tree;
 mod ulimits;
 mod user;
+mod volume_flag;
+mod wanted;
 
 pub(crate) use files::File;
+pub(crate) use gather::images;
 pub(crate) use host::{Host, Mapping};
+pub(crate) use mounts::VolumeUse;
 pub(crate) use request::{
-    Devices, Files, ImageDefaults, Io, Limits, Namespaces, Network, Request, Security,
+    Devices, Files, ImageDefaults, ImageVolumes, Io, Limits, Namespaces, Network, Request, Security,
 };
 pub(crate) use security::modules as security_modules;
+pub(crate) use wanted::MountPoint;
 
 use anyhow::{Context, Result, bail, ensure};
 use devices::Device;
@@ -54,6 +61,10 @@ pub(crate) struct Built {
     pub(crate) config: String,
     /// To be written into the container's directory before it starts.
     pub(crate) files: Vec<File>,
+    /// To be there before it starts.
+    pub(crate) volumes: Vec<VolumeUse>,
+    /// What is mounted because somebody asked for it.
+    pub(crate) mount_points: Vec<MountPoint>,
     /// What the user should know, for stderr.
     pub(crate) notes: Vec<String>,
 }
@@ -77,7 +88,7 @@ pub(crate) fn build(
         devices::default()
     };
     devices::add(&mut devices, asked.nodes);
-    let mounts = mounts::plan(request, host, devices, root)?;
+    let mounts = mounts::plan(&image.volumes, request, host, devices, root)?;
     let rights = Rights::choose(&request.security, host)?;
     let nodes: Vec<Value> = mounts.nodes.iter().map(Device::to_json).collect();
     let mut document = json!({
@@ -109,6 +120,8 @@ pub(crate) fn build(
         // The document's text rather than the spec's: that has its sets in hash maps, in another order each time.
         config: serde_json::to_string_pretty(&document).context("writing the OCI spec")?,
         files,
+        volumes: mounts.volumes,
+        mount_points: mounts.points,
         notes: if request.dry_run {
             Vec::new()
         } else {

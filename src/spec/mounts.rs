@@ -1,14 +1,15 @@
 //! Everything that is mounted in a container besides its root, in the order in which it is mounted.
 
-use crate::spec::binds::{self, Bind};
 use crate::spec::devices::Device;
 use crate::spec::host::Host;
 use crate::spec::request::{Network, Request};
-use crate::spec::{files, tmpfs, tree};
-use anyhow::{Result, ensure};
+use crate::spec::wanted::{Below, Content, Image, MountPoint, Wanted};
+use crate::spec::{files, gather, propagation, tree};
+use crate::store::{self, Claim};
+use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 use std::io::ErrorKind;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 /// A mount as config.json has it.
@@ -32,6 +33,18 @@ pub(crate) struct Mounts {
     pub(crate) root_propagation: &'static str,
     /// Host directories to be made, because a `-v` names them and they are not there.
     pub(crate) missing: Vec<PathBuf>,
+    /// Volumes that have to be there.
+    pub(crate) volumes: Vec<VolumeUse>,
+    /// What was asked for, to be written down.
+    pub(crate) points: Vec<MountPoint>,
+}
+
+/// A volume that the container has.
+#[derive(Debug)]
+pub(crate) struct VolumeUse {
+    pub(crate) claim: Claim,
+    /// The image's directory at its place, which an empty volume is filled from.
+    pub(crate) content: Option<OwnedFd>,
 }
 
 /// The file systems of every container: where, type, source, options.
@@ -65,24 +78,36 @@ const FILE_SYSTEMS: [(&str, &str, &str, &str); 7] = [
     ),
 ];
 
+/// The options of an image that is mounted: every one that the kernel's configuration could decide (overlayfs.rst).
+const OVERLAY: [&str; 6] = [
+    "ro",
+    "index=off",
+    "metacopy=off",
+    "xino=off",
+    "nfs_export=off",
+    "redirect_dir=nofollow",
+];
+
 /// The group of terminals in devpts.
 const TTY_GROUP: u32 = 5;
 
 /// Decides on all mounts. `root` is the image's tree, `devices` are those that the container is to have.
 pub(crate) fn plan(
+    image_volumes: &[String],
     request: &Request,
     host: &Host,
     mut devices: Vec<Device>,
     root: BorrowedFd<'_>,
 ) -> Result<Mounts> {
-    let binds = binds(request, host)?;
-    let missing = missing(&binds, root)?;
-    let root_propagation = root_propagation(&binds);
-    let mut wanted: Vec<Mount> = binds.into_iter().map(bind_mount).collect();
-    for text in &request.files.tmpfs {
-        wanted.push(tmpfs_mount(text)?);
-    }
-    refuse_duplicates(&wanted)?;
+    let wanted = gather::all(image_volumes, request, host)?;
+    let missing = missing(&wanted, root)?;
+    let root_propagation = root_propagation(&wanted);
+    let volumes = volumes(&wanted, root)?;
+    let points = wanted.iter().map(|it| point(it, request)).collect();
+    let wanted: Vec<Mount> = wanted
+        .into_iter()
+        .map(|wanted| mount(wanted, request, host))
+        .collect::<Result<_>>()?;
 
     // What the user mounts from the host, `/dev` itself or a part, must not be added to.
     let hosts = |path: &Path| {
@@ -110,24 +135,48 @@ pub(crate) fn plan(
         nodes: devices,
         root_propagation,
         missing,
+        volumes,
+        points,
     })
 }
 
-fn binds(request: &Request, host: &Host) -> Result<Vec<Bind>> {
-    let directory = host.current_directory.as_deref();
-    let texts = request.files.volumes.iter();
-    texts
-        .map(|text| {
-            let mut bind = binds::parse(text, directory)?;
-            bind.target = target(&bind.target)?;
-            Ok(bind)
-        })
-        .collect()
+/// Returns the volumes, each with what it is to hold at first.
+fn volumes(wanted: &[Wanted], root: BorrowedFd<'_>) -> Result<Vec<VolumeUse>> {
+    let mut uses = Vec::new();
+    for Wanted {
+        target, content, ..
+    } in wanted
+    {
+        let Content::Volume(volume) = content else {
+            continue;
+        };
+        let found = tree::find(root, target)?;
+        ensure!(
+            !found.as_ref().is_some_and(tree::Entry::is_file),
+            "cannot mount a volume on `{}`: a volume is a directory, and that is a file in the image",
+            target.display()
+        );
+        let content = found.filter(|_| volume.copy && volume.subpath.is_none());
+        uses.push(VolumeUse {
+            claim: Claim {
+                name: volume.name.clone(),
+                anonymous: volume.anonymous,
+                labels: volume.labels.clone(),
+            },
+            content: content.map(tree::Entry::into_descriptor),
+        });
+    }
+    Ok(uses)
 }
 
 /// Returns how far mounts have to spread for all binds to get what they ask for.
-fn root_propagation(binds: &[Bind]) -> &'static str {
-    let asked = |word| binds.iter().any(|bind| bind.propagation.ends_with(word));
+fn root_propagation(wanted: &[Wanted]) -> &'static str {
+    let asked = |word| {
+        wanted.iter().any(|wanted| match &wanted.content {
+            Content::Bind(bind) => bind.propagation.ends_with(word),
+            _ => false,
+        })
+    };
     if asked("shared") {
         "shared"
     } else if asked("slave") {
@@ -164,6 +213,12 @@ fn file_systems(request: &Request, host: &Host) -> Vec<Mount> {
         } else {
             &[]
         };
+        let options = match request.files.shm_size {
+            Some(size) if source == "shm" => {
+                options.replace("size=65536k", &format!("size={size}"))
+            }
+            _ => options.to_owned(),
+        };
         let options = extra.iter().copied().chain(options.split(','));
         let options = options.filter(|&option| match option {
             "ro" | "rro" => !request.security.privileged,
@@ -192,57 +247,125 @@ fn etc_file(name: &str, request: &Request) -> Mount {
     Mount::bind(source, destination, &["rprivate", write])
 }
 
-fn bind_mount(bind: Bind) -> Mount {
-    let options: &[&str] = if bind.read_only {
-        // `ro` is the mount itself, `rro` everything below it.
-        &[bind.propagation, "ro", "rro"]
-    } else {
-        &[bind.propagation, "rw"]
+/// Returns what was asked for as config.json has it.
+fn mount(wanted: Wanted, request: &Request, host: &Host) -> Result<Mount> {
+    let write = if wanted.read_only { "ro" } else { "rw" };
+    // `ro` is the mount itself, `rro` everything below it.
+    let write = |below| match (wanted.read_only, below) {
+        (true, Below::Alike) => vec![write, "rro"],
+        _ => vec![write],
     };
-    Mount::bind(bind.source, bind.target, options)
-}
-
-fn tmpfs_mount(text: &str) -> Result<Mount> {
-    let (path, options) = tmpfs::parse(text)?;
+    let (kind, source, mut options, subpath) = match wanted.content {
+        Content::Bind(bind) => {
+            let word = if bind.below == Below::Absent {
+                "bind"
+            } else {
+                "rbind"
+            };
+            let options = [vec![word, bind.propagation], write(bind.below)].concat();
+            ("bind", bind.source, owned(&options), None)
+        }
+        Content::Volume(volume) => {
+            let options = [vec!["rbind", "rprivate"], write(Below::Alike)].concat();
+            let source = store::volume_data(&request.volumes, &volume.name);
+            ("bind", source, owned(&options), volume.subpath)
+        }
+        Content::Tmpfs(options) => ("tmpfs", "tmpfs".into(), options, None),
+        Content::Image(Image { name, subpath }) => {
+            let layers = request.files.images.get(&name);
+            let layers = layers.with_context(|| format!("the image `{name}` is not there"))?;
+            match layers.as_slice() {
+                // Overlayfs merges two or more.
+                [layer] => {
+                    let options = owned(&["bind", "rprivate", "ro"]);
+                    ("bind", layer.clone(), options, subpath)
+                }
+                layers => ("overlay", "overlay".into(), merged(layers, host)?, subpath),
+            }
+        }
+    };
+    options.extend(owned(&wanted.flags));
+    options.extend(subpath.map(|path| format!("subpath={}", path.display())));
     Ok(Mount {
-        destination: target(Path::new(path))?,
-        kind: "tmpfs",
-        source: "tmpfs".into(),
+        destination: wanted.target,
+        kind,
+        source,
         options,
     })
 }
 
-/// Returns a mount's target as a plain absolute path, or says why nothing can be mounted there.
-fn target(typed: &Path) -> Result<PathBuf> {
-    ensure!(
-        typed.is_absolute(),
-        "invalid mount path: '{}' mount path must be absolute",
-        typed.display()
-    );
-    let path = tree::clean(typed);
-    ensure!(
-        path != Path::new("/"),
-        "invalid specification: destination can't be '/'"
-    );
-    ensure!(
-        !path.starts_with("/proc"),
-        "nothing can be mounted at `{}`: `/proc` is the container's own",
-        path.display()
-    );
-    Ok(path)
+fn owned(words: &[&str]) -> Vec<String> {
+    words.iter().map(|&word| word.to_owned()).collect()
 }
 
-/// Returns the sources that are missing and can be made.
+/// Returns the options of an overlay of layers, base first: overlayfs wants the top one first.
+fn merged(layers: &[PathBuf], host: &Host) -> Result<Vec<String>> {
+    let mut options = owned(&OVERLAY);
+    if host.mapping.is_some() {
+        // In a user namespace overlayfs finds its marks under `user.` alone.
+        options.push("userxattr".to_owned());
+    }
+    for layer in layers.iter().rev() {
+        let path = layer.to_str().filter(|path| !path.contains(','));
+        let path = path.with_context(|| {
+            format!(
+                "the store's path has a comma or is not UTF-8: `{}`",
+                layer.display()
+            )
+        })?;
+        options.push(format!("lowerdir+={path}"));
+    }
+    Ok(options)
+}
+
+/// Returns what is written down of a mount.
+fn point(wanted: &Wanted, request: &Request) -> MountPoint {
+    let (kind, volume, source, propagation) = match &wanted.content {
+        Content::Bind(bind) => ("bind", None, bind.source.clone(), bind.propagation),
+        Content::Volume(volume) => {
+            let source = store::volume_data(&request.volumes, &volume.name);
+            ("volume", Some(volume.name.clone()), source, "")
+        }
+        Content::Tmpfs(_) => ("tmpfs", None, PathBuf::new(), ""),
+        Content::Image(image) => ("image", None, image.name.as_str().into(), ""),
+    };
+    MountPoint {
+        kind: kind.to_owned(),
+        volume,
+        source,
+        target: wanted.target.clone(),
+        mode: wanted.mode.clone(),
+        read_only: wanted.read_only || kind == "image",
+        propagation: propagation.to_owned(),
+    }
+}
+
+/// Returns the sources that are missing and are to be made, and refuses what cannot be bound as it is to be.
 ///
-/// Docker makes a directory of each. Where the container has a file, that is certainly not what was meant: an error.
-fn missing(binds: &[Bind], root: BorrowedFd<'_>) -> Result<Vec<PathBuf>> {
+/// Docker makes a directory of each that a `-v` names. Where the container has a file, that is certainly not what was meant.
+fn missing(wanted: &[Wanted], root: BorrowedFd<'_>) -> Result<Vec<PathBuf>> {
     let mut missing = Vec::new();
-    for Bind { source, target, .. } in binds {
+    for Wanted {
+        target, content, ..
+    } in wanted
+    {
+        let Content::Bind(bind) = content else {
+            continue;
+        };
+        let source = &bind.source;
         match fs_err::metadata(source) {
-            Ok(_) => continue,
+            Ok(_) => {
+                propagation::check(bind)?;
+                continue;
+            }
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(error) => return Err(error.into()),
         }
+        ensure!(
+            bind.make,
+            "bind source path does not exist: {}",
+            source.display()
+        );
         let own = files::NAMES
             .iter()
             .any(|name| *target == Path::new("/etc").join(name));
@@ -266,20 +389,6 @@ fn refuse_other_than_utf8(mounts: &[Mount]) -> Result<()> {
             source.to_str().is_some(),
             "`{}` cannot be mounted: its name is not UTF-8, and config.json holds nothing else",
             source.display()
-        );
-    }
-    Ok(())
-}
-
-fn refuse_duplicates(mounts: &[Mount]) -> Result<()> {
-    for (index, mount) in mounts.iter().enumerate() {
-        let path = &mount.destination;
-        ensure!(
-            mounts[..index]
-                .iter()
-                .all(|other| other.destination != *path),
-            "Duplicate mount point: {}",
-            path.display()
         );
     }
     Ok(())
@@ -320,7 +429,7 @@ mod tests {
 
     fn planned(request: &Request, host: &Host) -> Result<Mounts> {
         let (_dir, root) = tree();
-        plan(request, host, devices::default(), root.as_fd())
+        plan(&[], request, host, devices::default(), root.as_fd())
     }
 
     fn lines(mounts: &Mounts) -> Vec<String> {
@@ -382,8 +491,6 @@ mod tests {
         for (volume, options, root) in [
             ("/tmp:/t", "rbind,rprivate,rw", "rprivate"),
             ("/tmp:/t:ro", "rbind,rprivate,ro,rro", "rprivate"),
-            ("/tmp:/t:rslave", "rbind,rslave,rw", "rslave"),
-            ("/tmp:/t:ro,shared", "rbind,shared,ro,rro", "shared"),
         ] {
             let mounts = planned(&request(&[volume], &[]), &host()).unwrap();
             assert_eq!(options_of(&mounts, "/t"), options, "{volume}");
@@ -472,7 +579,8 @@ mod tests {
                 request(&[&format!("/tmp:{target}")], &[]),
                 request(&[], &[target]),
             ] {
-                assert_eq!(planned(&request, &host()).unwrap_err().to_string(), error);
+                let refused = format!("{:#}", planned(&request, &host()).unwrap_err());
+                assert!(refused.ends_with(error), "{refused}");
             }
         }
         let error = planned(&request(&[], &["t"]), &host()).unwrap_err();

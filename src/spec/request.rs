@@ -1,5 +1,6 @@
 //! What the user asked a container to be: the flags of `run`, as typed and not yet interpreted.
 
+use crate::spec::wanted::MountPoint;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -10,6 +11,8 @@ pub(crate) struct Request {
     pub(crate) id: String,
     /// The container's directory in the store: where `hostname`, `hosts` and `resolv.conf` will lie.
     pub(crate) directory: PathBuf,
+    /// The directory in the store that volumes lie in.
+    pub(crate) volumes: PathBuf,
     /// What follows the image on the command line.
     pub(crate) command: Vec<String>,
     /// `--entrypoint`: a program or a JSON array; an empty string resets the image's.
@@ -42,10 +45,33 @@ pub(crate) struct Request {
 pub(crate) struct Files {
     /// `--read-only`
     pub(crate) read_only: bool,
-    /// `-v`, in order: `SOURCE:TARGET[:OPTIONS]`
+    /// `--read-only-tmpfs`
+    pub(crate) read_only_tmpfs: bool,
+    /// `-v`, in order: `[SOURCE:]TARGET[:OPTIONS]`
     pub(crate) volumes: Vec<String>,
+    /// `--mount`, in order: `KEY=VALUE,…`
+    pub(crate) mounts: Vec<String>,
     /// `--tmpfs`, in order: `TARGET[:OPTIONS]`
     pub(crate) tmpfs: Vec<String>,
+    /// `--shm-size`, in bytes.
+    pub(crate) shm_size: Option<u64>,
+    /// `--image-volume`
+    pub(crate) image_volumes: ImageVolumes,
+    /// The mounts of the containers that `--volumes-from` names, in order.
+    pub(crate) inherited: Vec<MountPoint>,
+    /// The images that `--mount type=image` names, and the directories that each is merged from, base first.
+    pub(crate) images: BTreeMap<String, Vec<PathBuf>>,
+}
+
+/// What becomes of the volumes that the image declares.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum ImageVolumes {
+    /// Each is a new volume without a name.
+    #[default]
+    Anonymous,
+    Tmpfs,
+    /// They are directories of the image like others.
+    Ignored,
 }
 
 /// What the container shares with others.
@@ -156,4 +182,6 @@ pub(crate) struct ImageDefaults {
     pub(crate) entrypoint: Vec<String>,
     pub(crate) command: Vec<String>,
     pub(crate) working_directory: String,
+    /// Paths, as the image writes them.
+    pub(crate) volumes: Vec<String>,
 }

@@ -343,6 +343,7 @@ busybox grep Cap /proc/self/status
             read_only: true,
             volumes: vec![format!("{}:/data:ro", dir.path().display())],
             tmpfs: vec!["/scratch:size=1m".to_owned()],
+            ..Files::default()
         },
         limits: Limits {
             memory: Some(64 << 20),

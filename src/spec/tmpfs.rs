@@ -1,6 +1,8 @@
 //! `--tmpfs TARGET[:OPTIONS]`: which options there are, and which one wins.
 
-use anyhow::{Result, bail};
+use crate::spec::wanted::{self, Content, Wanted};
+use anyhow::{Context, Result, bail};
+use std::path::Path;
 
 /// What a tmpfs has unless the user says otherwise.
 const DEFAULT: [&str; 4] = ["rw", "noexec", "nosuid", "nodev"];
@@ -34,20 +36,27 @@ const SETTINGS: [&str; 7] = [
     "mpol",
 ];
 
-/// Returns the target and the mount options of a `--tmpfs`: the defaults, and the user's in their order, a later one replacing an earlier.
-pub(crate) fn parse(text: &str) -> Result<(&str, Vec<String>)> {
-    let (target, wanted) = text.split_once(':').unwrap_or((text, ""));
+/// Returns what a `--tmpfs` asks for.
+pub(crate) fn parse(text: &str) -> Result<Wanted> {
+    let (target, mode) = text.split_once(':').unwrap_or((text, ""));
+    let options = options(mode).with_context(|| format!("invalid `--tmpfs {text}`"))?;
+    let target = wanted::target(Path::new(target))?;
+    Ok(Wanted::plain(target, Content::Tmpfs(options)))
+}
+
+/// Returns the mount options of a tmpfs: the defaults, and the user's in their order, a later one replacing an earlier.
+pub(crate) fn options(text: &str) -> Result<Vec<String>> {
     let mut options: Vec<(&str, &str)> = Vec::new();
-    let wanted = wanted.split(',').filter(|option| !option.is_empty());
+    let wanted = text.split(',').filter(|option| !option.is_empty());
     for option in DEFAULT.into_iter().chain(wanted) {
         let Some(key) = key(option) else {
-            bail!("invalid tmpfs option `{option}` in `--tmpfs {text}`");
+            bail!("there is no tmpfs option `{option}`");
         };
         options.retain(|(known, _)| *known != key);
         options.push((key, option));
     }
     let options = options.into_iter().map(|(_, option)| option.to_owned());
-    Ok((target, options.collect()))
+    Ok(options.collect())
 }
 
 /// Returns what an option is about, or none if there is no such option.
@@ -65,25 +74,21 @@ mod tests {
 
     #[test]
     fn options_are_merged_with_the_defaults() {
-        for (text, target, options) in [
-            ("/t", "/t", "rw,noexec,nosuid,nodev"),
-            ("/t:", "/t", "rw,noexec,nosuid,nodev"),
-            ("/t:exec", "/t", "rw,nosuid,nodev,exec"),
+        for (text, options) in [
+            ("/t", "rw,noexec,nosuid,nodev"),
+            ("/t/../t/:", "rw,noexec,nosuid,nodev"),
+            ("/t:exec", "rw,nosuid,nodev,exec"),
             (
                 "/t:ro,size=64m,mode=1777",
-                "/t",
                 "noexec,nosuid,nodev,ro,size=64m,mode=1777",
             ),
-            ("/t:size=1m,size=2m", "/t", "rw,noexec,nosuid,nodev,size=2m"),
-            ("/t:exec,noexec", "/t", "rw,nosuid,nodev,noexec"),
-            (
-                "/t:mpol=bind:0-1",
-                "/t",
-                "rw,noexec,nosuid,nodev,mpol=bind:0-1",
-            ),
+            ("/t:size=1m,size=2m", "rw,noexec,nosuid,nodev,size=2m"),
+            ("/t:exec,noexec", "rw,nosuid,nodev,noexec"),
+            ("/t:mpol=bind:0-1", "rw,noexec,nosuid,nodev,mpol=bind:0-1"),
         ] {
             let options = options.split(',').map(str::to_owned).collect();
-            assert_eq!(parse(text).unwrap(), (target, options), "{text}");
+            let expected = Wanted::plain("/t".into(), Content::Tmpfs(options));
+            assert_eq!(parse(text).unwrap(), expected, "{text}");
         }
     }
 
@@ -100,8 +105,8 @@ mod tests {
         ] {
             let text = format!("/t:{option}");
             assert_eq!(
-                parse(&text).unwrap_err().to_string(),
-                format!("invalid tmpfs option `{option}` in `--tmpfs {text}`")
+                format!("{:#}", parse(&text).unwrap_err()),
+                format!("invalid `--tmpfs {text}`: there is no tmpfs option `{option}`")
             );
         }
     }

@@ -14,6 +14,7 @@ const FILE_LIMIT: u64 = 10 << 20;
 const ATTEMPTS: usize = 128;
 
 /// What a path of the tree names.
+#[derive(Debug)]
 pub(crate) struct Entry {
     file: OwnedFd,
     kind: FileType,
@@ -23,6 +24,11 @@ impl Entry {
     /// Returns true for what is there and is not a directory.
     pub(crate) fn is_file(&self) -> bool {
         self.kind != FileType::Directory
+    }
+
+    /// Returns a descriptor of it, which nothing can be read from (`O_PATH`).
+    pub(crate) fn into_descriptor(self) -> OwnedFd {
+        self.file
     }
 }
 

@@ -24,6 +24,13 @@ impl Store {
         Ok(directory)
     }
 
+    /// Lets container `id` keep what `more` names, too, looked up under the same lock.
+    pub(crate) fn hold(&self, _: &Shared, id: &str, more: &[Digest]) -> Result<()> {
+        let path = layout::container_holds(&self.layout.container(id));
+        let mut holds = fs::OpenOptions::new().append(true).open(path)?;
+        Ok(io::Write::write_all(&mut holds, lines(more).as_bytes())?)
+    }
+
     /// Returns the directory of container `id`, there or not.
     pub(crate) fn container_directory(&self, id: &str) -> PathBuf {
         self.layout.container(id)

@@ -4,14 +4,15 @@
 //! calls, kills it, and goes on with what the child left.
 
 use crate::digest::Digest;
-use crate::store::Store;
 use crate::store::tests::{assert_consistent, names, pull, remove};
+use crate::store::{Claim, Store, VolumeName};
 use nix::sys::ptrace;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use std::env;
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -223,6 +224,95 @@ fn a_killed_removal_leaves_an_image_whole_or_not_at_all() {
         assert_empties(&store);
     };
     let name = "store::crash::a_killed_removal_leaves_an_image_whole_or_not_at_all";
+    at_every_call(name, prepare, check);
+}
+
+/// A container that has the volume `data`.
+const CONTAINER: &str = "c";
+
+fn volume() -> VolumeName {
+    "data".parse().unwrap()
+}
+
+/// Makes the container, and what the image has in the volume's place.
+fn prepare_volume(root: &Path) {
+    let store = open(root);
+    let shared = store.shared().unwrap();
+    store.create_container(&shared, CONTAINER, &[]).unwrap();
+    let content = root.join("content");
+    fs_err::create_dir_all(content.join("d/e")).unwrap();
+    fs_err::write(content.join("a"), "text").unwrap();
+    fs_err::hard_link(content.join("a"), content.join("d/b")).unwrap();
+    fs_err::write(content.join("c"), "more").unwrap();
+}
+
+/// Does what a start of the container does to its volume.
+fn provide_volume(root: &Path) {
+    let store = open(root);
+    let claim = Claim {
+        name: volume(),
+        anonymous: true,
+        labels: std::collections::BTreeMap::new(),
+    };
+    store.claim_volumes(CONTAINER, &[claim]).unwrap();
+    let (content, _) = fs_err::File::open(root.join("content"))
+        .unwrap()
+        .into_parts();
+    let content = OwnedFd::from(content);
+    store.fill_volume(&volume(), Some(&content), true).unwrap();
+}
+
+#[test]
+fn a_volume_that_is_killed_while_it_is_filled_has_nothing_or_gets_all() {
+    if is_child(provide_volume) {
+        return;
+    }
+    let check: fn(&Path) = |root| {
+        let store = open(root);
+        let is_on_its_way = root.join("v1/volumes/data/arrived").exists();
+        if store.volume(&volume()).unwrap().is_some() && !is_on_its_way {
+            let found = names(&store, "volumes/data/_data");
+            assert!(found.is_empty() || found == ["a", "c", "d"], "{found:?}");
+        }
+        provide_volume(root);
+        assert_eq!(names(&store, "volumes/data"), ["_data", "volume.json"]);
+        assert_eq!(names(&store, "volumes/data/_data"), ["a", "c", "d"]);
+        assert_eq!(names(&store, "volumes/data/_data/d"), ["b", "e"]);
+        let file = store.volume_data(&volume()).join("d/b");
+        assert_eq!(fs_err::read(&file).unwrap(), b"text");
+        let links = std::os::unix::fs::MetadataExt::nlink(&fs_err::metadata(file).unwrap());
+        assert_eq!(links, 2);
+        store.remove_anonymous_volumes(CONTAINER).unwrap();
+        store.sweep_temporaries().unwrap();
+        for directory in ["volumes", "tmp"] {
+            assert_eq!(names(&store, directory), [""; 0], "{directory}");
+        }
+    };
+    let name = "store::crash::a_volume_that_is_killed_while_it_is_filled_has_nothing_or_gets_all";
+    at_every_call(name, prepare_volume, check);
+}
+
+#[test]
+fn a_killed_removal_of_a_volume_leaves_it_whole_or_not_at_all() {
+    if is_child(|root| open(root).remove_anonymous_volumes(CONTAINER).unwrap()) {
+        return;
+    }
+    let prepare: fn(&Path) = |root| {
+        prepare_volume(root);
+        provide_volume(root);
+    };
+    let check: fn(&Path) = |root| {
+        let store = open(root);
+        if store.volume(&volume()).unwrap().is_some() {
+            assert_eq!(names(&store, "volumes/data/_data"), ["a", "c", "d"]);
+        }
+        store.remove_anonymous_volumes(CONTAINER).unwrap();
+        store.sweep_temporaries().unwrap();
+        for directory in ["volumes", "tmp"] {
+            assert_eq!(names(&store, directory), [""; 0], "{directory}");
+        }
+    };
+    let name = "store::crash::a_killed_removal_of_a_volume_leaves_it_whole_or_not_at_all";
     at_every_call(name, prepare, check);
 }
 

@@ -2,6 +2,7 @@
 
 use crate::digest::{Algorithm, Digest};
 use crate::reference::Reference;
+use crate::store::VolumeName;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
@@ -128,12 +129,20 @@ impl Layout {
         self.names().join(name)
     }
 
+    pub(super) fn volumes(&self) -> PathBuf {
+        self.version.join("volumes")
+    }
+
+    pub(super) fn volume(&self, name: &VolumeName) -> PathBuf {
+        self.volumes().join(name.as_str())
+    }
+
     pub(super) fn temporary(&self) -> PathBuf {
         self.version.join("tmp")
     }
 
     /// The directories that an empty store has.
-    pub(super) fn directories(&self) -> [PathBuf; 12] {
+    pub(super) fn directories(&self) -> [PathBuf; 13] {
         [
             self.leases(),
             self.references(),
@@ -146,6 +155,7 @@ impl Layout {
             self.partials(),
             self.containers(),
             self.names(),
+            self.volumes(),
             self.temporary(),
         ]
     }
@@ -179,6 +189,31 @@ pub(super) fn layer_meta(layer: &Path) -> PathBuf {
 /// What a container needs of the store, in that container's directory: one digest a line.
 pub(super) fn container_holds(container: &Path) -> PathBuf {
     container.join("holds")
+}
+
+/// The volumes that a container uses, in that container's directory: one a line, `named` or `anonymous` before it.
+pub(super) fn container_volumes(container: &Path) -> PathBuf {
+    container.join("volumes")
+}
+
+/// Where the content of a volume lies below the directory of all volumes.
+pub(crate) fn volume_data(volumes: &Path, name: &VolumeName) -> PathBuf {
+    data_of_volume(&volumes.join(name.as_str()))
+}
+
+/// The content of a volume, in that volume's directory. Docker's name: tools look for it.
+pub(super) fn data_of_volume(volume: &Path) -> PathBuf {
+    volume.join("_data")
+}
+
+/// What is known of a volume, in that volume's directory.
+pub(super) fn volume_record(volume: &Path) -> PathBuf {
+    volume.join("volume.json")
+}
+
+/// A complete copy of what an image has at the volume's place, while it is moved into the volume.
+pub(super) fn volume_arrived(volume: &Path) -> PathBuf {
+    volume.join("arrived")
 }
 
 /// Returns the digest whose hex digits are `name`: their number tells the hash function.

@@ -23,8 +23,11 @@ mod sweep;
 mod tests;
 #[cfg(test)]
 mod trouble;
+mod volume_name;
+mod volumes;
 
 pub(crate) use chains::StagedChain;
+pub(crate) use layout::volume_data;
 pub(crate) use lock::{Exclusive, Shared};
 pub(crate) use names::NameInUse;
 pub(crate) use objects::{LayerMeta, LayerPaths};
@@ -32,6 +35,8 @@ pub(crate) use partial::{Partial, Segments};
 pub(crate) use probe::Facts;
 pub(crate) use publish::{Publication, StagedLayer};
 pub(crate) use stage::Stage;
+pub(crate) use volume_name::VolumeName;
+pub(crate) use volumes::{Claim, InUse, VolumeRecord};
 
 use anyhow::{Context, Result, ensure};
 use fs_err as fs;
@@ -68,6 +73,20 @@ impl NotFound {
         let name = name.to_owned();
         let kind = "container";
         Self { kind, name }
+    }
+
+    pub(crate) fn volume(name: &str) -> Self {
+        let name = name.to_owned();
+        let kind = "volume";
+        Self { kind, name }
+    }
+
+    /// Returns where to look for what is here.
+    pub(crate) fn hint(&self) -> &'static str {
+        match self.kind {
+            "volume" => "`ddock volume ls` lists what is here",
+            _ => "`ddock images` and `ddock ps -a` list what is here",
+        }
     }
 }
 

@@ -24,6 +24,8 @@ mod init;
 mod isolation;
 mod layers;
 mod limits;
+mod mounts;
+mod named_volumes;
 mod process;
 mod progress;
 mod pull;

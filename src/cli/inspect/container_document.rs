@@ -2,6 +2,7 @@
 
 use crate::container::log::Driver;
 use crate::container::{Log, Record, Status};
+use crate::spec::MountPoint;
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::{Value, json};
 
@@ -29,6 +30,7 @@ pub(crate) fn describe(record: &Record) -> Value {
             "StopSignal": record.stop.signal.as_deref().unwrap_or("SIGTERM"),
             "StopTimeout": record.stop.timeout,
         },
+        "Mounts": record.mounts.iter().map(mount).collect::<Vec<_>>(),
     })
 }
 
@@ -47,6 +49,22 @@ fn log(log: &Log) -> Value {
         Driver::None => "none",
     };
     json!({"Type": driver, "Config": options})
+}
+
+fn mount(mount: &MountPoint) -> Value {
+    let mut document = json!({ "Type": mount.kind });
+    if let Some(volume) = &mount.volume {
+        document["Name"] = json!(volume);
+    }
+    document["Source"] = json!(mount.source);
+    document["Destination"] = json!(mount.target);
+    if mount.volume.is_some() {
+        document["Driver"] = json!("local");
+    }
+    document["Mode"] = json!(mount.mode);
+    document["RW"] = json!(!mount.read_only);
+    document["Propagation"] = json!(mount.propagation);
+    document
 }
 
 fn state(status: &Status) -> Value {
@@ -113,6 +131,15 @@ mod tests {
                     max_files: 5,
                 },
             },
+            mounts: vec![MountPoint {
+                kind: "volume".to_owned(),
+                volume: Some("data".parse().unwrap()),
+                source: "/v/data/_data".into(),
+                target: "/d".into(),
+                mode: "z".to_owned(),
+                read_only: false,
+                propagation: String::new(),
+            }],
             status: Status::Exited {
                 code: 3,
                 out_of_memory: false,
@@ -135,6 +162,10 @@ mod tests {
             ("/Config/StopTimeout", "3"),
             ("/HostConfig/LogConfig/Type", "\"local\""),
             ("/HostConfig/LogConfig/Config/max-file", "\"5\""),
+            (
+                "/Mounts/0",
+                r#"{"Type":"volume","Name":"data","Source":"/v/data/_data","Destination":"/d","Driver":"local","Mode":"z","RW":true,"Propagation":""}"#,
+            ),
         ] {
             assert_eq!(field(pointer), value, "{pointer}");
         }

@@ -127,9 +127,11 @@ impl TryFrom<Arguments> for Run {
             reach: arguments.reach,
             quiet: arguments.quiet,
             explain: arguments.explain,
+            volumes_from: arguments.files.volumes_from.clone(),
             request: Request {
                 id: String::new(),
                 directory: PathBuf::new(),
+                volumes: PathBuf::new(),
                 command: words.collect(),
                 entrypoint: command.entrypoint,
                 environment: command.env,
@@ -140,7 +142,7 @@ impl TryFrom<Arguments> for Run {
                 terminal: arguments.tty,
                 dry_run: arguments.dry_run,
                 annotations: BTreeMap::new(),
-                files: arguments.files.into(),
+                files: arguments.files.try_into()?,
                 namespaces: arguments.namespaces.try_into()?,
                 limits: arguments.limits.into(),
                 devices: arguments.devices.into(),
@@ -238,7 +240,7 @@ mod tests {
     fn every_flag_arrives() {
         let run = parsed(
             "run -q --name box -h inside -e A=1 -eB --env=C=-3 --env-file f -w /w -u 1:2 -v /a:/b:ro -v=/c:/d \
-             --tmpfs /t:size=1m --entrypoint /e --read-only --net host -m 64m --cpus 1.5 --pids-limit -1 \
+             --tmpfs /t:size=1m --mount dst=/m --shm-size 1m --entrypoint /e --read-only --net host -m 64m --cpus 1.5 --pids-limit -1 \
              --privileged --cap-add ALL --cap-drop kill --security-opt seccomp=x --pull always --platform linux/arm64 img cmd",
         )
         .unwrap();
@@ -258,7 +260,7 @@ mod tests {
             )
         );
         insta::assert_compact_debug_snapshot!(run.request, @r#"
-        Request { id: "", directory: "", command: ["cmd"], entrypoint: Some("/e"), environment: ["A=1", "B", "C=-3"], environment_files: ["f"], working_directory: Some("/w"), user: Some("1:2"), hostname: Some("inside"), terminal: false, dry_run: false, files: Files { read_only: true, volumes: ["/a:/b:ro", "/c:/d"], tmpfs: ["/t:size=1m"] }, namespaces: Namespaces { network: Host }, limits: Limits { memory: Some(67108864), memory_swap: None, memory_reservation: None, memory_swappiness: None, oom_kill_disable: false, oom_score: None, nano_cpus: Some(1500000000), cpu_shares: None, cpu_period: None, cpu_quota: None, cpu_rt_period: None, cpu_rt_runtime: None, cpuset_cpus: "", cpuset_mems: "", pids: Some(-1), io: Io { weight: None, weight_devices: [], read_bytes: [], write_bytes: [], read_operations: [], write_operations: [] }, cgroup_parent: "", ulimits: [], sysctls: [] }, devices: Devices { nodes: [], rules: [] }, security: Security { privileged: true, capabilities_added: ["ALL"], capabilities_dropped: ["kill"] } }
+        Request { id: "", directory: "", volumes: "", command: ["cmd"], entrypoint: Some("/e"), environment: ["A=1", "B", "C=-3"], environment_files: ["f"], working_directory: Some("/w"), user: Some("1:2"), hostname: Some("inside"), terminal: false, dry_run: false, files: Files { read_only: true, read_only_tmpfs: false, volumes: ["/a:/b:ro", "/c:/d"], mounts: ["dst=/m"], tmpfs: ["/t:size=1m"], shm_size: Some(1048576), image_volumes: Anonymous, inherited: [], images: {} }, namespaces: Namespaces { network: Host }, limits: Limits { memory: Some(67108864), nano_cpus: Some(1500000000), pids: Some(-1) }, security: Security { privileged: true, capabilities_added: ["ALL"], capabilities_dropped: ["kill"] } }
         "#);
     }
 

@@ -2,7 +2,7 @@
 
 use crate::cli::failure::DDOCK_FAILED;
 use crate::cli::run::lifetime::{IdFile, pairs};
-use crate::cli::run::{Run, explain};
+use crate::cli::run::{Run, explain, mounts};
 use crate::cli::{names, output};
 use crate::container::log::Driver;
 use crate::container::{self, Container, Record, Status, Stop};
@@ -126,6 +126,7 @@ fn create(run: &Run, store: &Store) -> Result<(Container, Image)> {
             )?,
             stop: run.lifetime.stop.clone(),
             log: run.lifetime.log.clone(),
+            mounts: Vec::new(),
             status: Status::Created,
         };
         match Container::create(store, shared, &image, record) {
@@ -187,15 +188,18 @@ fn prepare(
     image: &Image,
 ) -> Result<(Plan, OwnedFd, String)> {
     let root = assemble(store, mapping, container, image)?;
+    container::make_init_files(root.as_fd())?;
     let config = image.config(store)?;
-    let request = Request {
+    let mut request = Request {
         id: container.record.id.clone(),
         directory: container.directory.clone(),
         annotations: container.record.annotations.clone(),
+        volumes: store.volumes_directory(),
         ..run.request.clone()
     };
     let (labels, stop) = (&mut container.record.labels, &mut container.record.stop);
     inherit(&config, labels, stop);
+    mounts::look_up(run, store, container, &mut request)?;
     let host = Host::detect(spec_mapping(mapping))?;
     let built = spec::build(&defaults(config), &request, &host, root.as_fd())?;
     for note in &built.notes {
@@ -209,6 +213,10 @@ fn prepare(
             .display()
             .to_string(),
     });
+    if !request.dry_run {
+        container.provide_volumes(&built.volumes)?;
+    }
+    container.record.mounts = built.mount_points;
     // Kept when the command has started.
     let process = built.spec.process().as_ref();
     let words = process.and_then(|process| process.args().clone());
@@ -266,6 +274,7 @@ fn defaults(config: ImageConfig) -> ImageDefaults {
         entrypoint: config.entrypoint.unwrap_or_default(),
         command: config.cmd.unwrap_or_default(),
         working_directory: config.working_dir,
+        volumes: config.volumes,
     }
 }
 

@@ -1,0 +1,321 @@
+//! `ddock volume create`, `ls`, `inspect`, `rm` and `prune`.
+
+use crate::cli::failure::{self, Refusal, Told};
+use crate::cli::{inspect, output, place, prompt};
+use crate::container;
+use crate::human;
+use crate::store::{InUse, NotFound, Store, VolumeName, VolumeRecord};
+use anyhow::{Context, Result};
+use chrono::SecondsFormat;
+use clap::Args;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::str::FromStr;
+
+#[derive(Debug, Args)]
+pub(crate) struct CreateArguments {
+    /// Give the volume a label
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    label: Vec<String>,
+    /// Which driver makes it: `local`
+    #[arg(short, long, value_name = "DRIVER", default_value = "local", value_parser = ["local"])]
+    driver: String,
+    /// Its name [default: a random one]
+    #[arg(value_name = "NAME")]
+    name: Option<VolumeName>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ListArguments {
+    /// Show names only
+    #[arg(short, long)]
+    quiet: bool,
+    /// Show only what fits: dangling=true, label=KEY[=VALUE], name=TEXT, driver=NAME
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    filter: Vec<Filter>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InspectArguments {
+    /// Which volumes
+    #[arg(value_name = "VOLUME", required = true)]
+    volumes: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RemoveArguments {
+    /// Pass over a volume that is not there
+    #[arg(short, long)]
+    force: bool,
+    /// Which volumes
+    #[arg(value_name = "VOLUME", required = true)]
+    volumes: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PruneArguments {
+    /// Remove volumes with names too
+    #[arg(short, long)]
+    all: bool,
+    /// Do not ask
+    #[arg(short, long)]
+    force: bool,
+}
+
+/// One `--filter`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Filter {
+    Dangling(bool),
+    Label(String, Option<String>),
+    Name(String),
+    Driver(String),
+}
+
+impl FromStr for Filter {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (key, value) = text.split_once('=').ok_or("expected KEY=VALUE")?;
+        let owned = value.to_owned();
+        match (key, value) {
+            ("dangling", "true" | "1") => Ok(Self::Dangling(true)),
+            ("dangling", "false" | "0") => Ok(Self::Dangling(false)),
+            ("dangling", _) => Err("`dangling` is `true` or `false`".to_owned()),
+            ("label", _) => Ok(match value.split_once('=') {
+                Some((key, value)) => Self::Label(key.to_owned(), Some(value.to_owned())),
+                None => Self::Label(owned, None),
+            }),
+            ("name", _) => Ok(Self::Name(owned)),
+            ("driver", _) => Ok(Self::Driver(owned)),
+            _ => Err(format!("there is no filter `{key}`")),
+        }
+    }
+}
+
+impl Filter {
+    fn accepts(&self, name: &VolumeName, record: &VolumeRecord, is_used: bool) -> bool {
+        match self {
+            Self::Dangling(dangling) => *dangling != is_used,
+            Self::Label(key, value) => record
+                .labels
+                .get(key)
+                .is_some_and(|found| value.as_ref().is_none_or(|value| value == found)),
+            Self::Name(text) => name.as_str().contains(text),
+            Self::Driver(driver) => driver == "local",
+        }
+    }
+}
+
+/// Makes a volume and prints its name.
+pub(crate) fn create(arguments: &CreateArguments, root: &Path) -> Result<()> {
+    let context = || "cannot create the volume";
+    let (store, _) = place::enter(root).with_context(context)?;
+    let label = |text: &String| {
+        let (key, value) = text.split_once('=').unwrap_or((text, ""));
+        (key.to_owned(), value.to_owned())
+    };
+    let labels: BTreeMap<_, _> = arguments.label.iter().map(label).collect();
+    let name = arguments.name.clone();
+    let record = VolumeRecord::new(labels, name.is_none());
+    let name = name.unwrap_or_else(VolumeName::random);
+    store.create_volume(&name, &record).with_context(context)?;
+    output::print(&format!("{name}\n"))
+}
+
+/// Lists volumes by name.
+pub(crate) fn list(arguments: &ListArguments, root: &Path) -> Result<()> {
+    let context = || "cannot list volumes";
+    let mut volumes = Vec::new();
+    if let Some(store) = place::existing(root).with_context(context)? {
+        volumes = store.volumes().with_context(context)?;
+        let users = store.volume_users().with_context(context)?;
+        volumes.retain(|(name, record)| {
+            let fits = |filter: &Filter| filter.accepts(name, record, users.contains_key(name));
+            arguments.filter.iter().all(fits)
+        });
+    }
+    let names = volumes.into_iter().map(|(name, _)| name.to_string());
+    if arguments.quiet {
+        let lines: String = names.map(|name| name + "\n").collect();
+        return output::print(&lines);
+    }
+    let mut table = vec![["DRIVER", "VOLUME NAME"].map(str::to_owned).to_vec()];
+    table.extend(names.map(|name| vec!["local".to_owned(), name]));
+    output::print(&human::table(&table))
+}
+
+/// Prints what was found as one JSON array, then says what was not.
+pub(crate) fn inspect(arguments: &InspectArguments, root: &Path) -> Result<()> {
+    let store = place::existing(root).context("cannot inspect volumes")?;
+    let (mut found, mut missing) = (Vec::new(), Vec::new());
+    for text in &arguments.volumes {
+        match look_up(store.as_ref(), text)? {
+            Some(document) => found.push(document),
+            None => missing.push(format!(
+                "error: get {}: no such volume\n",
+                human::printable(text)
+            )),
+        }
+    }
+    output::print(&inspect::render(&found))?;
+    if missing.is_empty() {
+        return Ok(());
+    }
+    output::tell(&missing.concat());
+    Err(Told(1).into())
+}
+
+fn look_up(store: Option<&Store>, text: &str) -> Result<Option<Value>> {
+    let (Some(store), Ok(name)) = (store, text.parse()) else {
+        return Ok(None);
+    };
+    let record = store.volume(&name).context("cannot inspect volumes")?;
+    Ok(record.map(|record| describe(&name, &record, &store.volume_data(&name))))
+}
+
+/// Returns Docker's description of a volume (Engine API, `VolumeInspect`), in Docker's order.
+fn describe(name: &VolumeName, record: &VolumeRecord, data: &Path) -> Value {
+    let labels = &record.labels;
+    json!({
+        "CreatedAt": record.created.to_rfc3339_opts(SecondsFormat::Secs, true),
+        "Driver": "local",
+        "Labels": (!labels.is_empty()).then_some(labels),
+        "Mountpoint": data,
+        "Name": name,
+        "Options": null,
+        "Scope": "local",
+    })
+}
+
+/// Removes volumes one after the other, saying the name of each.
+pub(crate) fn remove(arguments: &RemoveArguments, root: &Path) -> Result<()> {
+    let store = enter_swept(root).context("cannot remove volumes")?;
+    failure::each(&arguments.volumes, |text| {
+        let removed = match (&store, text.parse()) {
+            (Some(store), Ok(name)) => store.remove_volume(&name),
+            _ => Err(NotFound::volume(text).into()),
+        };
+        match removed {
+            // What is to be gone is gone.
+            Err(error) if !(arguments.force && error.is::<NotFound>()) => Err(error),
+            _ => output::print(&format!("{text}\n")),
+        }
+    })
+}
+
+/// Removes all volumes that no container uses and that nobody named, or with `--all` those with names too.
+pub(crate) fn prune(arguments: &PruneArguments, root: &Path) -> Result<()> {
+    if !arguments.force {
+        confirm(arguments.all)?;
+    }
+    let (mut removed, mut bytes) = (Vec::new(), 0);
+    if let Some(store) = enter_swept(root).context("cannot remove volumes")? {
+        let users = store.volume_users()?;
+        for (name, record) in store.volumes()? {
+            if users.contains_key(&name) || !(arguments.all || record.is_anonymous()) {
+                continue;
+            }
+            let size = store.volume_size(&name);
+            match store.remove_volume(&name) {
+                Ok(()) => {
+                    removed.push(format!("{name}\n"));
+                    bytes += size;
+                }
+                // Removed, or taken by a container, since we looked.
+                Err(error) if error.is::<NotFound>() || error.is::<InUse>() => {}
+                Err(error) => return Err(error).context("cannot remove volumes"),
+            }
+        }
+    }
+    if !removed.is_empty() {
+        output::print(&format!("Deleted Volumes:\n{}\n", removed.concat()))?;
+    }
+    output::print(&format!(
+        "Total reclaimed space: {}\n",
+        human::size(bytes, 4)
+    ))
+}
+
+/// Asks as Docker does; anything but a yes is a no.
+fn confirm(all: bool) -> Result<()> {
+    let which = if all { "all" } else { "anonymous" };
+    let question = format!(
+        "WARNING! This will remove {which} local volumes not used by at least one container.\n\
+         Are you sure you want to continue? [y/N] "
+    );
+    // Nothing to read is no answer, which is a no.
+    let answer = prompt::ask(&question).unwrap_or_default();
+    if matches!(answer.as_str(), "y" | "Y" | "yes") {
+        return Ok(());
+    }
+    Err(Refusal::new("volume prune was cancelled")
+        .hint("`--force` does not ask")
+        .code(1)
+        .into())
+}
+
+/// Opens the store, if there is one, without what dead containers held.
+fn enter_swept(root: &Path) -> Result<Option<Store>> {
+    let store = place::enter_existing(root)?;
+    if let Some(store) = &store {
+        container::sweep(store)?;
+    }
+    Ok(store)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn filters_are_dockers() {
+        let name = "data".parse().unwrap();
+        let labels = BTreeMap::from([("a".to_owned(), "b".to_owned())]);
+        let record = VolumeRecord::new(labels, false);
+        for (text, expected) in [
+            ("dangling=true", false),
+            ("dangling=0", true),
+            ("label=a", true),
+            ("label=a=b", true),
+            ("label=a=c", false),
+            ("label=b", false),
+            ("name=at", true),
+            ("name=x", false),
+            ("driver=local", true),
+            ("driver=nfs", false),
+        ] {
+            let filter: Filter = text.parse().unwrap();
+            assert_eq!(filter.accepts(&name, &record, true), expected, "{text}");
+        }
+        for text in ["dangling", "dangling=x", "bogus=1"] {
+            assert!(text.parse::<Filter>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_description_is_dockers() {
+        let record = VolumeRecord {
+            created: "2026-01-01T00:00:00Z".parse().unwrap(),
+            labels: BTreeMap::new(),
+        };
+        let document = describe(
+            &"data".parse().unwrap(),
+            &record,
+            Path::new("/v/data/_data"),
+        );
+        insta::assert_snapshot!(inspect::render(&[document]), @r#"
+        [
+            {
+                "CreatedAt": "2026-01-01T00:00:00Z",
+                "Driver": "local",
+                "Labels": null,
+                "Mountpoint": "/v/data/_data",
+                "Name": "data",
+                "Options": null,
+                "Scope": "local"
+            }
+        ]
+        "#);
+    }
+}

@@ -1,0 +1,279 @@
+//! `-v [SOURCE:]TARGET[:OPTIONS]`, as typed.
+
+use crate::spec::wanted::{self, Below, Bind, Content, Volume, Wanted};
+use anyhow::{Context, Result, bail, ensure};
+use std::path::Path;
+
+/// Words after the second colon and what they are about: of each kind there can be one.
+/// Labels (`z`, `Z`) and consistency mean nothing here; Docker's users write them all the same.
+const OPTIONS: [(&str, &str); 22] = [
+    ("ro", "write"),
+    ("rw", "write"),
+    ("z", "label"),
+    ("Z", "label"),
+    ("nocopy", COPY),
+    ("copy", COPY),
+    ("consistent", "consistency"),
+    ("cached", "consistency"),
+    ("delegated", "consistency"),
+    ("private", PROPAGATION),
+    ("rprivate", PROPAGATION),
+    ("shared", PROPAGATION),
+    ("rshared", PROPAGATION),
+    ("slave", PROPAGATION),
+    ("rslave", PROPAGATION),
+    ("exec", "exec"),
+    ("noexec", "exec"),
+    ("suid", "suid"),
+    ("nosuid", "suid"),
+    ("dev", "dev"),
+    ("nodev", "dev"),
+    ("bind", "below"),
+];
+
+/// Podman's, which change more than the mount.
+const ELSEWHERE: [(&str, &str); 3] = [
+    ("O", "mount a copy instead"),
+    ("U", "change the owner with `chown` on the host"),
+    ("idmap", "run as the owner with `-u`"),
+];
+
+const PROPAGATION: &str = "propagation";
+const COPY: &str = "copy";
+
+/// Options, sorted by what they are about.
+#[derive(Debug, Default)]
+struct Options {
+    read_only: bool,
+    copy: Option<bool>,
+    propagation: Option<&'static str>,
+    flags: Vec<&'static str>,
+    below: Below,
+}
+
+/// Returns what a `-v` asks for. `directory` is where a source that starts with a dot begins.
+pub(crate) fn parse(text: &str, directory: Option<&Path>) -> Result<Wanted> {
+    let invalid = || format!("invalid volume specification: '{text}'");
+    let fields: Vec<&str> = text.split(':').collect();
+    let (source, target, mode) = match fields.as_slice() {
+        [target] => (None, *target, ""),
+        [source, target] => (Some(*source), *target, ""),
+        [source, target, mode] => (Some(*source), *target, *mode),
+        _ => bail!(invalid()),
+    };
+    ensure!(source != Some("") && !target.is_empty(), invalid());
+    let target = wanted::target(Path::new(target)).with_context(invalid)?;
+    let options = parse_options(mode).with_context(invalid)?;
+    let (content, default) = content(source, &options, directory).with_context(invalid)?;
+    Ok(Wanted {
+        target,
+        read_only: options.read_only,
+        flags: options.flags,
+        mode: if mode.is_empty() { default } else { mode }.to_owned(),
+        content,
+    })
+}
+
+/// Returns what is mounted, and what `inspect` shows as its mode if none was typed.
+fn content(
+    source: Option<&str>,
+    options: &Options,
+    directory: Option<&Path>,
+) -> Result<(Content, &'static str)> {
+    let Some(source) = source else {
+        return Ok((Content::Volume(Volume::anonymous()), ""));
+    };
+    if source.starts_with(['/', '.']) {
+        ensure!(
+            options.copy.is_none(),
+            "a host directory is never copied to: `nocopy` and `copy` are for volumes"
+        );
+        let bind = Bind {
+            source: wanted::absolute(source, directory)?,
+            propagation: options.propagation.unwrap_or("rprivate"),
+            below: options.below,
+            make: true,
+        };
+        return Ok((Content::Bind(bind), ""));
+    }
+    let name = source.parse()?;
+    if let Some(word) = options.propagation {
+        bail!("`{word}` is for host directories, and `{name}` is a volume");
+    }
+    let volume = Volume {
+        copy: options.copy.unwrap_or(true),
+        ..Volume::named(name)
+    };
+    Ok((Content::Volume(volume), "z"))
+}
+
+fn parse_options(mode: &str) -> Result<Options> {
+    let mut options = Options::default();
+    let mut seen = Vec::new();
+    for word in mode.split(',').filter(|word| !word.is_empty()) {
+        let name = word.split('=').next().unwrap_or_default();
+        if let Some((_, instead)) = ELSEWHERE.iter().find(|(option, _)| *option == name) {
+            bail!("the option `{word}` is not there yet: {instead}");
+        }
+        // Podman's way to say what is so anyway.
+        let word = if word == "rbind" { continue } else { word };
+        let known = OPTIONS.iter().find(|(option, _)| *option == word);
+        let Some(&(option, kind)) = known.filter(|(_, kind)| !seen.contains(kind)) else {
+            bail!("invalid mode: {mode}");
+        };
+        seen.push(kind);
+        match kind {
+            "write" => options.read_only = option == "ro",
+            COPY => options.copy = Some(option == "copy"),
+            PROPAGATION => options.propagation = Some(option),
+            "below" => options.below = Below::Absent,
+            "exec" | "suid" | "dev" => options.flags.push(option),
+            _ => {}
+        }
+    }
+    Ok(options)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Wanted> {
+        super::parse(text, Some(Path::new("/here")))
+    }
+
+    fn bind(text: &str) -> (Wanted, Bind) {
+        let wanted = parse(text).unwrap();
+        match wanted.content.clone() {
+            Content::Bind(bind) => (wanted, bind),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn volume(text: &str) -> (Wanted, Volume) {
+        let wanted = parse(text).unwrap();
+        match wanted.content.clone() {
+            Content::Volume(volume) => (wanted, volume),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn sources_become_absolute() {
+        for (text, source) in [
+            ("/a:/t", "/a"),
+            ("/a/../b/:/t", "/a/../b/"),
+            ("./a:/t", "/here/a"),
+            (".:/t", "/here"),
+            ("..:/t", "/here/.."),
+            ("../a/./b:/t", "/here/../a/b"),
+            (".hidden:/t", "/here/.hidden"),
+        ] {
+            let (wanted, bind) = bind(text);
+            assert_eq!(
+                (bind.source, wanted.target),
+                (source.into(), "/t".into()),
+                "{text}"
+            );
+            assert!(bind.make);
+        }
+        assert!(super::parse("./a:/t", None).is_err());
+        assert!(super::parse("/a:/t", None).is_ok());
+    }
+
+    #[test]
+    fn options_are_dockers_and_podmans() {
+        for (options, read_only, propagation, flags) in [
+            ("", false, "rprivate", &[][..]),
+            ("rw", false, "rprivate", &[]),
+            ("ro", true, "rprivate", &[]),
+            ("ro,z", true, "rprivate", &[]),
+            ("Z,rslave,ro", true, "rslave", &[]),
+            ("shared", false, "shared", &[]),
+            ("cached", false, "rprivate", &[]),
+            ("rbind,noexec,suid", false, "rprivate", &["noexec", "suid"]),
+        ] {
+            let (wanted, bind) = bind(&format!("/a:/t:{options}"));
+            assert_eq!(
+                (wanted.read_only, bind.propagation, wanted.flags.as_slice()),
+                (read_only, propagation, flags),
+                "{options}"
+            );
+            assert_eq!(wanted.mode, options);
+            assert_eq!(bind.below, Below::Alike);
+        }
+        assert_eq!(bind("/a:/t:bind").1.below, Below::Absent);
+    }
+
+    #[test]
+    fn a_bare_word_is_a_volume_and_a_target_alone_one_without_a_name() {
+        for (text, mode, read_only, copy) in [
+            ("data:/t", "z", false, true),
+            ("data:/t:ro", "ro", true, true),
+            ("data:/t:nocopy,z", "nocopy,z", false, false),
+        ] {
+            let (wanted, volume) = volume(text);
+            assert_eq!(volume.name.as_str(), "data");
+            assert!(!volume.anonymous);
+            assert_eq!(
+                (wanted.mode.as_str(), wanted.read_only, volume.copy),
+                (mode, read_only, copy),
+                "{text}"
+            );
+        }
+        let (wanted, volume) = volume("/data");
+        assert_eq!((wanted.mode.as_str(), wanted.target), ("", "/data".into()));
+        assert!(volume.anonymous && volume.copy);
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        let invalid = "invalid volume specification: ";
+        let absolute = "mount path must be absolute";
+        for (text, error) in [
+            ("", "''"),
+            (":/t", "':/t'"),
+            ("/a:", "'/a:'"),
+            ("/a:/t:ro:x", "'/a:/t:ro:x'"),
+            (
+                "data",
+                &format!("'data': invalid mount path: 'data' {absolute}"),
+            ),
+            (
+                "/a:t",
+                &format!("'/a:t': invalid mount path: 't' {absolute}"),
+            ),
+            (
+                "/data:ro",
+                &format!("'/data:ro': invalid mount path: 'ro' {absolute}"),
+            ),
+            ("/a:/t:rx", "'/a:/t:rx': invalid mode: rx"),
+            ("/a:/t:ro,rw", "'/a:/t:ro,rw': invalid mode: ro,rw"),
+            ("/a:/t:ro,ro", "'/a:/t:ro,ro': invalid mode: ro,ro"),
+            (
+                "/a:/t:nocopy",
+                "'/a:/t:nocopy': a host directory is never copied to: `nocopy` and `copy` are for volumes",
+            ),
+            (
+                "data:/t:shared",
+                "'data:/t:shared': `shared` is for host directories, and `data` is a volume",
+            ),
+            (
+                "/a:/t:O",
+                "'/a:/t:O': the option `O` is not there yet: mount a copy instead",
+            ),
+            (
+                "a:/t",
+                "'a:/t': volume name is too short, names should be at least two alphanumeric characters",
+            ),
+        ] {
+            let refused = format!("{:#}", parse(text).unwrap_err());
+            assert_eq!(refused, format!("{invalid}{error}"));
+        }
+        let refused = format!("{:#}", parse("a/b:/t").unwrap_err());
+        assert!(
+            refused.contains("\"a/b\" includes invalid characters"),
+            "{refused}"
+        );
+    }
+}

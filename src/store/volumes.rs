@@ -1,0 +1,325 @@
+//! Volumes: directories that outlive containers, who uses them, and what is in them at first.
+//!
+//! A container that uses a volume says so in its directory before it looks whether the volume is there, with the store's
+//! lock held shared. Who removes volumes holds that lock alone and asks all containers. So no volume goes that is used.
+
+use crate::store::lock::{Exclusive, lock, missing_is_fine};
+use crate::store::objects::read_if_there;
+use crate::store::stage::{Stage, remove_tree, sync_directory, write_synced};
+use crate::store::{NotFound, Store, VolumeName, layout};
+use crate::sys::{attributes, copy};
+use anyhow::{Context, Result};
+use chrono::{DateTime, Utc};
+use fs_err as fs;
+use rustix::fs::{FlockOperation, RenameFlags, renameat_with};
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
+use std::fmt::Write as _;
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use thiserror::Error;
+
+/// The label of a volume that was made because nobody gave a name. Docker's.
+const ANONYMOUS: &str = "com.docker.volume.anonymous";
+
+/// What is known of a volume, as its `volume.json` keeps it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct VolumeRecord {
+    pub(crate) created: DateTime<Utc>,
+    #[serde(default)]
+    pub(crate) labels: BTreeMap<String, String>,
+}
+
+impl VolumeRecord {
+    /// Returns the record of a volume that is made now.
+    pub(crate) fn new(mut labels: BTreeMap<String, String>, anonymous: bool) -> Self {
+        if anonymous {
+            labels.insert(ANONYMOUS.to_owned(), String::new());
+        }
+        let created = Utc::now();
+        Self { created, labels }
+    }
+
+    pub(crate) fn is_anonymous(&self) -> bool {
+        self.labels.contains_key(ANONYMOUS)
+    }
+}
+
+/// A volume that a container is to have.
+#[derive(Debug, Clone)]
+pub(crate) struct Claim {
+    pub(crate) name: VolumeName,
+    /// Goes with the container, as far as that takes its volumes along.
+    pub(crate) anonymous: bool,
+    /// For when it has to be made.
+    pub(crate) labels: BTreeMap<String, String>,
+}
+
+/// A volume that containers use cannot be removed. The words are Docker's.
+#[derive(Debug, Error)]
+#[error("remove {name}: volume is in use - [{}]", .users.join(", "))]
+pub(crate) struct InUse {
+    name: VolumeName,
+    users: Vec<String>,
+}
+
+/// The volumes of a container: names, and whether they go with it.
+type Uses = Vec<(VolumeName, bool)>;
+
+impl Store {
+    /// Returns where the content of the volume `name` lies, there or not.
+    pub(crate) fn volume_data(&self, name: &VolumeName) -> PathBuf {
+        layout::volume_data(&self.layout.volumes(), name)
+    }
+
+    /// Returns the directory that volumes lie in, for [`layout::volume_data`].
+    pub(crate) fn volumes_directory(&self) -> PathBuf {
+        self.layout.volumes()
+    }
+
+    /// Gives the container its volumes, and makes those that are not there.
+    pub(crate) fn claim_volumes(&self, container: &str, claims: &[Claim]) -> Result<()> {
+        let _shared = self.shared()?;
+        let text = claims.iter().fold(String::new(), |mut text, claim| {
+            let word = if claim.anonymous {
+                "anonymous"
+            } else {
+                "named"
+            };
+            writeln!(text, "{word} {}", claim.name).expect("writing to a string cannot fail");
+            text
+        });
+        // First: from here on a remover, who waits for our lock, leaves them alone.
+        fs::write(
+            layout::container_volumes(&self.layout.container(container)),
+            text,
+        )?;
+        for claim in claims {
+            let record = VolumeRecord::new(claim.labels.clone(), claim.anonymous);
+            self.make_volume(&claim.name, &record)?;
+        }
+        Ok(())
+    }
+
+    /// Makes a volume; that it is there already is fine.
+    pub(crate) fn create_volume(&self, name: &VolumeName, record: &VolumeRecord) -> Result<()> {
+        let _shared = self.shared()?;
+        self.make_volume(name, record)
+    }
+
+    /// The caller holds the store's lock, shared.
+    fn make_volume(&self, name: &VolumeName, record: &VolumeRecord) -> Result<()> {
+        let volume = self.layout.volume(name);
+        if volume.exists() {
+            return Ok(());
+        }
+        let volumes = self.layout.volumes();
+        // None in a store that was made before there were volumes.
+        match fs::create_dir(&volumes) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error.into()),
+            _ => {}
+        }
+        let stage = Stage::create(self)?;
+        let born = stage.directory("volume")?;
+        let data = layout::data_of_volume(&born);
+        fs::create_dir(&data)?;
+        // Whatever the umask is: the container's users go in.
+        fs::set_permissions(&data, std::fs::Permissions::from_mode(0o755))?;
+        let text = serde_json::to_vec(record).context("writing down the volume")?;
+        let path = layout::volume_record(&born);
+        if record.is_anonymous() {
+            fs::write(path, text)?;
+        } else {
+            write_synced(&path, &text)?;
+        }
+        match fs::rename(&born, &volume) {
+            // Another process made it meanwhile.
+            Err(_) if volume.exists() => Ok(()),
+            Err(error) => Err(error.into()),
+            Ok(()) if record.is_anonymous() => Ok(()),
+            Ok(()) => Ok(sync_directory(&volumes)?),
+        }
+    }
+
+    /// Gives a volume that is empty what the image has at its place, `content`, and waits for who does so already.
+    ///
+    /// The copy is complete before the first of it can be seen in the volume; who dies while it is moved there is
+    /// followed by the next one. `durable`: it is on disk before. The container that this is for has claimed the volume.
+    pub(crate) fn fill_volume(
+        &self,
+        name: &VolumeName,
+        content: Option<&OwnedFd>,
+        durable: bool,
+    ) -> Result<()> {
+        let volume = self.layout.volume(name);
+        let owned = fs::File::open(&volume)?;
+        lock(&owned, FlockOperation::LockExclusive)?;
+        let data = open(&layout::data_of_volume(&volume))?;
+        let arrived = layout::volume_arrived(&volume);
+        if arrived.exists() {
+            return settle(&arrived, &data);
+        }
+        let Some(content) = content else {
+            return Ok(());
+        };
+        if !copy::names(&data)?.is_empty() {
+            return Ok(());
+        }
+        let stage = {
+            let _shared = self.shared()?;
+            Stage::create(self)?
+        };
+        let [copied, links] = [stage.directory("copy")?, stage.directory("links")?];
+        let target = open(&copied)?;
+        copy::tree(content, &target, open(&links)?.as_fd())?;
+        // Before anything is seen: else files would count a link too many while the stage is there.
+        remove_tree(&links)?;
+        if durable && !copy::names(&target)?.is_empty() {
+            stage.sync()?;
+        }
+        fs::rename(&copied, &arrived)?;
+        settle(&arrived, &data)
+    }
+
+    /// Returns all volumes, sorted by name.
+    pub(crate) fn volumes(&self) -> Result<Vec<(VolumeName, VolumeRecord)>> {
+        let mut volumes = Vec::new();
+        let entries = match fs::read_dir(self.layout.volumes()) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(volumes),
+            other => other?,
+        };
+        for entry in entries {
+            let name = entry?.file_name();
+            let name = name.to_str().and_then(|name| name.parse().ok());
+            if let Some(name) = name
+                && let Some(record) = self.volume(&name)?
+            {
+                volumes.push((name, record));
+            }
+        }
+        volumes.sort_by(|(a, _), (b, _)| a.cmp(b));
+        Ok(volumes)
+    }
+
+    /// Returns what is known of the volume `name`; `None` if it is not there.
+    pub(crate) fn volume(&self, name: &VolumeName) -> Result<Option<VolumeRecord>> {
+        let path = layout::volume_record(&self.layout.volume(name));
+        let Some(bytes) = read_if_there(&path)? else {
+            return Ok(None);
+        };
+        let record = serde_json::from_slice(&bytes);
+        record
+            .map(Some)
+            .with_context(|| format!("reading `{}`", path.display()))
+    }
+
+    /// Returns the volumes that containers use, each with the IDs of these.
+    pub(crate) fn volume_users(&self) -> Result<BTreeMap<VolumeName, Vec<String>>> {
+        let mut users: BTreeMap<VolumeName, Vec<String>> = BTreeMap::new();
+        for container in self.containers()? {
+            for (name, _) in self.uses(&container)? {
+                users.entry(name).or_default().push(container.clone());
+            }
+        }
+        Ok(users)
+    }
+
+    /// Returns how many bytes the files of a volume take, as far as they can be counted: containers change it meanwhile.
+    pub(crate) fn volume_size(&self, name: &VolumeName) -> u64 {
+        let (mut size, mut directories) = (0, vec![self.volume_data(name)]);
+        while let Some(directory) = directories.pop() {
+            // What is gone or too deep to be named takes nothing.
+            for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+                match entry.metadata() {
+                    Ok(metadata) if metadata.is_dir() => directories.push(entry.path()),
+                    Ok(metadata) => size += metadata.size() / metadata.nlink().max(1),
+                    Err(_) => {}
+                }
+            }
+        }
+        size
+    }
+
+    /// Removes a volume that no container uses: [`NotFound`] if it is not there, [`InUse`] if one does.
+    pub(crate) fn remove_volume(&self, name: &VolumeName) -> Result<()> {
+        let lock = self.exclusive()?;
+        if self.volume(name)?.is_none() {
+            return Err(NotFound::volume(name.as_str()).into());
+        }
+        if let Some(users) = self.volume_users()?.remove(name) {
+            let name = name.clone();
+            return Err(InUse { name, users }.into());
+        }
+        let trash = Stage::create(self)?;
+        self.bin(&lock, name, &trash)?;
+        drop(lock);
+        trash.remove()
+    }
+
+    /// Removes those of the container's volumes that were made for it alone and that no other uses.
+    pub(crate) fn remove_anonymous_volumes(&self, container: &str) -> Result<()> {
+        let mut anonymous = self.uses(container)?;
+        anonymous.retain(|(_, is_anonymous)| *is_anonymous);
+        if anonymous.is_empty() {
+            return Ok(());
+        }
+        let lock = self.exclusive()?;
+        let users = self.volume_users()?;
+        let trash = Stage::create(self)?;
+        for (name, _) in anonymous {
+            let others = users.get(&name).into_iter().flatten();
+            if others.into_iter().all(|user| user == container) {
+                self.bin(&lock, &name, &trash)?;
+            }
+        }
+        drop(lock);
+        trash.remove()
+    }
+
+    /// Moves a volume out of sight; missing is fine.
+    fn bin(&self, _: &Exclusive, name: &VolumeName, trash: &Stage) -> Result<()> {
+        let moved = fs::rename(self.layout.volume(name), trash.path(name.as_str()));
+        Ok(moved.or_else(missing_is_fine)?)
+    }
+
+    /// Returns the volumes of a container; a line that is none is a newer ddock's.
+    fn uses(&self, container: &str) -> Result<Uses> {
+        let path = layout::container_volumes(&self.layout.container(container));
+        let text = read_if_there(&path)?.unwrap_or_default();
+        let text = String::from_utf8_lossy(&text);
+        let line = |line: &str| {
+            let (word, name) = line.split_once(' ')?;
+            Some((name.parse().ok()?, word == "anonymous"))
+        };
+        Ok(text.lines().filter_map(line).collect())
+    }
+}
+
+/// Moves what has arrived to where it belongs; what a container made there meanwhile stays.
+fn settle(arrived: &Path, data: &OwnedFd) -> Result<()> {
+    let from = open(arrived)?;
+    // As long as its times are the image's.
+    let stat = rustix::fs::fstat(&from)?;
+    for name in copy::names(&from)? {
+        match renameat_with(&from, &name, data, &name, RenameFlags::NOREPLACE) {
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(error) => {
+                return Err(error)
+                    .with_context(|| format!("moving `{}` into the volume", name.display()));
+            }
+        }
+    }
+    attributes::copy(&from, data)?;
+    copy::metadata(data.as_fd(), OsStr::new("."), &stat)?;
+    drop(from);
+    remove_tree(arrived)
+}
+
+fn open(directory: &Path) -> Result<OwnedFd> {
+    let (directory, _) = fs::File::open(directory)?.into_parts();
+    Ok(directory.into())
+}

@@ -1,8 +1,7 @@
 //! Recording: what passes from the tar to the files, written down as it passes.
 
-use crate::unpack::name;
 use crate::unpack::recipe::{ALIAS, CONTENT, END, HEADER, LITERAL, MOVE, Recipe, aliases};
-use crate::unpack::stream;
+use crate::unpack::{name, pipe};
 use anyhow::{Context, Result};
 use flate2::Crc;
 use fs_err as fs;
@@ -248,6 +247,6 @@ impl<R: BufRead> BufRead for Tap<R> {
 
 impl<R: BufRead> Read for Tap<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        stream::read_buffered(self, buffer)
+        pipe::read_buffered(self, buffer)
     }
 }

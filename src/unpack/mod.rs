@@ -25,7 +25,7 @@ mod tree;
 mod walk;
 mod write;
 
-pub(crate) use check::{Fault, Finding, check};
+pub(crate) use check::{Fault, Finding, check, compare_trees};
 pub(crate) use recipe::Recipe;
 
 use crate::digest::Digest;

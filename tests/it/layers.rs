@@ -273,6 +273,11 @@ fn differences(ddock: &Ddock, reference: &str, rootfs: &Path) -> String {
     }
     let theirs = listing(rootfs);
     let ours = merged_listing(&lower_directories(ddock, reference));
+    // Layers and fix-ups are what they are when they are made once more.
+    let checked = ddock.run(&["system", "check", reference]);
+    if checked.code != 0 {
+        return checked.text();
+    }
     ddock.ok(&["rmi", reference]);
     let paths: BTreeSet<_> = theirs.keys().chain(ours.keys()).collect();
     let mut differences = String::new();

@@ -324,6 +324,12 @@ fn is_found_and_mended_in_chains(ddock: &Ddock) {
         let expected = "contentcontent700\n640 2\n";
         assert_eq!(ddock.sh(&[], &reference, script), expected, "{what}");
     }
+    // Nothing runs on what was replaced: the next sweep takes it.
+    let replaced = chain(ddock).join("replaced");
+    assert!(replaced.exists());
+    let other = ddock.pull(busybox());
+    ddock.ok(&["rmi", &other]);
+    assert!(!replaced.exists());
 }
 
 #[test]

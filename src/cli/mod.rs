@@ -6,6 +6,7 @@ mod failure;
 mod images;
 mod info;
 mod inspect;
+mod layer_limits;
 mod login;
 mod manifest;
 mod names;

@@ -58,7 +58,7 @@ pub(crate) fn check(arguments: &CheckArguments, root: &Path) -> Result<()> {
         }
     }
     let (store, mapping) = place::enter(root).context(context)?;
-    let unpacking = cli_pull::unpacking(&mapping);
+    let unpacking = cli_pull::unpacking(&mapping).context(context)?;
     let parts: BTreeSet<Part> = images
         .iter()
         .flat_map(|named| named.image.parts())

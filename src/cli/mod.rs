@@ -9,6 +9,7 @@ mod failure;
 mod images;
 mod info;
 mod inspect;
+mod layer_limits;
 mod login;
 mod logs;
 mod manifest;

@@ -1,6 +1,7 @@
 //! `ddock pull`, and the pull that `ddock run` begins with when the image is not here.
 
 use crate::cli::failure::{self, DDOCK_FAILED, Refusal, Told};
+use crate::cli::layer_limits;
 use crate::cli::output::{self, Stream};
 use crate::cli::place;
 use crate::cli::progress::{Mode, Progress, Style};
@@ -14,7 +15,7 @@ use crate::registry::{Access, Given, Secret};
 use crate::store::Store;
 use crate::sys::signal;
 use crate::sys::userns::Mapping;
-use crate::unpack::{self, Limits, OverlayAttributes, Owners};
+use crate::unpack::{self, OverlayAttributes, Owners};
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use rustix::event::{PollFd, PollFlags, poll};
@@ -108,7 +109,7 @@ pub(crate) fn run(arguments: &Arguments, root: &Path) -> Result<()> {
         store,
         platform: arguments.platform.as_ref(),
         access,
-        unpacking: unpacking(&mapping),
+        unpacking: unpacking(&mapping).with_context(context)?,
         jobs: arguments.jobs.into(),
         style,
     };
@@ -170,8 +171,8 @@ fn meant_as_registry(name: &str, reference: &Reference) -> String {
 }
 
 /// Returns how layers are unpacked where IDs are mapped so.
-pub(crate) fn unpacking(mapping: &Mapping) -> unpack::Options {
-    unpack::Options {
+pub(crate) fn unpacking(mapping: &Mapping) -> Result<unpack::Options> {
+    Ok(unpack::Options {
         owners: if mapping.is_single() {
             Owners::Squashed
         } else {
@@ -182,8 +183,8 @@ pub(crate) fn unpacking(mapping: &Mapping) -> unpack::Options {
         } else {
             OverlayAttributes::User
         },
-        limits: Limits::default(),
-    }
+        limits: layer_limits::gather()?,
+    })
 }
 
 /// Pulls `name` in a child process: what is to clone a container must have one thread, and a pull needs many.

@@ -58,7 +58,7 @@ pub(crate) fn check(arguments: &CheckArguments, root: &Path) -> Result<()> {
         }
     }
     let (store, mapping) = place::enter(root).context(context)?;
-    let unpacking = cli_pull::unpacking(&mapping);
+    let unpacking = cli_pull::unpacking(&mapping).context(context)?;
     let parts: BTreeSet<Part> = images
         .iter()
         .flat_map(|named| named.image.parts())
@@ -169,7 +169,7 @@ fn repair(
         if parts.is_empty() {
             return Ok(());
         }
-        condemn(store, &parts)?;
+        condemn(store, &named.image, &parts)?;
         let progress = Progress::new(Style::new(Stream::Stderr, Mode::Auto, false)?);
         let tell = |event| progress.event(event);
         let request = pull::Request {
@@ -183,7 +183,10 @@ fn repair(
             failure = Some(error);
             continue;
         }
-        let still = image::check(store, &parts, unpacking)?;
+        // What makes layers fit is asked after as soon as they are right.
+        let mut again = parts.clone();
+        again.extend(named.image.chains().map(Part::Chain));
+        let still = image::check(store, &again, unpacking)?;
         for part in parts {
             if !still.contains_key(&part) {
                 findings.remove(&part);
@@ -201,12 +204,17 @@ fn repair(
     }
 }
 
-/// Lets the next pull replace these layers.
-fn condemn(store: &Store, parts: &BTreeSet<Part>) -> Result<()> {
+/// Lets the next pull replace what is damaged of an image, and what was made for layers that are damaged.
+fn condemn(store: &Store, image: &Image, damaged: &BTreeSet<Part>) -> Result<()> {
     let lock = store.exclusive()?;
-    for part in parts {
+    for part in damaged {
         if let Part::Layer(diff_id) = part {
             store.condemn_layer(&lock, diff_id)?;
+        }
+    }
+    for chain in image.chains() {
+        if damaged.iter().any(|part| chain.depends_on(part)) {
+            store.condemn_chain(&lock, &chain.id)?;
         }
     }
     Ok(())

@@ -37,7 +37,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         kept: &kept,
     };
     let recipe = (!arguments.no_recipe).then_some(recipe);
-    unpack::layer(layer, &root, recipe, &pull::unpacking(&mapping))
+    unpack::layer(layer, &root, recipe, &pull::unpacking(&mapping)?)
         .map(drop)
         .with_context(|| format!("cannot unpack `{}`", arguments.layer.display()))
 }

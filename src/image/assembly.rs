@@ -55,6 +55,15 @@ impl Display for Lower {
     }
 }
 
+/// Which fix-ups are made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Make {
+    /// Those that are not here.
+    Missing,
+    /// All, without a look at those that are here.
+    All,
+}
+
 /// A layer that is put together with others.
 #[derive(Debug, Clone)]
 pub(super) struct Part<'a> {
@@ -88,13 +97,14 @@ fn bounds(metas: &[&LayerMeta]) -> (usize, Option<usize>) {
     (lowest, root.map(|(number, _)| number))
 }
 
-/// Decides how the layers are put together, base first, and makes what is missing for that in the stage.
+/// Decides how the layers are put together, base first, and makes what that needs in the stage.
 ///
 /// The caller holds a lease on the layers and on their chain IDs.
 pub(super) fn settle(
     store: &Store,
     stage: &Stage,
     parts: &[Part<'_>],
+    make: Make,
 ) -> Result<(Assembly, Vec<StagedChain>)> {
     let metas: Vec<_> = parts.iter().map(|part| part.meta).collect();
     let (lowest, root) = bounds(&metas);
@@ -103,6 +113,7 @@ pub(super) fn settle(
         store,
         stage,
         user_attributes: store.has_user_attributes()?,
+        make,
         lower: Vec::new(),
         directories: Vec::new(),
         merged: Merged::of(metas[lowest..].iter().copied()),
@@ -126,6 +137,7 @@ struct Pile<'a> {
     store: &'a Store,
     stage: &'a Stage,
     user_attributes: bool,
+    make: Make,
     lower: Vec<Lower>,
     /// Of `lower`.
     directories: Vec<PathBuf>,
@@ -153,7 +165,7 @@ impl Pile<'_> {
             return Ok(());
         }
         let mut directory = self.store.chain_fs(chain_id);
-        if !directory.is_dir() {
+        if self.make == Make::All || !self.store.has_chain(chain_id) {
             let name = format!("chain-{}", chain_id.short());
             directory = self.stage.layer_directory(&name)?;
             let fixup = Fixup {

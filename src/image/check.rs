@@ -1,7 +1,10 @@
 //! Checking: is what the store holds of images what was pulled?
 
+mod chain;
+
 use crate::digest::Digest;
 use crate::image::Image;
+use crate::image::assembly::{Lower, chain_ids};
 use crate::reference::Reference;
 use crate::store::{Damaged, LayerMeta, Store};
 use crate::unpack::{self, Fault, Finding, Recipe, Unpacked};
@@ -20,10 +23,32 @@ const CHECKERS: usize = 4;
 pub(crate) enum Part {
     /// By its diff ID.
     Layer(Digest),
+    /// What makes the layers of a stack fit, by its chain ID.
+    Chain(Chain),
     Config(Digest),
     Manifest(Digest),
     /// What a registry served for a name: an index, or the manifest itself.
     Served(Digest),
+}
+
+/// Fix-ups, and the stack of layers that they lie on.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Chain {
+    pub(crate) id: Digest,
+    /// The diff IDs, base first.
+    layers: Vec<Digest>,
+}
+
+impl Chain {
+    /// Tells whether it is `part`, or was made from it.
+    pub(crate) fn depends_on(&self, part: &Part) -> bool {
+        match part {
+            Part::Layer(diff_id) => self.layers.contains(diff_id),
+            // One that lies lower was there when this one was made.
+            Part::Chain(chain) => self.layers.starts_with(&chain.layers),
+            _ => false,
+        }
+    }
 }
 
 impl Part {
@@ -33,6 +58,7 @@ impl Part {
             | Self::Config(digest)
             | Self::Manifest(digest)
             | Self::Served(digest) => digest,
+            Self::Chain(chain) => &chain.id,
         }
     }
 
@@ -40,6 +66,7 @@ impl Part {
     fn word(&self) -> &'static str {
         match self {
             Self::Layer(_) => "layer",
+            Self::Chain(_) => "chain",
             Self::Config(_) => "config",
             Self::Manifest(_) => "manifest",
             Self::Served(_) => "index",
@@ -48,11 +75,27 @@ impl Part {
 }
 
 impl Image {
+    /// Returns the fix-ups that the image is mounted with, base first.
+    pub(crate) fn chains(&self) -> impl Iterator<Item = Chain> {
+        let layers = self.record.layers.iter();
+        let layers: Vec<Digest> = layers.map(|layer| layer.diff_id.clone()).collect();
+        let ids = chain_ids(&layers).into_iter().enumerate();
+        let ids = ids.filter(|(_, id)| {
+            let mut lower = self.record.assembly.lower.iter();
+            lower.any(|lower| matches!(lower, Lower::Chain { chain } if chain == id))
+        });
+        ids.map(move |(top, id)| Chain {
+            id,
+            layers: layers[..=top].to_vec(),
+        })
+    }
+
     /// Returns the parts that make up the image, each once, layers first.
     pub(crate) fn parts(&self) -> BTreeSet<Part> {
         let record = &self.record;
         let layers = record.layers.iter().map(|layer| &layer.diff_id).cloned();
         let mut parts: BTreeSet<Part> = layers.map(Part::Layer).collect();
+        parts.extend(self.chains().map(Part::Chain));
         parts.insert(Part::Config(self.id.clone()));
         parts.insert(Part::Manifest(record.manifest.clone()));
         for origin in &record.repo_digests {
@@ -67,6 +110,8 @@ impl Image {
 }
 
 /// Checks `parts`, some side by side, and returns those that are not as they were pulled, with what is wrong. Starts threads.
+///
+/// Fix-ups are held against what their layers make. Where one of these is not right, they are only looked for.
 pub(crate) fn check(
     store: &Store,
     parts: &BTreeSet<Part>,
@@ -74,6 +119,22 @@ pub(crate) fn check(
 ) -> Result<BTreeMap<Part, Vec<Finding>>> {
     let digests: Vec<Digest> = parts.iter().map(|part| part.digest().clone()).collect();
     let _lease = store.lease(&digests)?;
+    let is_chain = |part: &&Part| matches!(part, Part::Chain(_));
+    let (chains, others): (Vec<_>, Vec<_>) = parts.iter().partition(is_chain);
+    let mut found = side_by_side(&others, |part| check_part(store, part, unpacking))?;
+    // Afterwards: it must be known whether their layers are right.
+    found.extend(side_by_side(&chains, |part| match part {
+        Part::Chain(chain) => chain::check(store, chain, &found),
+        _ => Ok(Vec::new()),
+    })?);
+    Ok(found)
+}
+
+/// Returns what `check` finds of each of the parts, where it finds something.
+fn side_by_side(
+    parts: &[&Part],
+    check: impl Fn(&Part) -> Result<Vec<Finding>> + Sync,
+) -> Result<BTreeMap<Part, Vec<Finding>>> {
     let found = Mutex::new(BTreeMap::new());
     let rest = Mutex::new(parts.iter());
     let work = || -> Result<()> {
@@ -82,19 +143,21 @@ pub(crate) fn check(
             let Some(part) = next else {
                 return Ok(());
             };
-            let findings = check_part(store, part, unpacking).with_context(|| {
+            let findings = check(part).with_context(|| {
                 let id = part.digest().short();
                 format!("checking {} `{id}`", part.word())
             })?;
             if !findings.is_empty() {
                 let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
-                found.insert(part.clone(), findings);
+                found.insert(Part::clone(part), findings);
             }
         }
     };
     let checkers = thread::available_parallelism().map_or(1, |count| count.get().min(CHECKERS));
     thread::scope(|scope| -> Result<()> {
-        let checkers: Vec<_> = (0..checkers).map(|_| scope.spawn(work)).collect();
+        let checkers: Vec<_> = (0..checkers.min(parts.len()))
+            .map(|_| scope.spawn(work))
+            .collect();
         for checker in checkers {
             let checked = checker.join();
             checked.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;

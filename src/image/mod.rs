@@ -90,6 +90,14 @@ impl Image {
         Ok(directories)
     }
 
+    /// Tells whether all that puts the layers together is here.
+    pub(crate) fn is_assembled(&self, store: &Store) -> bool {
+        self.record.assembly.lower.iter().all(|lower| match lower {
+            Lower::Layer(_) => true,
+            Lower::Chain { chain } => store.has_chain(chain),
+        })
+    }
+
     /// Returns the directory whose owner, mode, times and attributes are those of the image's root;
     /// `None` if no layer says: root's, 0755.
     pub(crate) fn root_directory(&self, store: &Store) -> Option<PathBuf> {

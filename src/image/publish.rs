@@ -1,7 +1,7 @@
 //! From what a pull brought to an image in the store.
 
 use crate::digest::Digest;
-use crate::image::assembly::{self, Part};
+use crate::image::assembly::{self, Make, Part};
 use crate::image::find::origin;
 use crate::image::{Image, ImageConfig, Layer, Record};
 use crate::reference::Reference;
@@ -39,7 +39,7 @@ pub(crate) fn publish(store: &Store, stage: Stage, fetched: Fetched) -> Result<(
     // First the lease, then the look at what is there: so no fix-ups that were seen go meanwhile.
     let _lease = store.lease(&assembly::chain_ids(&diff_ids))?;
     let parts = parts(store, &stage, &fetched, &metas);
-    let (assembly, chains) = assembly::settle(store, &stage, &parts)?;
+    let (assembly, chains) = assembly::settle(store, &stage, &parts, Make::Missing)?;
     let origin = origin(&fetched.reference, &fetched.repo_digest);
     let mut record = Record::new(
         &fetched.config,

@@ -32,7 +32,7 @@ impl Resolved {
             reference.digest().is_some() || store.tag(reference)?.as_ref() == Some(&self.image);
         let name = reference.with_digest(self.repo_digest.clone());
         Ok(is_tagged
-            && is_from(store, &self.image, &name)
+            && served_as(store, &self.image, &name).is_some_and(|image| image.is_assembled(store))
             && self
                 .blobs
                 .iter()
@@ -145,7 +145,7 @@ async fn unchanged(
     let Some(name) = served.map(|digest| reference.with_digest(digest)) else {
         return Ok(None);
     };
-    if !is_from(store, &id, &name) {
+    if served_as(store, &id, &name).is_none() {
         return Ok(None);
     }
     let bytes = name.digest().and_then(|digest| copy(store, digest));
@@ -154,11 +154,11 @@ async fn unchanged(
         .transpose()
 }
 
-/// Tells whether the image `id` is here and was served under `name`, which has a digest.
-fn is_from(store: &Store, id: &Digest, name: &Reference) -> bool {
+/// Returns the image `id` if it is here and was served under `name`, which has a digest.
+fn served_as(store: &Store, id: &Digest, name: &Reference) -> Option<Image> {
     // A record that cannot be read counts as missing: pulling again puts it right.
     let image = Image::open(store, id.clone()).ok().flatten();
-    image.is_some_and(|image| image.record.repo_digests.contains(&name.to_string()))
+    image.filter(|image| image.record.repo_digests.contains(&name.to_string()))
 }
 
 /// Returns a blob that the store has. One that is damaged counts as missing: it is fetched again.

@@ -1,7 +1,8 @@
 //! Chains: what only one stack of layers needs, under the stack's chain ID (image-spec config.md, "Layer `ChainID`").
 
 use crate::digest::Digest;
-use crate::store::publish::is_occupied;
+use crate::store::lock::Exclusive;
+use crate::store::publish::{exchange, is_occupied};
 use crate::store::stage::Stage;
 use crate::store::{Store, layout};
 use anyhow::Result;
@@ -28,6 +29,21 @@ impl Store {
         Ok(fs::read(self.layout.mapping())?.trim_ascii_end() != b"root")
     }
 
+    /// Tells whether a chain's fix-ups are here and were not condemned.
+    pub(crate) fn has_chain(&self, chain_id: &Digest) -> bool {
+        let condemned = layout::chain_condemned(&self.layout.chain(chain_id));
+        self.chain_fs(chain_id).is_dir() && !condemned.exists()
+    }
+
+    /// Says that a chain's fix-ups are not right: they stay where they are, for what runs on them, and the next pull replaces them.
+    pub(crate) fn condemn_chain(&self, _: &Exclusive, chain_id: &Digest) -> Result<()> {
+        let chain = self.layout.chain(chain_id);
+        if chain.is_dir() {
+            fs::write(layout::chain_condemned(&chain), "")?;
+        }
+        Ok(())
+    }
+
     /// Renames a chain to its place. One that is there already is the same, and stays if it is whole.
     pub(super) fn publish_chain(&self, stage: &Stage, chain: &StagedChain) -> Result<()> {
         // A store that was made before there were chains has no directory for them.
@@ -38,11 +54,10 @@ impl Store {
         let (from, to) = (stage.path(&chain.name), self.layout.chain(&chain.chain_id));
         match fs::rename(&from, &to) {
             Err(error) if is_occupied(&error) => {
-                if !self.chain_fs(&chain.chain_id).is_dir() {
-                    fs::rename(&to, stage.path(&format!("{}-damaged", chain.name)))?;
-                    fs::rename(&from, &to)?;
+                if self.has_chain(&chain.chain_id) {
+                    return Ok(());
                 }
-                Ok(())
+                exchange(&from, &to)
             }
             other => Ok(other?),
         }

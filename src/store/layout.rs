@@ -181,6 +181,11 @@ pub(super) fn layer_replaced(layer: &Path) -> PathBuf {
     layer.join("replaced")
 }
 
+/// What says that a chain is not right, in that chain's directory; usually absent.
+pub(super) fn chain_condemned(chain: &Path) -> PathBuf {
+    chain.join("condemned")
+}
+
 /// What is known of a layer, in that layer's directory.
 pub(super) fn layer_meta(layer: &Path) -> PathBuf {
     layer.join("meta.json")

@@ -149,9 +149,9 @@ impl Store {
     }
 }
 
-/// Puts a whole layer in a damaged one's stead; at no time is there none. What was damaged stays in it: containers may run on
+/// Puts a whole layer or chain in a damaged one's stead; at no time is there none. What was damaged stays in it: containers may run on
 /// that, and would lose their files.
-fn exchange(from: &Path, to: &Path) -> Result<()> {
+pub(super) fn exchange(from: &Path, to: &Path) -> Result<()> {
     use rustix::fs::{CWD, RenameFlags, renameat_with};
     let damaged = match renameat_with(CWD, from, CWD, to, RenameFlags::EXCHANGE) {
         Ok(()) => from.to_owned(),

@@ -8,7 +8,7 @@ use crate::store::{Store, layout};
 use anyhow::Result;
 use fs_err as fs;
 use std::collections::HashSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 impl Store {
     /// Removes an image's record: from now on it is no image. Its layers and blobs go with the next sweep.
@@ -71,13 +71,17 @@ impl Store {
         Ok(held)
     }
 
-    /// Moves damaged layers that were replaced, and that no container can run on any more, into the trash.
+    /// Moves damaged layers and chains that were replaced, and that no container can run on any more, into the trash.
     fn move_replaced(&self, held: &HashSet<Digest>, trash: &Stage) -> Result<()> {
-        for entry in fs::read_dir(self.layout.layers())? {
-            let entry = entry?;
-            let digest = layout::digest_named(&entry.file_name());
-            if digest.is_some_and(|digest| !held.contains(&digest)) {
-                let replaced = layout::layer_replaced(&entry.path());
+        for (digest, path) in [
+            named_in(&self.layout.layers())?,
+            named_in(&self.layout.chains())?,
+        ]
+        .into_iter()
+        .flatten()
+        {
+            if !held.contains(&digest) {
+                let replaced = layout::layer_replaced(&path);
                 fs::rename(replaced, trash.path(&random_name())).or_else(missing_is_fine)?;
             }
         }
@@ -88,17 +92,26 @@ impl Store {
 /// Moves what is in `directory` under the name of a digest that is not `needed` into the trash.
 fn move_unneeded(directory: &Path, needed: &HashSet<Digest>, trash: &Stage) -> Result<Vec<Digest>> {
     let mut moved = Vec::new();
-    if !directory.try_exists()? {
-        // No chains in a store that was made before there were any.
-        return Ok(moved);
-    }
-    for entry in fs::read_dir(directory)? {
-        let entry = entry?;
-        let digest = layout::digest_named(&entry.file_name());
-        if let Some(digest) = digest.filter(|digest| !needed.contains(digest)) {
-            fs::rename(entry.path(), trash.path(&random_name()))?;
+    for (digest, path) in named_in(directory)? {
+        if !needed.contains(&digest) {
+            fs::rename(path, trash.path(&random_name()))?;
             moved.push(digest);
         }
     }
     Ok(moved)
+}
+
+/// Returns what is in `directory` under the name of a digest.
+fn named_in(directory: &Path) -> Result<Vec<(Digest, PathBuf)>> {
+    let mut named = Vec::new();
+    if !directory.try_exists()? {
+        // No chains in a store that was made before there were any.
+        return Ok(named);
+    }
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        let digest = layout::digest_named(&entry.file_name());
+        named.extend(digest.map(|digest| (digest, entry.path())));
+    }
+    Ok(named)
 }

@@ -330,7 +330,7 @@ impl<R: BufRead> Archive<R> {
         self.headers += 1;
         ensure!(
             self.headers <= self.max_headers,
-            "the layer has more than {} entries",
+            "the layer has more than {} entries (`DDOCK_LAYER_ENTRIES` allows more)",
             self.max_headers
         );
         Ok(Some(block))

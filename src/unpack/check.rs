@@ -5,7 +5,7 @@
 
 use crate::digest::Digest;
 use crate::human;
-use crate::unpack::compare::compare;
+use crate::unpack::compare::{Scope, compare};
 use crate::unpack::recipe::{NoRecipe, Rebuild, Recipe};
 use crate::unpack::{Bodies, Options, Unpacked, unpack};
 use anyhow::{Context, Result};
@@ -98,7 +98,7 @@ pub(crate) fn check(
         // It was unpacked before: these are other bytes.
         Err(error) => return Ok(Checked::recipe(Fault::Damaged, shown(&error))),
     };
-    let mut found = differences(shadow, layer)?;
+    let mut found = differences(shadow, layer, Scope::Facts)?;
     for spoilt in spoilt {
         add_content(&mut found, spoilt.path, &spoilt.why);
     }
@@ -113,23 +113,35 @@ pub(crate) fn check(
     })
 }
 
+/// Finds how what is in the directory `found` differs from what is in `expected`, down to what files hold.
+pub(crate) fn compare_trees(expected: &Path, found: &Path) -> Result<Vec<Finding>> {
+    Ok(differences(expected, found, Scope::Below)?
+        .into_values()
+        .collect())
+}
+
 /// Compares two trees; returns the findings by path.
-fn differences(expected: &Path, found: &Path) -> Result<BTreeMap<Vec<u8>, Finding>> {
+fn differences(expected: &Path, found: &Path, scope: Scope) -> Result<BTreeMap<Vec<u8>, Finding>> {
     let open = |path: &Path| {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         rustix::fs::open(path, flags, Mode::empty())
             .with_context(|| format!("opening {}", path.display()))
     };
     let mut findings = BTreeMap::new();
-    compare(&open(expected)?, &open(found)?, |fault, path, what| {
-        let subject = subject(path);
-        let finding = Finding {
-            fault,
-            subject,
-            what,
-        };
-        findings.insert(path.to_vec(), finding);
-    })?;
+    compare(
+        &open(expected)?,
+        &open(found)?,
+        scope,
+        |fault, path, what| {
+            let subject = subject(path);
+            let finding = Finding {
+                fault,
+                subject,
+                what,
+            };
+            findings.insert(path.to_vec(), finding);
+        },
+    )?;
     Ok(findings)
 }
 

@@ -1,4 +1,4 @@
-//! Comparing two trees, all but what files hold: names, types, modes, owners, times, sizes, links, devices, attributes.
+//! Comparing two trees: names, types, modes, owners, times, sizes, links, devices, attributes; what files hold if that is wanted.
 
 use crate::human;
 use crate::unpack::check::Fault;
@@ -13,6 +13,18 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 /// Bytes of the longest list of names of attributes, and of the longest value (`XATTR_LIST_MAX`, `XATTR_SIZE_MAX`).
 const LONGEST_ATTRIBUTE: usize = 65_536;
 
+/// Bytes of two files that are compared at a time.
+const CONTENT_SIZE: usize = 64 << 10;
+
+/// What of two trees is compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Scope {
+    /// All but what files hold.
+    Facts,
+    /// What files hold too; but not the root itself, only what is in it.
+    Below,
+}
+
 struct Tree {
     root: OwnedFd,
     /// The first path of each file that has several, in the order of this walk.
@@ -24,15 +36,17 @@ struct Tree {
 pub(crate) fn compare(
     expected: &OwnedFd,
     found: &OwnedFd,
+    scope: Scope,
     mut tell: impl FnMut(Fault, &[u8], String),
 ) -> Result<()> {
     let mut walk = Walk {
         expected: Tree::new(expected)?,
         found: Tree::new(found)?,
+        scope,
         tell: &mut tell,
     };
     let mut rest = Vec::new();
-    if walk.entry(expected.as_fd(), found.as_fd(), b"", b"")? {
+    if scope == Scope::Below || walk.entry(expected.as_fd(), found.as_fd(), b"", b"")? {
         rest.push(Vec::new());
     }
     while let Some(path) = rest.pop() {
@@ -47,6 +61,7 @@ pub(crate) fn compare(
 struct Walk<'a> {
     expected: Tree,
     found: Tree,
+    scope: Scope,
     tell: &'a mut dyn FnMut(Fault, &[u8], String),
 }
 
@@ -94,6 +109,12 @@ impl Walk<'_> {
         };
         if let Some(what) = differences(&expected, &found) {
             (self.tell)(Fault::Damaged, path, what);
+        } else if self.scope == Scope::Below && expected.is_read_here() {
+            let is_same = is_same_content(here, there, name);
+            let is_same = is_same.with_context(|| format!("reading `{}`", name::shown(path)))?;
+            if !is_same {
+                (self.tell)(Fault::Damaged, path, "content".to_owned());
+            }
         }
         Ok(expected.kind == FileType::Directory && found.kind == FileType::Directory)
     }
@@ -155,6 +176,11 @@ struct Description {
 }
 
 impl Description {
+    /// Whether it has a content, and this is the first of its names.
+    fn is_read_here(&self) -> bool {
+        self.kind == FileType::RegularFile && self.first.is_none()
+    }
+
     fn is_whiteout(&self) -> bool {
         let device = rustix::fs::makedev(0, 0);
         self.kind == FileType::CharacterDevice && self.stat.st_rdev == device
@@ -225,6 +251,38 @@ fn differences(expected: &Description, found: &Description) -> Option<String> {
     (!all.is_empty()).then(|| all.join(", "))
 }
 
+/// Tells whether two files hold the same bytes.
+fn is_same_content(
+    here: BorrowedFd<'_>,
+    there: BorrowedFd<'_>,
+    name: &[u8],
+) -> rustix::io::Result<bool> {
+    let open = |directory| {
+        walk::untouched(|flags| {
+            let flags = flags | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+            rustix::fs::openat(directory, name, flags, Mode::empty())
+        })
+    };
+    let (here, there) = (open(here)?, open(there)?);
+    let (mut one, mut other) = (vec![0; CONTENT_SIZE], vec![0; CONTENT_SIZE]);
+    let mut offset = 0;
+    loop {
+        let length = rustix::io::pread(&here, &mut one, offset)?;
+        // The sizes are the same: of both files as much is read, short of a signal that none of our threads gets.
+        let found = rustix::io::pread(&there, &mut other, offset)?;
+        if one[..length] != other[..found] {
+            return Ok(false);
+        }
+        if length == 0 {
+            return Ok(true);
+        }
+        offset += length as u64;
+    }
+}
+
+/// What overlayfs notes for itself on what it copied up: where from, and how many names that had.
+const NOTES: [&[u8]; 4] = [b"origin", b"impure", b"nlink", b"uuid"];
+
 /// Returns the attributes that unpacking sets. The others are the host's, which may label files as it likes.
 fn attributes(
     directory: BorrowedFd<'_>,
@@ -242,9 +300,13 @@ fn attributes(
     let names = buffer[..length].to_vec();
     let mut attributes = BTreeMap::new();
     for name in names.split(|byte| *byte == 0) {
-        let is_ours = name.starts_with(b"user.")
-            || name.starts_with(b"trusted.overlay.")
-            || name == b"security.capability";
+        let of_overlay = [&b"trusted.overlay."[..], b"user.overlay."]
+            .into_iter()
+            .find_map(|prefix| name.strip_prefix(prefix));
+        let is_ours = match of_overlay {
+            Some(note) => !NOTES.contains(&note),
+            None => name.starts_with(b"user.") || name == b"security.capability",
+        };
         if is_ours {
             let length = rustix::fs::fgetxattr(&file, name, &mut buffer)?;
             attributes.insert(name.to_vec(), buffer[..length].to_vec());

@@ -1,6 +1,6 @@
 //! Unpacking: a layer's tar stream into a directory, exactly and safely.
 //!
-//! One thread inflates and hashes ([`stream`]), another reads the tar ([`archive`]) and writes files ([`write`]).
+//! One thread inflates ([`stream`]), one hashes ([`pipe`]), one reads the tar ([`archive`]) and writes files ([`write`]).
 //! The result is an overlayfs lower directory: whiteouts and opaque directories are overlayfs's own. What depends
 //! on the layers below is reported and left to whoever joins them.
 
@@ -12,6 +12,7 @@ mod content;
 mod header;
 mod name;
 mod pax;
+mod pipe;
 mod place;
 pub(crate) mod recipe;
 mod sparse;
@@ -24,20 +25,20 @@ mod tree;
 mod walk;
 mod write;
 
-pub(crate) use check::{Fault, Finding, check};
+pub(crate) use check::{Fault, Finding, check, compare_trees};
 pub(crate) use recipe::Recipe;
 
 use crate::digest::Digest;
 use anyhow::{Context, Result};
 use archive::Archive;
+use pipe::Outlet;
 use recipe::{Recording, Tap};
 use rustix::fs::{Mode, OFlags};
 use std::collections::BTreeSet;
 use std::fmt::{self, Display};
 use std::io::Read;
 use std::path::Path;
-use std::thread;
-use stream::{Outlet, Summary};
+use std::thread::{self, ScopedJoinHandle};
 use write::{Writer, Written};
 
 /// How to unpack: what depends on the store and on who runs this.
@@ -168,29 +169,31 @@ fn unpack<T: Read>(
     options: &Options,
     bodies: impl FnOnce() -> Result<Bodies> + Send,
 ) -> Result<Unpacked> {
-    let (inlet, outlet) = stream::pipe();
-    let (pumped, written) = thread::scope(|scope| -> Result<_> {
-        let writer = thread::Builder::new()
-            .name("unpack".to_owned())
-            .spawn_scoped(scope, || write(outlet, root, options, bodies()?))?;
+    let (inlet, [to_write, to_hash]) = pipe::pipe();
+    let (pumped, written, diff_id) = thread::scope(|scope| -> Result<_> {
+        let named = |name: &str| thread::Builder::new().name(name.to_owned());
+        let writer =
+            named("unpack").spawn_scoped(scope, || write(to_write, root, options, bodies()?))?;
+        let hasher = named("hash").spawn_scoped(scope, || to_hash.hash())?;
         let pumped = tar().and_then(|tar| inlet.pump(tar, options.limits.tar_size));
-        let written = writer.join();
-        Ok((
-            pumped,
-            written.unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
-        ))
+        Ok((pumped, join(writer), join(hasher)))
     })?;
-    // A stream that breaks off looks like a short tar to the writer: its own error says why.
-    let summary = pumped?;
+    // A stream that breaks off looks like a short tar to the others: its own error says why.
+    let tar_size = pumped?;
     let written = written?;
-    let summary = summary.expect("a writer without an error read to the end");
-    Ok(unpacked(summary, written))
+    let tar_size = tar_size.expect("a writer without an error read to the end");
+    Ok(unpacked(diff_id?, tar_size, written))
 }
 
-fn unpacked(summary: Summary, written: Written) -> Unpacked {
+fn join<T>(thread: ScopedJoinHandle<'_, T>) -> T {
+    let ended = thread.join();
+    ended.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
+fn unpacked(diff_id: Digest, tar_size: u64, written: Written) -> Unpacked {
     Unpacked {
-        diff_id: summary.diff_id,
-        tar_size: summary.tar_size,
+        diff_id,
+        tar_size,
         size: written.size,
         entries: written.entries,
         implied: written.implied,

@@ -4,6 +4,7 @@
 
 mod aliases;
 mod moves;
+mod output;
 mod rebuild;
 mod record;
 mod records;

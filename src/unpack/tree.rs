@@ -315,7 +315,9 @@ impl Tree {
 
     fn take_room(&mut self, path: &[u8]) -> Result<()> {
         let left = self.room.checked_sub(path.len() + BOOKKEEPING);
-        self.room = left.context("the layer has too many directories and whiteouts")?;
+        self.room = left.context(
+            "the layer has too many directories and whiteouts (`DDOCK_LAYER_DIRECTORIES` gives their names more memory)",
+        )?;
         Ok(())
     }
 }

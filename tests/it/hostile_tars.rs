@@ -2,7 +2,7 @@
 
 use tar::EntryType;
 
-use crate::harness::ddock::Ddock;
+use crate::harness::ddock::{Ddock, output};
 use crate::harness::hostile::{changed, check, one, raw};
 use crate::harness::image::{Compression, ImageBuilder, compress};
 use crate::harness::registry::Registry;
@@ -203,4 +203,35 @@ fn streams_that_are_not_what_they_seem_are_refused() {
             output.text()
         );
     }
+}
+
+#[test]
+fn what_a_layer_may_demand_is_the_users_to_say() {
+    let registry = Registry::start();
+    let ddock = Ddock::new();
+    let add = |tree: Tree, number| tree.file(&format!("d{number}/file"), 0o644, [0; 1000]);
+    let image = ImageBuilder::new().layer((0..20).fold(Tree::new(), add));
+    let reference = registry.push("test/image:latest", &image.build());
+    for (name, value, said) in [
+        (
+            "DDOCK_LAYER_ENTRIES",
+            "10",
+            "more than 10 entries (`DDOCK_LAYER_ENTRIES` allows more)",
+        ),
+        (
+            "DDOCK_LAYER_SIZE",
+            "10k",
+            "unpacks to more than 10240 bytes",
+        ),
+        ("DDOCK_LAYER_DIRECTORIES", "1k", "too many directories"),
+        (
+            "DDOCK_LAYER_SIZE",
+            "much",
+            "`DDOCK_LAYER_SIZE` is `much`: expected a number",
+        ),
+    ] {
+        let mut pull = ddock.command(&["pull", "-q", &reference]);
+        output(pull.env(name, value)).exits(1).says(said);
+    }
+    ddock.ok(&["pull", "-q", &reference]);
 }

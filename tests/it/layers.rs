@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use crate::harness::ddock::Ddock;
-use crate::harness::image::{Compression, ImageBuilder, busybox, busybox_tree};
+use crate::harness::image::{Compression, Image, ImageBuilder, busybox, busybox_tree};
 use crate::harness::layout::Layout;
 use crate::harness::listing::{Line, listing, merged_listing};
 use crate::harness::random::{Random, stack};
@@ -245,7 +245,7 @@ fn compare(seeds: std::ops::Range<u64>) -> u64 {
         if layout.umoci_unpack("it", &bundle).code == 0 {
             taken += 1;
             let reference = registry.push(&format!("test/stack:{seed}"), &image);
-            let differences = differences(&ddock, &reference, &bundle.join("rootfs"));
+            let differences = differences(&ddock, &reference, &bundle.join("rootfs"), is_same);
             if !differences.is_empty() {
                 failures.push(format!("seed {seed}:\n{differences}{}", describe(&layers)));
             }
@@ -265,14 +265,24 @@ fn compare(seeds: std::ops::Range<u64>) -> u64 {
     taken
 }
 
-/// Pulls an image and compares its merged tree with umoci's.
-fn differences(ddock: &Ddock, reference: &str, rootfs: &Path) -> String {
+/// Pulls an image and compares its merged tree with umoci's, line by line.
+fn differences(
+    ddock: &Ddock,
+    reference: &str,
+    rootfs: &Path,
+    is_same: fn(Option<&Line>, Option<&Line>) -> bool,
+) -> String {
     let pulled = ddock.run(&["pull", "-q", reference]);
     if pulled.code != 0 {
         return pulled.text();
     }
     let theirs = listing(rootfs);
     let ours = merged_listing(&lower_directories(ddock, reference));
+    // Layers and fix-ups are what they are when they are made once more.
+    let checked = ddock.run(&["system", "check", reference]);
+    if checked.code != 0 {
+        return checked.text();
+    }
     ddock.ok(&["rmi", reference]);
     let paths: BTreeSet<_> = theirs.keys().chain(ours.keys()).collect();
     let mut differences = String::new();
@@ -330,6 +340,23 @@ fn two_thousand_random_stacks_are_what_umoci_makes_of_them() {
     // In parts, for the tests' time limit is one test's: see `random_stacks_of_seed`.
     let taken = compare(1000..3000);
     assert!(taken >= 1600, "umoci takes only {taken} of 2,000");
+}
+
+#[test]
+#[ignore = "takes minutes: scripts/test --long"]
+fn real_layers_are_what_umoci_makes_of_them() {
+    let image = Image::of_layout(Path::new("cache/test-images/layers"));
+    assert_eq!(image.layers().len(), 3);
+    let (registry, ddock) = (Registry::start(), Ddock::new());
+    let reference = registry.push("test/layers:latest", &image);
+    let scratch = ddock.scratch().dir("umoci");
+    let mut layout = Layout::new(&scratch.join("layout"));
+    layout.add("it", &image);
+    let bundle = scratch.join("bundle");
+    layout.umoci_unpack("it", &bundle).exits(0);
+    let strict = |theirs: Option<&Line>, ours: Option<&Line>| theirs == ours;
+    let differences = differences(&ddock, &reference, &bundle.join("rootfs"), strict);
+    assert_eq!(differences, "");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
 
 use crate::harness::ddock::Ddock;
-use crate::harness::image::{Compression, Image, ImageBuilder, busybox_tree};
+use crate::harness::image::{Compression, Image, ImageBuilder, busybox, busybox_tree};
 use crate::harness::registry::Registry;
 use crate::harness::scratch::{Scratch, command_succeeds};
 use crate::harness::tree::Tree;
@@ -227,6 +227,164 @@ fn what_is_wrong_is_found_and_mended_for_a_user_with_ranges() {
 #[test]
 fn what_is_wrong_is_found_and_mended_for_a_user_with_one_id() {
     is_found_and_mended(&Ddock::for_user(User::without_ranges()));
+}
+
+/// An image whose layers do not fit without a fix-up: a directory that the upper one implies, and a link to a file of the lower.
+fn stacked() -> ImageBuilder {
+    let below = Tree::new()
+        .dir("private/", 0o700)
+        .file("private/file", 0o644, "content")
+        .file("linked", 0o640, "content");
+    let above = Tree::new()
+        .file("private/new", 0o644, "")
+        .hardlink("private/link", "linked");
+    busybox().layer(below).layer(above)
+}
+
+/// Returns the directory of the only fix-ups.
+fn chain(ddock: &Ddock) -> PathBuf {
+    let mut chains = fs_err::read_dir(ddock.root().join("v1/chains")).unwrap();
+    let chain = chains.next().expect("there is one").unwrap().path();
+    assert!(chains.next().is_none());
+    chain
+}
+
+fn lose_chain(fs: &Path) {
+    fs_err::remove_dir_all(fs.parent().unwrap()).unwrap();
+}
+
+fn lose_files_of_chain(fs: &Path) {
+    fs_err::remove_dir_all(fs).unwrap();
+}
+
+fn flip_linked(fs: &Path) {
+    let file = fs.join("linked");
+    keep_time(&file, || fs_err::write(&file, "CONTENT").unwrap());
+}
+
+fn open_private(fs: &Path) {
+    fs_err::set_permissions(fs.join("private"), Permissions::from_mode(0o755)).unwrap();
+}
+
+fn part_links(fs: &Path) {
+    let (private, link) = (fs.join("private"), fs.join("private/link"));
+    keep_time(&private, || {
+        fs_err::copy(&link, fs.join("copy")).unwrap();
+        fs_err::remove_file(&link).unwrap();
+        fs_err::rename(fs.join("copy"), &link).unwrap();
+    });
+}
+
+fn add_to_chain(fs: &Path) {
+    fs_err::write(fs.join("stray"), "").unwrap();
+}
+
+#[rustfmt::skip]
+const DAMAGES_OF_CHAINS: [Damage; 6] = [
+    ("a lost chain", lose_chain, "missing chain: all of it"),
+    ("a chain without files", lose_files_of_chain, "missing chain: all of it"),
+    ("a flipped byte", flip_linked, "damaged /linked: content"),
+    ("a changed mode", open_private, "damaged /private: mode 0755 instead of 0700"),
+    ("a link that is a file of its own", part_links, "damaged /private/link: "),
+    ("an added file", add_to_chain, "added /stray: file"),
+];
+
+fn is_found_and_mended_in_chains(ddock: &Ddock) {
+    let registry = Registry::start();
+    let reference = registry.push("test/image:latest", &stacked().build());
+    ddock.ok(&["pull", "-q", &reference]);
+    ddock.run(&["system", "check"]).exits(0);
+    for (what, damage, said) in DAMAGES_OF_CHAINS {
+        let chain = chain(ddock);
+        let short = &chain.file_name().unwrap().to_str().unwrap()[..12];
+        damage(&chain.join("fs"));
+        let output = ddock.run(&["system", "check"]).exits(1);
+        let line = format!("{reference} {short} {said}");
+        assert!(
+            output.stdout.lines().any(|found| found.starts_with(&line)),
+            "{what}: {}",
+            output.text()
+        );
+        let fetched = registry.requests_during(|| {
+            let output = ddock.run(&["system", "check", "--repair"]).exits(0);
+            let last = output.stdout.lines().last();
+            assert_eq!(
+                last,
+                Some(&*format!("{reference} {short} repaired")),
+                "{what}"
+            );
+        });
+        assert!(
+            !fetched.iter().any(|line| line.contains("/blobs/")),
+            "fix-ups are made, not fetched: {fetched:#?}"
+        );
+        ddock.run(&["system", "check"]).exits(0);
+        let script =
+            "cat /private/file /private/link; stat -c %a /private; stat -c '%a %h' /linked";
+        let expected = "contentcontent700\n640 2\n";
+        assert_eq!(ddock.sh(&[], &reference, script), expected, "{what}");
+    }
+    // Nothing runs on what was replaced: the next sweep takes it.
+    let replaced = chain(ddock).join("replaced");
+    assert!(replaced.exists());
+    let other = ddock.pull(busybox());
+    ddock.ok(&["rmi", &other]);
+    assert!(!replaced.exists());
+}
+
+#[test]
+fn fix_ups_that_are_wrong_are_found_by_name_and_mended() {
+    is_found_and_mended_in_chains(&Ddock::new());
+}
+
+#[test]
+fn fix_ups_that_are_wrong_are_found_and_mended_for_a_user_with_ranges() {
+    is_found_and_mended_in_chains(&Ddock::for_user(User::with_ranges()));
+}
+
+#[test]
+fn fix_ups_that_are_wrong_are_found_and_mended_for_a_user_with_one_id() {
+    is_found_and_mended_in_chains(&Ddock::for_user(User::without_ranges()));
+}
+
+#[test]
+fn a_pull_mends_an_image_whose_fix_ups_vanished() {
+    let registry = Registry::start();
+    let ddock = Ddock::new();
+    let reference = registry.push("test/image:latest", &stacked().build());
+    ddock.ok(&["pull", "-q", &reference]);
+    lose_chain(&chain(&ddock).join("fs"));
+    ddock
+        .run(&["run", "--rm", &reference, "true"])
+        .exits(125)
+        .says("chain `");
+    let fetched = registry.requests_during(|| {
+        ddock.ok(&["pull", "-q", &reference]);
+    });
+    let blobs = fetched.iter().filter(|line| line.contains("/blobs/"));
+    assert_eq!(blobs.count(), 0, "{fetched:#?}");
+    assert_eq!(ddock.sh(&[], &reference, "cat /private/link"), "content");
+    ddock.run(&["system", "check"]).exits(0);
+    let up_to_date = ddock.ok(&["pull", &reference]);
+    assert!(up_to_date.contains("Image is up to date"), "{up_to_date}");
+}
+
+#[test]
+fn fix_ups_are_made_again_with_a_layer_that_is_mended() {
+    let registry = Registry::start();
+    let ddock = Ddock::new();
+    let reference = registry.push("test/image:latest", &stacked().build());
+    ddock.ok(&["pull", "-q", &reference]);
+    let below = layer_with(&ddock, "private/file");
+    fs_err::set_permissions(below.join("linked"), Permissions::from_mode(0o600)).unwrap();
+    open_private(&chain(&ddock).join("fs"));
+    // What the fix-ups should be is not known before the layer is right.
+    let output = ddock.run(&["system", "check"]).exits(1);
+    assert_eq!(output.stdout.lines().count(), 1, "{}", output.text());
+    ddock.run(&["system", "check", "--repair"]).exits(0);
+    ddock.run(&["system", "check"]).exits(0);
+    let script = "stat -c %a /private; stat -c '%a %h' /linked";
+    assert_eq!(ddock.sh(&[], &reference, script), "700\n640 2\n");
 }
 
 #[test]

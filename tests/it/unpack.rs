@@ -3,10 +3,11 @@
 use std::process::Command;
 
 use crate::harness::ddock::Ddock;
-use crate::harness::image::{Image, ImageBuilder, busybox, busybox_tree};
+use crate::harness::image::{Compression, Image, ImageBuilder, busybox, busybox_tree};
 use crate::harness::registry::Registry;
 use crate::harness::scratch::{Scratch, command_succeeds};
 use crate::harness::tree::{MTIME, Tree};
+use crate::harness::user::User;
 
 /// Lists a tree with everything that find(1) knows of a file: path, type, mode, owner, links, times, link target.
 fn listing(dir: &str) -> Vec<String> {
@@ -126,6 +127,32 @@ fn every_kind_of_entry_comes_out_as_it_went_in() {
 const CAP_NET_RAW: &[u8] = &[
     1, 0, 0, 2, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
 ];
+
+#[test]
+fn a_file_of_eight_gibibytes_of_holes_takes_no_room() {
+    let scratch = Scratch::new();
+    let large = fs_err::File::create(scratch.join("large")).unwrap();
+    large.set_len(8 << 30).unwrap();
+    rustix::io::pwrite(&large, b"data", 5 << 30).unwrap();
+    // One says sizes in base 256, which octal digits do not reach; the other in a map before the content.
+    for format in ["--format=gnu", "--format=posix"] {
+        let tar = scratch.join("tar");
+        let mut command = Command::new("tar");
+        command.args(["--create", "--sparse", format]);
+        command.arg("--file").arg(&tar).arg("--directory");
+        command_succeeds(command.arg(scratch.path()).arg("large"));
+        for user in [None, Some(User::with_ranges())] {
+            let ddock = user.map_or_else(Ddock::new, Ddock::for_user);
+            let tar = fs_err::read(&tar).unwrap();
+            let image = ddock.pull(busybox().layer_as(tar, Compression::Gzip));
+            let script = "stat -c %s /large; [ $(stat -c %b /large) -lt 1024 ] && echo holes; \
+                dd if=/large bs=1M skip=5120 count=1 2>/dev/null | head -c 4";
+            let said = ddock.sh(&[], &image, script);
+            assert_eq!(said, "8589934592\nholes\ndata", "{format}");
+            ddock.run(&["system", "check"]).exits(0);
+        }
+    }
+}
 
 /// Pulls an image of busybox and these layers; returns what `script` prints in it.
 #[track_caller]

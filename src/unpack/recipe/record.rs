@@ -1,23 +1,19 @@
 //! Recording: what passes from the tar to the files, written down as it passes.
 
-use crate::unpack::name;
+use crate::unpack::recipe::output::Output;
 use crate::unpack::recipe::{ALIAS, CONTENT, END, HEADER, LITERAL, MOVE, Recipe, aliases};
-use crate::unpack::stream;
+use crate::unpack::{name, pipe};
 use anyhow::{Context, Result};
 use flate2::Crc;
 use fs_err as fs;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use std::cell::RefCell;
-use std::io::{self, BufRead, Read, Write as _};
+use std::io::{self, BufRead, Read};
 use std::path::PathBuf;
 use std::rc::Rc;
 
-/// zstd's level. Of Debian's minimal image, 1 makes 193 kB of 4.8 MB, 3 makes 189 kB, 6 makes 169 kB; all are far below what a recipe
-/// may cost in bytes, so it is the quickest.
-const LEVEL: i32 = 1;
-
-/// Bytes of headers that are collected before they are compressed.
+/// Bytes of headers that make a record.
 const LITERAL_SIZE: usize = 64 << 10;
 
 /// The recipe in the making, shared by those who see a part of it; or none, and all of this does nothing.
@@ -25,7 +21,7 @@ const LITERAL_SIZE: usize = 64 << 10;
 pub(crate) struct Recording(Option<Rc<RefCell<Recorder>>>);
 
 struct Recorder {
-    output: zstd::Encoder<'static, fs::File>,
+    output: Output,
     /// Bytes of the tar that no file holds, not written yet.
     literal: Vec<u8>,
     /// What goes into a file at the moment.
@@ -33,8 +29,6 @@ struct Recorder {
     kept: PathBuf,
     kept_directory: Option<OwnedFd>,
     moves: u64,
-    /// The first failure; nothing is written after it, and the end tells.
-    failure: io::Result<()>,
 }
 
 struct Content {
@@ -48,20 +42,15 @@ impl Recording {
     /// Begins a recipe.
     pub(crate) fn start(recipe: Recipe<'_>) -> Result<Self> {
         let file = fs::File::create_new(recipe.file)?;
-        let start = || {
-            let mut output = zstd::Encoder::new(file, LEVEL)?;
-            output.include_checksum(true)?;
-            output.write_all(HEADER)?;
-            Ok::<_, io::Error>(output)
-        };
+        let mut output = Output::start(file).context("beginning the layer's recipe")?;
+        output.write(HEADER);
         Ok(Self(Some(Rc::new(RefCell::new(Recorder {
-            output: start().context("beginning the layer's recipe")?,
+            output,
             literal: Vec::with_capacity(2 * LITERAL_SIZE),
             content: None,
             kept: recipe.kept.to_owned(),
             kept_directory: None,
             moves: 0,
-            failure: Ok(()),
         })))))
     }
 
@@ -145,7 +134,7 @@ impl Recorder {
         push_number(&mut record, content.offset);
         push_number(&mut record, content.length);
         record.extend(content.sum.sum().to_le_bytes());
-        self.write(&record);
+        self.output.write(&record);
     }
 
     fn set_aside(&mut self, parent: BorrowedFd<'_>, name: &[u8], path: &[u8]) -> io::Result<()> {
@@ -163,7 +152,7 @@ impl Recorder {
         self.flush();
         let mut record = vec![MOVE];
         push_bytes(&mut record, path);
-        self.write(&record);
+        self.output.write(&record);
         Ok(())
     }
 
@@ -173,17 +162,11 @@ impl Recorder {
         }
         let mut record = vec![LITERAL];
         push_number(&mut record, self.literal.len() as u64);
-        self.write(&record);
+        self.output.write(&record);
         let literal = std::mem::take(&mut self.literal);
-        self.write(&literal);
+        self.output.write(&literal);
         self.literal = literal;
         self.literal.clear();
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        if self.failure.is_ok() {
-            self.failure = self.output.write_all(bytes);
-        }
     }
 
     fn finish(mut self, layer: &OwnedFd) -> io::Result<()> {
@@ -193,12 +176,11 @@ impl Recorder {
                 let mut record = vec![ALIAS];
                 push_bytes(&mut record, &kept);
                 push_bytes(&mut record, &path);
-                self.write(&record);
+                self.output.write(&record);
             }
         }
-        self.write(&[END]);
-        self.failure?;
-        self.output.finish().map(drop)
+        self.output.write(&[END]);
+        self.output.finish()
     }
 }
 
@@ -248,6 +230,6 @@ impl<R: BufRead> BufRead for Tap<R> {
 
 impl<R: BufRead> Read for Tap<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        stream::read_buffered(self, buffer)
+        pipe::read_buffered(self, buffer)
     }
 }

@@ -120,6 +120,60 @@ fn every_type_of_entry_is_as_gnu_tar_makes_it() {
 }
 
 #[test]
+fn numbers_that_octal_digits_do_not_reach_are_as_gnu_tar_makes_them() {
+    let temp = tempfile::tempdir().unwrap();
+    let tree = temp.path().join("tree");
+    fs_err::create_dir(&tree).unwrap();
+    for (name, uid, seconds) in [
+        ("owner", 3_000_000, 1),
+        ("far off", 0, 9_000_000_000),
+        ("before 1970", 4_000_000_000, -9),
+    ] {
+        let path = tree.join(name);
+        fs_err::write(&path, name).unwrap();
+        std::os::unix::fs::chown(&path, Some(uid), Some(uid)).unwrap();
+        let time = rustix::fs::Timespec {
+            tv_sec: seconds,
+            tv_nsec: 0,
+        };
+        let times = rustix::fs::Timestamps {
+            last_access: time,
+            last_modification: time,
+        };
+        let flags = rustix::fs::AtFlags::empty();
+        rustix::fs::utimensat(rustix::fs::CWD, &path, &times, flags).unwrap();
+    }
+    // Its own format writes them in base 256.
+    let tar = Command::new("tar")
+        .args(["--create", "--format=gnu", "."])
+        .current_dir(&tree)
+        .output()
+        .unwrap();
+    let scene = Scene::new();
+    scene.unpack(&tar.stdout).unwrap();
+    let list = listing(&scene.root());
+    assert_eq!(list, unpacked_by_tar(&tar.stdout));
+    for line in [
+        "/owner 100644 3000000:3000000 1.000000000",
+        "/far off 100644 0:0 9000000000.000000000",
+        "/before 1970 100644 4000000000:4000000000 -9.000000000",
+    ] {
+        assert!(list.contains(line), "{line}: {list}");
+    }
+}
+
+#[test]
+fn global_headers_that_say_nothing_of_entries_are_passed_over() {
+    // As `git archive` writes it.
+    let comment = crate::unpack::testing::pax_record("comment", b"0123456789abcdef");
+    let tar = |tar: Tar| tar.file("one", "1").directory("two");
+    let global = |tar: Tar| tar.entry(b'g', "pax_global_header", &comment, |_| {});
+    let expected = lines(tar(Tar::new()));
+    assert_eq!(lines(tar(global(Tar::new()))), expected);
+    assert_eq!(lines(global(tar(Tar::new()))), expected);
+}
+
+#[test]
 fn the_umask_does_not_matter() {
     let scene = Scene::new();
     let other = Scene::new();

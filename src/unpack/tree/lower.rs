@@ -80,7 +80,6 @@ impl Tree {
         }
     }
 
-    /// Returns the hard links to files that the layer does not have, each with its target.
     /// Returns the directories that have whiteouts in them, the root left out.
     pub(crate) fn with_whiteouts(&self) -> BTreeSet<Vec<u8>> {
         let parents = self.whiteouts.iter().map(|path| name::split(path).0);
@@ -88,6 +87,7 @@ impl Tree {
         parents.map(<[u8]>::to_vec).collect()
     }
 
+    /// Returns the hard links to files that the layer does not have, each with its target.
     pub(crate) fn take_links(&mut self) -> Vec<(Vec<u8>, Vec<u8>)> {
         std::mem::take(&mut self.links).into_iter().collect()
     }

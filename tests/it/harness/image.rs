@@ -84,9 +84,13 @@ impl Image {
 
     /// Reads the image of `scripts/debian-image`, an OCI image layout with one image.
     pub(crate) fn distribution() -> Image {
-        let layout = Path::new("cache/test-images/distribution");
+        Image::of_layout(Path::new("cache/test-images/distribution"))
+    }
+
+    /// Reads the first image of a layout.
+    pub(crate) fn of_layout(layout: &Path) -> Image {
         let index = fs_err::read(layout.join("index.json"))
-            .expect("scripts/debian-image makes it; scripts/test calls that first");
+            .expect("a script makes it; scripts/test calls that first");
         let index: Value = serde_json::from_slice(&index).unwrap();
         let read = |descriptor: &Value| {
             let hex = &descriptor["digest"].as_str().unwrap()["sha256:".len()..];

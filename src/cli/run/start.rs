@@ -5,7 +5,7 @@ use crate::cli::run::lifetime::{IdFile, pairs};
 use crate::cli::run::{Run, explain, mounts};
 use crate::cli::{names, output};
 use crate::container::log::Driver;
-use crate::container::{self, Container, Record, Status, Stop};
+use crate::container::{self, Container, Record, Status, Stop, Volumes};
 use crate::image::{self, Image, ImageConfig};
 use crate::monitor::{self, End, Job, Leave, Outcome, Session};
 use crate::narration::{Narration, Step, tell};
@@ -154,7 +154,9 @@ fn replace(store: &Store, name: Option<&str>) -> Result<()> {
     let Some(id) = name.map_or(Ok(None), |name| store.named_container(name))? else {
         return Ok(());
     };
-    match container::find(store, &id).and_then(|record| container::remove(store, &record, true)) {
+    // As podman's: volumes without a name stay.
+    let remove = |record| container::remove(store, &record, true, Volumes::Kept);
+    match container::find(store, &id).and_then(remove) {
         Err(error) if error.is::<NotFound>() => Ok(()),
         removed => removed.context("replacing the container that has the name"),
     }

@@ -81,7 +81,7 @@ pub fn tar(bytes: &[u8]) {
         file: &file,
         kept: &kept,
     };
-    if let Ok(unpacked) = unpack::layer(&bytes[..], &root, Some(recipe), &options()) {
+    if let Ok(unpacked) = unpack::layer(&mut &bytes[..], &root, Some(recipe), &options()) {
         let shadow = scene.path("shadow");
         let checked = unpack::check(&root, recipe, &unpacked.diff_id, &shadow, &options());
         let checked = checked.expect("what was unpacked can be unpacked again");

@@ -25,7 +25,7 @@ pub(crate) struct Arguments {
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let mapping = Mapping::of_caller();
     mapping.enter()?;
-    let layer = fs::File::open(&arguments.layer)?;
+    let mut layer = fs::File::open(&arguments.layer)?;
     let root = arguments.directory.join("fs");
     fs::create_dir_all(&root)?;
     let (file, kept) = (
@@ -37,7 +37,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         kept: &kept,
     };
     let recipe = (!arguments.no_recipe).then_some(recipe);
-    unpack::layer(layer, &root, recipe, &pull::unpacking(&mapping)?)
+    unpack::layer(&mut layer, &root, recipe, &pull::unpacking(&mapping)?)
         .map(drop)
         .with_context(|| format!("cannot unpack `{}`", arguments.layer.display()))
 }

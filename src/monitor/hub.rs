@@ -140,8 +140,9 @@ impl Hub {
                 if before > REST || !source.wait_for_more() {
                     break;
                 }
-                source.read(before + CAPACITY)?;
-                if let Some(log) = &mut self.log {
+                // At the end nothing is held any more if everyone has it all.
+                let read = source.read(before + CAPACITY)?;
+                if let Some(log) = self.log.as_mut().filter(|_| read > 0) {
                     logged = logged.and(log.write(source.stream, &source.held[before..]));
                 }
             }
@@ -270,6 +271,7 @@ fn set_nonblocking(descriptor: &OwnedFd) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::container::log::{Reader, Rotation};
     use rustix::pipe::{PipeFlags, pipe_with};
 
     fn pipe() -> (OwnedFd, OwnedFd) {
@@ -318,6 +320,21 @@ mod tests {
         rustix::io::write(&command, b"x").unwrap();
         hub.advance().unwrap();
         assert_eq!(rustix::io::write(&command, b"x"), Err(Errno::PIPE));
+    }
+
+    #[test]
+    fn what_nobody_but_the_log_reads_is_complete_at_the_end() {
+        let directory = tempfile::tempdir().unwrap();
+        let (from, command) = pipe();
+        let mut hub = Hub::default();
+        hub.keep(Writer::create(directory.path(), Rotation::default()).unwrap());
+        hub.add_source(Stream::Stdout, from).unwrap();
+        rustix::io::write(&command, b"the end").unwrap();
+        drop(command);
+        hub.end().unwrap();
+        hub.deliver().unwrap();
+        let entry = Reader::open(directory.path()).next().unwrap().unwrap();
+        assert_eq!(entry.log, "the end");
     }
 
     #[test]

@@ -152,8 +152,6 @@ fn mount_all(
         for (target, link) in DEVICE_LINKS {
             rustix::fs::symlink(target, link).with_context(|| format!("making `{link}`"))?;
         }
-    }
-    if !plan.nodes.is_empty() {
         tell(|| told::devices(&plan.nodes));
     }
     Ok(())

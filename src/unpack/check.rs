@@ -14,6 +14,7 @@ use rustix::io::Errno;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::fmt::{self, Display};
+use std::io::Read;
 use std::path::Path;
 
 /// What is wrong with something.
@@ -87,7 +88,9 @@ pub(crate) fn check(
         Err(error) if is_of_system(&error) => return Err(error),
         Err(error) => return Ok(Checked::recipe(Fault::Damaged, shown(&error))),
     };
-    let unpacked = unpack(|| Ok(&mut rebuild), shadow, options, || Ok(Bodies::LeftOut));
+    let stream = Box::new(&mut rebuild) as Box<dyn Read>;
+    let tar = Box::new(move || Ok(stream));
+    let unpacked = unpack(tar, shadow, options, &|| Ok(Bodies::LeftOut));
     let (spoilt, failure) = rebuild.finish();
     if let Some(why) = failure {
         return Ok(Checked::recipe(Fault::Damaged, why));

@@ -142,13 +142,13 @@ impl Display for Skipped {
 /// The cause of an error is in its chain: an [`std::io::Error`] from `stream`, a [`rustix::io::Errno`] from
 /// the file system.
 pub(crate) fn layer(
-    stream: impl Read,
+    stream: &mut dyn Read,
     root: &Path,
     recipe: Option<Recipe<'_>>,
     options: &Options,
 ) -> Result<Unpacked> {
-    let tar = || stream::inflate(stream);
-    unpack(tar, root, options, || {
+    let tar: Opener<'_> = Box::new(move || stream::inflate(stream));
+    unpack(tar, root, options, &|| {
         let recording = recipe.map(Recording::start).transpose()?;
         Ok(Bodies::Written(recording.unwrap_or_default()))
     })
@@ -162,12 +162,15 @@ enum Bodies {
     LeftOut,
 }
 
+/// What opens an uncompressed tar.
+type Opener<'a> = Box<dyn FnOnce() -> Result<Box<dyn Read + 'a>> + 'a>;
+
 /// Unpacks what `tar` opens. `bodies` is called in the thread that writes.
-fn unpack<T: Read>(
-    tar: impl FnOnce() -> Result<T>,
+fn unpack(
+    tar: Opener<'_>,
     root: &Path,
     options: &Options,
-    bodies: impl FnOnce() -> Result<Bodies> + Send,
+    bodies: &(dyn Fn() -> Result<Bodies> + Sync),
 ) -> Result<Unpacked> {
     let (inlet, [to_write, to_hash]) = pipe::pipe();
     let (pumped, written, diff_id) = thread::scope(|scope| -> Result<_> {
@@ -175,7 +178,7 @@ fn unpack<T: Read>(
         let writer =
             named("unpack").spawn_scoped(scope, || write(to_write, root, options, bodies()?))?;
         let hasher = named("hash").spawn_scoped(scope, || to_hash.hash())?;
-        let pumped = tar().and_then(|tar| inlet.pump(tar, options.limits.tar_size));
+        let pumped = tar().and_then(|mut tar| inlet.pump(&mut tar, options.limits.tar_size));
         Ok((pumped, join(writer), join(hasher)))
     })?;
     // A stream that breaks off looks like a short tar to the others: its own error says why.

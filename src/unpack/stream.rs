@@ -2,10 +2,10 @@
 
 use anyhow::{Result, bail};
 use flate2::bufread::GzDecoder;
-use std::io::{self, BufRead, BufReader, Chain, Cursor, ErrorKind, Read};
+use std::io::{self, BufRead, BufReader, Cursor, ErrorKind, Read};
 
 /// Compressed bytes read at a time.
-const INPUT_SIZE: usize = 256 << 10;
+const INPUT_SIZE: usize = 64 << 10;
 
 /// log2 of the largest zstd window: 128 MiB, what `zstd -d` accepts without being asked. RFC 8878
 /// recommends 8 MiB as the least; `zstd --ultra -22` needs all of it.
@@ -14,52 +14,27 @@ const MAX_ZSTD_WINDOW_LOG: u32 = 27;
 /// Bytes that are looked at to tell a compression.
 const MAGIC_SIZE: u64 = 6;
 
-/// A stream whose first bytes were looked at.
-type Peeked<R> = Chain<Cursor<Vec<u8>>, R>;
-
-/// A layer's bytes, uncompressed.
-enum Inflater<'a, R: Read> {
-    /// Without a buffer: its bytes go straight to where they are wanted.
-    Plain(Peeked<R>),
-    Gzip(Box<Gzip<BufReader<Peeked<R>>>>),
-    Zstd(Box<zstd::Decoder<'a, BufReader<Peeked<R>>>>),
-}
-
-impl<R: Read> Inflater<'_, R> {
-    /// Looks at the first bytes and chooses by them, as every engine does: media types are often wrong, and
-    /// what a layer is, is settled by its digests. Nothing but gzip and zstd is ever inflated.
-    fn new(mut stream: R) -> Result<Self> {
-        let mut magic = Vec::new();
-        (&mut stream).take(MAGIC_SIZE).read_to_end(&mut magic)?;
-        let peeked = Cursor::new(magic.clone()).chain(stream);
-        let buffered = |peeked| BufReader::with_capacity(INPUT_SIZE, peeked);
-        match magic[..] {
-            [0x1f, 0x8b, ..] => Ok(Self::Gzip(Box::new(Gzip::new(buffered(peeked))))),
-            // A frame, or a skippable one (RFC 8878, 3.1).
-            [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => {
-                let mut decoder = zstd::Decoder::with_buffer(buffered(peeked))?;
-                decoder.window_log_max(MAX_ZSTD_WINDOW_LOG)?;
-                Ok(Self::Zstd(Box::new(decoder)))
-            }
-            [0xfd, b'7', b'z', b'X', b'Z', ..] => bail!("the layer is compressed with xz"),
-            [b'B', b'Z', b'h', b'1'..=b'9', ..] => bail!("the layer is compressed with bzip2"),
-            _ => Ok(Self::Plain(peeked)),
-        }
-    }
-}
-
 /// Returns what `stream` holds: gzip, zstd or neither.
-pub(crate) fn inflate(stream: impl Read) -> Result<impl Read> {
-    Inflater::new(stream)
-}
-
-impl<R: Read> Read for Inflater<'_, R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Self::Plain(stream) => stream.read(buffer),
-            Self::Gzip(stream) => stream.read(buffer),
-            Self::Zstd(stream) => stream.read(buffer),
+///
+/// Looks at the first bytes and chooses by them, as every engine does: media types are often wrong, and what a layer is, is settled
+/// by its digests. Nothing but gzip and zstd is ever inflated.
+pub(crate) fn inflate<'a>(mut stream: &'a mut dyn Read) -> Result<Box<dyn Read + 'a>> {
+    let mut magic = Vec::new();
+    (&mut stream).take(MAGIC_SIZE).read_to_end(&mut magic)?;
+    let peeked = Cursor::new(magic.clone()).chain(stream);
+    let buffered = |peeked| BufReader::with_capacity(INPUT_SIZE, peeked);
+    match magic[..] {
+        [0x1f, 0x8b, ..] => Ok(Box::new(Gzip::new(buffered(peeked)))),
+        // A frame, or a skippable one (RFC 8878, 3.1).
+        [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => {
+            let mut decoder = zstd::Decoder::with_buffer(buffered(peeked))?;
+            decoder.window_log_max(MAX_ZSTD_WINDOW_LOG)?;
+            Ok(Box::new(decoder))
         }
+        [0xfd, b'7', b'z', b'X', b'Z', ..] => bail!("the layer is compressed with xz"),
+        [b'B', b'Z', b'h', b'1'..=b'9', ..] => bail!("the layer is compressed with bzip2"),
+        // Without a buffer: its bytes go straight to where they are wanted.
+        _ => Ok(Box::new(peeked)),
     }
 }
 

@@ -181,7 +181,7 @@ impl Scene {
             file: &file,
             kept: &kept,
         };
-        let unpacked = layer(bytes, &self.root(), Some(recipe), options)?;
+        let unpacked = layer(&mut &*bytes, &self.root(), Some(recipe), options)?;
         let mut tar = Vec::new();
         let mut rebuild = Rebuild::open(&self.root(), recipe).unwrap();
         rebuild.read_to_end(&mut tar).unwrap();

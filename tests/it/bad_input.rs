@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::harness::canned::{Canned, Reply};
-use crate::harness::ddock::{Ddock, Output};
+use crate::harness::ddock::{Ddock, Output, output};
 use crate::harness::image::{Blob, Compression, Image, ImageBuilder, compress, digest};
 use crate::harness::registry::Registry;
 use crate::harness::tree::Tree;
@@ -372,4 +372,12 @@ fn a_file_system_that_cannot_hold_a_store_is_refused_at_once() {
     let output = output.expect("it ran").exits(1);
     one_line_cause(&output.says(dir.to_str().unwrap()));
     assert_eq!(requests, [""; 0], "refused before anything is fetched");
+}
+
+#[test]
+fn an_error_is_told_where_a_backtrace_is_asked_for() {
+    let ddock = Ddock::new();
+    let mut command = ddock.command(&["run", "--pull", "never", "absent"]);
+    command.env("RUST_BACKTRACE", "1");
+    output(&mut command).exits(125).says("No such image");
 }

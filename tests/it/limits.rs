@@ -4,8 +4,11 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::Stdio;
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use crate::harness::ddock::{Ddock, binary, output};
-use crate::harness::host::limit;
+use crate::harness::host::{assert_nothing_left, cgroups, limit, unique_seconds};
+use crate::harness::wait_for;
 
 #[test]
 fn limits_stand_in_the_cgroup_before_the_command_runs() {
@@ -131,6 +134,48 @@ fn every_limit_is_in_force_and_felt() {
         said.text()
     );
     assert_said(&said.stdout, &expected(version, weight), &said.stderr);
+}
+
+#[test]
+fn the_cgroup_of_a_monitor_that_died_is_removed_wherever_it_is() {
+    let (ddock, image) = Ddock::with_busybox();
+    let seconds = unique_seconds();
+    let script = format!("hostname; sleep {seconds}; true");
+    let parent = format!("/ddock-dead-{}", std::process::id());
+    let mut client = ddock.command(&[
+        "run",
+        "--rm",
+        "-m",
+        "64m",
+        "--cgroup-parent",
+        &parent,
+        &image,
+        "sh",
+        "-c",
+        &script,
+    ]);
+    let mut client = client.stdout(Stdio::piped()).spawn().unwrap();
+    let mut id = String::new();
+    let mut stdout = BufReader::new(client.stdout.take().unwrap());
+    stdout.read_line(&mut id).unwrap();
+    let id = id.trim_end();
+    let made = cgroups(id);
+    assert!(made.iter().any(|path| path.contains(&parent)), "{made:?}");
+
+    let children = format!("/proc/{0}/task/{0}/children", client.id());
+    let children = fs_err::read_to_string(children).unwrap();
+    let monitor = children.split_whitespace().next().unwrap();
+    let monitor = Pid::from_raw(monitor.parse().unwrap()).unwrap();
+    kill_process(monitor, Signal::KILL).unwrap();
+    client.wait().unwrap();
+    wait_for("the container to be swept", || {
+        ddock.containers().is_empty().then_some(())
+    });
+    assert_nothing_left(&ddock, id);
+    for directory in made {
+        // The parent stays, like Docker's: it may be somebody's. This one is ours.
+        rustix::fs::rmdir(Path::new(&directory).parent().unwrap()).unwrap();
+    }
 }
 
 /// Fails the test unless both are the same, and says which lines are not.

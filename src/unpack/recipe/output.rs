@@ -11,8 +11,8 @@ use std::thread::{self, JoinHandle};
 const LEVEL: i32 = 1;
 
 /// Bytes that are handed over at a time, and how many such batches may wait.
-const BATCH_SIZE: usize = 64 << 10;
-const BATCHES: usize = 4;
+const BATCH_SIZE: usize = 32 << 10;
+const BATCHES: usize = 2;
 
 /// A file that is written compressed.
 pub(super) struct Output {
@@ -49,7 +49,7 @@ impl Output {
     }
 
     fn hand_over(&mut self) {
-        let next = Vec::with_capacity(2 * BATCH_SIZE);
+        let next = Vec::with_capacity(BATCH_SIZE);
         let batch = std::mem::replace(&mut self.batch, next);
         if let Some(batches) = &self.batches {
             // Nobody takes any more after an error, which the end tells.

@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 
 /// Bytes of headers that make a record.
-const LITERAL_SIZE: usize = 64 << 10;
+const LITERAL_SIZE: usize = 32 << 10;
 
 /// The recipe in the making, shared by those who see a part of it; or none, and all of this does nothing.
 #[derive(Clone, Default)]

@@ -106,7 +106,7 @@ impl Read for Broken<'_> {
 fn the_streams_own_error_is_the_cause() {
     let scene = Scene::new();
     let gzipped = gzip(&Tar::new().file("x", "x").finish());
-    let error = layer(Broken(&gzipped), &scene.root(), None, &options()).unwrap_err();
+    let error = layer(&mut Broken(&gzipped), &scene.root(), None, &options()).unwrap_err();
     let cause = error
         .chain()
         .find_map(|cause| cause.downcast_ref::<io::Error>());
@@ -131,7 +131,7 @@ fn a_full_disk_says_so() {
     }
     let root = std::path::PathBuf::from(std::env::var_os("UNPACK_ROOT").unwrap());
     let tar = Tar::new().file("x", vec![1; 1 << 20]).finish();
-    let error = layer(&tar[..], &root, None, &options()).unwrap_err();
+    let error = layer(&mut &tar[..], &root, None, &options()).unwrap_err();
     let cause = error.chain().find_map(|cause| cause.downcast_ref());
     assert_eq!(cause, Some(&rustix::io::Errno::NOSPC), "{error:#}");
     assert!(format!("{error:#}").contains("layer entry `x`: writing it"));

@@ -2,6 +2,7 @@
 
 pub(crate) mod cgroup;
 mod cgroup_view;
+mod diagnosis;
 mod exec;
 mod failure;
 mod identity;
@@ -9,6 +10,7 @@ mod init;
 mod mounts;
 mod options;
 mod plan;
+mod program;
 mod resources;
 mod rootfs;
 mod start;

@@ -9,6 +9,7 @@
 mod architecture;
 mod auth;
 mod bad_input;
+mod cannot_start;
 mod choose;
 mod explain;
 mod faults;

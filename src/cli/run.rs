@@ -1,6 +1,7 @@
 //! `ddock run`: its flags, and the way from them to a running container.
 
 mod arguments;
+mod donors;
 mod explain;
 mod start;
 
@@ -19,6 +20,7 @@ use std::io::{self, IsTerminal as _};
 use std::path::{Path, PathBuf};
 
 pub(crate) use arguments::Arguments;
+use donors::Donors;
 use explain::Explain;
 
 /// What `ddock run` was asked to do: the container's shape, and what is done around it.
@@ -69,7 +71,7 @@ const PULLS: usize = 3;
 
 /// Runs a command in a new container and returns the exit code of ddock: the command's own, if it ran.
 pub(crate) fn run(arguments: Arguments, root: &Path) -> Result<u8> {
-    let run = Run::try_from(arguments)?;
+    let mut run = Run::try_from(arguments)?;
     if run.interactive && run.request.terminal && !io::stdin().is_terminal() {
         return Err(no_terminal().into());
     }
@@ -84,10 +86,20 @@ pub(crate) fn run(arguments: Arguments, root: &Path) -> Result<u8> {
             break;
         }
     }
-    mapping
-        .enter()
-        .with_context(|| format!("cannot run `{}`", run.image))?;
-    start::start(&run, &Store::open(root, &mapping.to_string())?, &mapping)
+    let wish = format!("cannot run `{}`", run.image);
+    let donors = enter(&mut run, root, &mapping).context(wish)?;
+    let store = Store::open(root, &mapping.to_string())?;
+    start::start(&run, &store, &mapping, &donors)
+}
+
+/// Finds the containers that are to be joined, and enters the user namespace: theirs, if there are any.
+fn enter(run: &mut Run, root: &Path, mapping: &Mapping) -> Result<Donors> {
+    let donors = Donors::find(&mut run.request, root, &mapping.to_string())?;
+    match donors.process()? {
+        Some(process) => mapping.join(process)?,
+        None => mapping.enter()?,
+    }
+    Ok(donors)
 }
 
 /// Tells whether the image is in the store, for a platform that is wanted.

@@ -65,8 +65,8 @@ pub(crate) fn become_command(arguments: &[CString], environment: &[CString]) -> 
 /// Tells whether `path`, or an interpreter on the way from it, is the program of this very process.
 ///
 /// This process is ddock until the exec, and `/proc/self/exe` leads to the host's file of it: an image that gets it
-/// to run as its command could be handed a way to write it (CVE-2019-5736). Nothing else runs in the new PID
-/// namespace yet, so nobody is there to change the image's files after this look.
+/// to run as its command could be handed a way to write it (CVE-2019-5736). In a new PID namespace nothing else runs
+/// yet, so nobody is there to change the image's files after this look.
 fn leads_here(path: &CStr) -> bool {
     let identity = |path: &Path| path.metadata().map(|file| (file.dev(), file.ino()));
     let Ok(own) = identity(Path::new("/proc/self/exe")) else {

@@ -66,8 +66,13 @@ fn prepare(
     streams: &Streams,
     parent: &Channel,
 ) -> Result<()> {
-    tell(|| told::clone(plan.namespaces));
+    tell(|| told::clone(plan));
     confinement.enter(plan.namespaces)?;
+    // Its PID namespace this process was born in.
+    let joined = plan.joined.iter();
+    for namespace in joined.filter(|it| it.kind != CloneFlags::CLONE_NEWPID) {
+        namespace.enter()?;
+    }
     tell(|| Step::EnterCgroup);
     // Without a session of its own the command could reach the caller's terminal as /dev/tty.
     rustix::process::setsid().context("starting a session")?;

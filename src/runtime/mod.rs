@@ -2,11 +2,13 @@
 
 pub(crate) mod cgroup;
 mod cgroup_view;
+mod descendants;
 mod diagnosis;
 mod exec;
 mod failure;
 mod identity;
 mod init;
+mod join;
 mod mounts;
 mod options;
 mod plan;
@@ -19,6 +21,7 @@ mod terminal;
 mod told;
 
 pub(crate) use failure::StartError;
+pub(crate) use join::Donor;
 pub(crate) use plan::Plan;
 pub(crate) use rootfs::Rootfs;
 pub(crate) use start::{ExitStatus, Privilege, Running, Streams, kill, remove_cgroup, start};

@@ -43,7 +43,10 @@ enum Held {
 pub(crate) fn prepare(mounts: &[Mount]) -> Result<Vec<Prepared<'_>>> {
     let prepared = mounts.iter().map(|mount| {
         let held = match (mount.options.bind, mount.kind.as_str()) {
-            (Some(bind), _) => Held::Tree(take_tree(&mount.source, bind)?),
+            (Some(bind), _) => Held::Tree(match &mount.elsewhere {
+                Some(elsewhere) => elsewhere.take()?,
+                None => take_tree(&mount.source, bind)?,
+            }),
             (None, "cgroup" | "cgroup2") => Held::Cgroup,
             _ => Held::New(
                 new_of(mount).with_context(|| format!("mounting `{}`", mount.target.display()))?,
@@ -183,7 +186,12 @@ pub(crate) fn attach_tree(
     } else {
         Kind::File
     };
-    let place = root.create(target, kind)?;
+    let place = if ["/proc", "/sys"].iter().any(|top| target == Path::new(top)) {
+        // The host's, where there cannot be a new one: exactly there, through no symlink of the image.
+        root.plain_directory(target)?
+    } else {
+        root.create(target, kind)?
+    };
     refuse_proc(place.as_fd())?;
     let propagation = options
         .propagation

@@ -10,6 +10,7 @@ mod hiding;
 mod host;
 mod limits;
 mod mounts;
+mod namespaces;
 mod request;
 mod tmpfs;
 mod tree;
@@ -17,7 +18,8 @@ mod user;
 
 pub(crate) use files::File;
 pub(crate) use host::{Host, Mapping};
-pub(crate) use request::{Files, ImageDefaults, Limits, Namespaces, Network, Request, Security};
+pub(crate) use namespaces::{Donor, Ipc, Joined, Namespaces, Network, Pid, SHAREABLE_IPC};
+pub(crate) use request::{Files, ImageDefaults, Limits, Request, Security};
 
 use anyhow::{Context, Result, bail, ensure};
 use devices::Device;
@@ -69,14 +71,14 @@ pub(crate) fn build(
     };
     let mounts = mounts::plan(request, host, devices, root)?;
     let nodes: Vec<Value> = mounts.nodes.iter().map(Device::to_json).collect();
-    let document = json!({
+    let mut document = json!({
         "ociVersion": VERSION,
         "root": { "path": "rootfs", "readonly": request.files.read_only },
         "hostname": hostname,
         "process": process(image, request, host, &user, &hostname)?,
         "mounts": mounts.list,
         "linux": {
-            "namespaces": namespaces(request.namespaces.network),
+            "namespaces": request.namespaces.list(),
             "cgroupsPath": cgroup_path(request, host),
             "resources": resources(request, host)?,
             "devices": nodes,
@@ -85,9 +87,18 @@ pub(crate) fn build(
             "readonlyPaths": if request.security.privileged { &[][..] } else { &hiding::READ_ONLY },
         },
     });
+    if request.namespaces.uts_of_host {
+        // The name is the host's to set.
+        document
+            .as_object_mut()
+            .and_then(|it| it.remove("hostname"));
+    }
+    if request.namespaces.ipc == Ipc::Shareable {
+        document["annotations"] = json!({ SHAREABLE_IPC: "true" });
+    }
     // From JSON, not from the crate's builders: those fill what is left out with opinions of their own.
     let spec = Spec::deserialize(&document).context("building the OCI spec")?;
-    let files = files::build(request.namespaces.network, &hostname, host.ipv6)?;
+    let files = files::build(&request.namespaces.network, &hostname, host.ipv6)?;
     Ok(Built {
         spec,
         // The document's text rather than the spec's: that has its sets in hash maps, in another order each time.
@@ -119,8 +130,10 @@ fn find_user(
 
 fn hostname(request: &Request, host: &Host) -> Result<String> {
     let asked = request.hostname.as_deref().filter(|name| !name.is_empty());
-    let name = match (asked, request.namespaces.network) {
+    let name = match (asked, &request.namespaces.network) {
         (Some(name), _) => name,
+        (None, Network::Container(donor)) => donor.hostname.as_str(),
+        (None, _) if request.namespaces.uts_of_host => host.hostname.as_str(),
         (None, Network::Host) => host.hostname.as_str(),
         (None, Network::Private) => request
             .id
@@ -175,15 +188,6 @@ fn working_directory(image: &ImageDefaults, request: &Request) -> Result<PathBuf
         "the working directory '{text}' is invalid, it needs to be an absolute path"
     );
     Ok(tree::clean(Path::new(text)))
-}
-
-fn namespaces(network: Network) -> Vec<Value> {
-    let always = ["pid", "ipc", "uts", "mount", "cgroup"].into_iter();
-    let network = (network == Network::Private).then_some("network");
-    always
-        .chain(network)
-        .map(|kind| json!({ "type": kind }))
-        .collect()
 }
 
 /// Only root owns the root of the hierarchy; a relative path leaves it to the runtime where the container's cgroup can be.

@@ -3,7 +3,8 @@
 use crate::spec::binds::{self, Bind};
 use crate::spec::devices::Device;
 use crate::spec::host::Host;
-use crate::spec::request::{Network, Request};
+use crate::spec::namespaces::{Ipc, Network, Pid};
+use crate::spec::request::Request;
 use crate::spec::{files, tmpfs, tree};
 use anyhow::{Result, ensure};
 use serde::Serialize;
@@ -64,6 +65,8 @@ const FILE_SYSTEMS: [(&str, &str, &str, &str); 7] = [
         "nosuid,noexec,nodev,ro",
     ),
 ];
+
+const SHM: &str = "/dev/shm";
 
 /// The group of terminals in devpts.
 const TTY_GROUP: u32 = 5;
@@ -155,29 +158,60 @@ fn file_systems(request: &Request, host: &Host) -> Vec<Mount> {
     let group = host
         .mapping
         .is_none_or(|mapping| mapping.groups > TTY_GROUP);
-    // sysfs belongs to a network namespace: only who owns that may mount one.
-    let host_sys = host.mapping.is_some() && request.namespaces.network == Network::Host;
     let mount = |(destination, kind, source, options): (&str, &'static str, &str, &str)| {
-        let bind = kind == "sysfs" && host_sys;
-        let extra: &[&str] = if bind {
-            &["rbind", "rprivate", "rro"]
-        } else {
-            &[]
+        if destination == SHM && request.namespaces.ipc == Ipc::None {
+            return None;
+        }
+        let shared = shared(kind, destination, request, host);
+        let bind = shared.is_some();
+        let extra: &[&str] = match kind {
+            _ if !bind => &[],
+            "sysfs" | "cgroup" => &["rbind", "rprivate", "rro"],
+            _ => &["rbind", "rprivate"],
         };
+        match shared {
+            Some(source) if destination == SHM => {
+                let options = ["rprivate", "nosuid", "noexec", "nodev"];
+                return Some(Mount::bind(source, SHM.into(), &options));
+            }
+            // Many hosts have no message queues mounted; the calls that use them need no mount.
+            Some(source) if kind == "mqueue" && !source.exists() => return None,
+            _ => {}
+        }
         let options = extra.iter().copied().chain(options.split(','));
         let options = options.filter(|&option| match option {
             "ro" | "rro" => !request.security.privileged,
             "gid=5" => group,
             _ => true,
         });
-        Mount {
+        Some(Mount {
             destination: destination.into(),
             kind: if bind { "bind" } else { kind },
             source: if bind { destination } else { source }.into(),
             options: options.map(str::to_owned).collect(),
-        }
+        })
     };
-    FILE_SYSTEMS.into_iter().map(mount).collect()
+    FILE_SYSTEMS.into_iter().filter_map(mount).collect()
+}
+
+/// Returns what is shown instead of a new file system that shows what is shared.
+///
+/// These file systems belong to a namespace: only who owns that may mount a new one, and an ordinary user does not own
+/// the host's. Shared memory is a file system of its own without belonging to a namespace.
+fn shared(kind: &str, destination: &str, request: &Request, host: &Host) -> Option<PathBuf> {
+    let namespaces = &request.namespaces;
+    let is_hosts = match kind {
+        "sysfs" => namespaces.network == Network::Host,
+        "proc" => namespaces.pid == Pid::Host,
+        "cgroup" => namespaces.cgroup_of_host,
+        "mqueue" => namespaces.ipc == Ipc::Host,
+        _ => false,
+    };
+    match &namespaces.ipc {
+        Ipc::Host if destination == SHM => Some(SHM.into()),
+        Ipc::Container(donor) if destination == SHM => Some(donor.path(Path::new(SHM))),
+        _ => (is_hosts && host.mapping.is_some()).then(|| destination.into()),
+    }
 }
 
 fn device(device: Device) -> Mount {
@@ -186,7 +220,11 @@ fn device(device: Device) -> Mount {
 }
 
 fn etc_file(name: &str, request: &Request) -> Mount {
-    let source = request.directory.join(name);
+    let directory = match &request.namespaces.network {
+        Network::Container(donor) => &donor.directory,
+        Network::Private | Network::Host => &request.directory,
+    };
+    let source = directory.join(name);
     let destination = Path::new("/etc").join(name);
     let write = if request.files.read_only { "ro" } else { "rw" };
     Mount::bind(source, destination, &["rprivate", write])

@@ -1,5 +1,6 @@
 //! What the user asked a container to be: the flags of `run`, as typed and not yet interpreted.
 
+use crate::spec::namespaces::Namespaces;
 use std::path::PathBuf;
 
 /// The flags of `run` that shape the container. `spec::build` checks and interprets them.
@@ -44,13 +45,6 @@ pub(crate) struct Files {
     pub(crate) tmpfs: Vec<String>,
 }
 
-/// What the container shares with others.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Namespaces {
-    /// `--network`
-    pub(crate) network: Network,
-}
-
 /// How much of the machine the container may use.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Limits {
@@ -71,16 +65,6 @@ pub(crate) struct Security {
     pub(crate) capabilities_added: Vec<String>,
     /// `--cap-drop`, in order.
     pub(crate) capabilities_dropped: Vec<String>,
-}
-
-/// `--network`
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) enum Network {
-    /// A network namespace of its own with loopback up and no way out: the default until bridges come, and `none`.
-    #[default]
-    Private,
-    /// The host's.
-    Host,
 }
 
 /// What the image's config says about running it, as far as a spec takes it over; empty where the config is silent.

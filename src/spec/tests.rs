@@ -131,7 +131,10 @@ fn the_hostname_is_the_ids_start_unless_asked() {
     ] {
         let request = Request {
             hostname: asked.map(str::to_owned),
-            namespaces: Namespaces { network },
+            namespaces: Namespaces {
+                network,
+                ..Namespaces::default()
+            },
             ..request()
         };
         let spec = built(&image(), &request, &host()).unwrap();
@@ -152,6 +155,7 @@ fn the_hosts_network_is_not_left() {
     let request = Request {
         namespaces: Namespaces {
             network: Network::Host,
+            ..Namespaces::default()
         },
         ..request()
     };
@@ -373,6 +377,7 @@ busybox mount | busybox grep ' /proc/'; busybox test -e {device} && echo the hos
         },
         namespaces: Namespaces {
             network: Network::Host,
+            ..Namespaces::default()
         },
         hostname: Some("box".to_owned()),
         ..Request::default()

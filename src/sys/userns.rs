@@ -3,7 +3,7 @@
 use crate::sys::clone::{Clone, end_child, fork};
 use anyhow::{Context, Result, bail, ensure};
 use nix::errno::Errno;
-use nix::sched::{CloneFlags, unshare};
+use nix::sched::{CloneFlags, setns, unshare};
 use rustix::mount::{MountPropagationFlags as Propagation, mount_change};
 use rustix::process::{Pid, WaitOptions, getegid, geteuid, waitpid};
 use std::fmt::{self, Display};
@@ -94,9 +94,28 @@ impl Mapping {
         } else {
             enter_with_helpers(&uids, &gids)?;
         }
-        mount_change("/", Propagation::REC | Propagation::DOWNSTREAM)
-            .context("keeping mounts out of the host's view")
+        keep_mounts_in()
     }
+
+    /// Enters the user namespace that `process`, one of the caller's own, is in, and a new mount namespace in it.
+    ///
+    /// As [`Self::enter`] otherwise: who made a user namespace has every right in it (`user_namespaces(7)`).
+    pub(crate) fn join(&self, process: u32) -> Result<()> {
+        if self.is_root() {
+            return Ok(());
+        }
+        let path = format!("/proc/{process}/ns/user");
+        let context = || format!("joining the user namespace `{path}`");
+        let file = fs_err::File::open(&path)?;
+        setns(&file, CloneFlags::CLONE_NEWUSER).with_context(context)?;
+        unshare(CloneFlags::CLONE_NEWNS).context("making a mount namespace")?;
+        keep_mounts_in()
+    }
+}
+
+fn keep_mounts_in() -> Result<()> {
+    mount_change("/", Propagation::REC | Propagation::DOWNSTREAM)
+        .context("keeping mounts out of the host's view")
 }
 
 /// The name of the mapping, as a store that was made under it records it.

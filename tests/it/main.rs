@@ -22,6 +22,7 @@ mod images;
 mod isolation;
 mod layers;
 mod limits;
+mod namespaces;
 mod process;
 mod progress;
 mod pull;

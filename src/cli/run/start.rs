@@ -1,5 +1,6 @@
 //! From the flags of `run` to a container that has ended.
 
+use crate::cli::run::donors::Donors;
 use crate::cli::run::{Run, explain};
 use crate::cli::{names, output};
 use crate::container::{self, Container, Record, Status};
@@ -21,12 +22,13 @@ const NAME_ATTEMPTS: usize = 16;
 /// Runs the container in the foreground, from an image that is in the store; returns its exit code.
 ///
 /// This process is inside the user namespace that `mapping` describes, if it describes one.
-pub(super) fn start(run: &Run, store: &Store, mapping: &Mapping) -> Result<u8> {
+pub(super) fn start(run: &Run, store: &Store, mapping: &Mapping, donors: &Donors) -> Result<u8> {
     let wish = || format!("cannot run `{}`", run.image);
     let narration = run.explain.map(explain::listen).transpose()?;
     container::sweep(store).with_context(wish)?;
     let (mut container, image) = create(run, store).with_context(wish)?;
-    let prepared = prepare(run, store, mapping, &mut container, &image);
+    let prepared = prepare(run, store, mapping, &mut container, &image)
+        .and_then(|prepared| donors.check().map(|()| prepared));
     narration.as_ref().map_or(Ok(()), Narration::pass_on)?;
     let (plan, root, config) = match prepared {
         Ok(prepared) => prepared,

@@ -14,7 +14,7 @@ use crate::reference::Reference;
 use crate::spec::Request;
 use crate::store::{NotFound, Store};
 use crate::sys::userns::Mapping;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use std::io::{self, IsTerminal as _};
 use std::path::{Path, PathBuf};
@@ -44,6 +44,7 @@ pub(crate) struct Run {
     reach: Reach,
     /// `-q`
     quiet: bool,
+    user_namespace: UserNamespace,
     /// `--explain`
     explain: Option<Explain>,
 }
@@ -56,6 +57,15 @@ impl Run {
         self.pull == PullPolicy::Never
             || wanted.is_none_or(|wanted| wanted.rank(platform).is_some())
     }
+}
+
+/// `--userns`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum UserNamespace {
+    /// None for root; for an ordinary user one in which he is root.
+    Default,
+    /// An ordinary user is himself inside, or this user and group.
+    KeepId(Option<u32>, Option<u32>),
 }
 
 /// `--pull`
@@ -75,7 +85,7 @@ pub(crate) fn run(arguments: Arguments, root: &Path) -> Result<u8> {
     if run.interactive && run.request.terminal && !io::stdin().is_terminal() {
         return Err(no_terminal().into());
     }
-    let mapping = Mapping::of_caller();
+    let mut mapping = Mapping::of_caller();
     let mut is_here = is_here(&run, root, &mapping)?;
     for _ in 0..PULLS {
         if !obtain(&run, root, is_here)? {
@@ -87,17 +97,29 @@ pub(crate) fn run(arguments: Arguments, root: &Path) -> Result<u8> {
         }
     }
     let wish = format!("cannot run `{}`", run.image);
-    let donors = enter(&mut run, root, &mapping).context(wish)?;
+    let donors = enter(&mut run, root, &mut mapping).context(wish)?;
     let store = Store::open(root, &mapping.to_string())?;
     start::start(&run, &store, &mapping, &donors)
 }
 
 /// Finds the containers that are to be joined, and enters the user namespace: theirs, if there are any.
-fn enter(run: &mut Run, root: &Path, mapping: &Mapping) -> Result<Donors> {
+fn enter(run: &mut Run, root: &Path, mapping: &mut Mapping) -> Result<Donors> {
     let donors = Donors::find(&mut run.request, root, &mapping.to_string())?;
-    match donors.process()? {
-        Some(process) => mapping.join(process)?,
-        None => mapping.enter()?,
+    match (donors.process()?, run.user_namespace) {
+        (None, UserNamespace::Default) => mapping.enter()?,
+        (Some(process), UserNamespace::Default) => mapping.join(process)?,
+        (Some(_), UserNamespace::KeepId(..)) => bail!(
+            "conflicting options: --userns=keep-id and joining a container, which has a user namespace of its own"
+        ),
+        (None, UserNamespace::KeepId(uid, gid)) => {
+            let own = mapping
+                .own()
+                .context("keep-id is only supported in rootless mode")?;
+            let (uid, gid) = (uid.unwrap_or(own.0), gid.unwrap_or(own.1));
+            run.request.user.get_or_insert(format!("{uid}:{gid}"));
+            mapping.keep(uid, gid);
+            mapping.enter()?;
+        }
     }
     Ok(donors)
 }

@@ -177,6 +177,9 @@ fn make_devices(nodes: &[Node], root: Root<'_>) -> Result<()> {
 fn configure(plan: &Plan) -> Result<()> {
     if plan.namespaces.contains(CloneFlags::CLONE_NEWUTS) {
         nix::unistd::sethostname(&plan.hostname).context("setting the hostname")?;
+        if let Some(name) = &plan.domain_name {
+            rustix::system::setdomainname(name.as_bytes()).context("setting the domain name")?;
+        }
         tell(|| Step::Hostname {
             name: plan.hostname.clone(),
         });

@@ -22,6 +22,7 @@ pub(crate) struct Plan {
     /// The namespaces of other containers to join.
     pub(crate) joined: Vec<Namespace>,
     pub(crate) hostname: String,
+    pub(crate) domain_name: Option<String>,
     pub(crate) read_only_root: bool,
     pub(crate) mounts: Vec<Mount>,
     pub(crate) nodes: Vec<Node>,
@@ -96,6 +97,7 @@ impl Plan {
             namespaces,
             joined,
             hostname: spec.hostname().clone().unwrap_or_default(),
+            domain_name: spec.domainname().clone(),
             read_only_root: root.readonly().unwrap_or(false),
             mounts: mounts(spec)?,
             nodes: linux
@@ -148,7 +150,6 @@ fn refuse_unimplemented(spec: &Spec, process: &Process, linux: &Linux) -> Result
         ("selinuxLabel", process.selinux_label().is_some()),
         ("ioPriority", process.io_priority().is_some()),
         ("scheduler", process.scheduler().is_some()),
-        ("domainname", spec.domainname().is_some()),
     ];
     match asked.iter().find(|(_, is_asked)| *is_asked) {
         Some((field, _)) => bail!("the spec asks for `{field}`, which is not there yet"),

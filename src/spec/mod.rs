@@ -19,7 +19,7 @@ mod user;
 pub(crate) use files::File;
 pub(crate) use host::{Host, Mapping};
 pub(crate) use namespaces::{Donor, Ipc, Joined, Namespaces, Network, Pid, SHAREABLE_IPC};
-pub(crate) use request::{Files, ImageDefaults, Limits, Request, Security};
+pub(crate) use request::{DefaultEnvironment, Files, ImageDefaults, Limits, Request, Security};
 
 use anyhow::{Context, Result, bail, ensure};
 use devices::Device;
@@ -75,6 +75,7 @@ pub(crate) fn build(
         "ociVersion": VERSION,
         "root": { "path": "rootfs", "readonly": request.files.read_only },
         "hostname": hostname,
+        "domainname": domain_name(request)?,
         "process": process(image, request, host, &user, &hostname)?,
         "mounts": mounts.list,
         "linux": {
@@ -88,10 +89,11 @@ pub(crate) fn build(
         },
     });
     if request.namespaces.uts_of_host {
-        // The name is the host's to set.
-        document
-            .as_object_mut()
-            .and_then(|it| it.remove("hostname"));
+        // The names are the host's to set.
+        document["hostname"].take();
+    }
+    if let Some(fields) = document.as_object_mut() {
+        fields.retain(|_, value| !value.is_null());
     }
     if request.namespaces.ipc == Ipc::Shareable {
         document["annotations"] = json!({ SHAREABLE_IPC: "true" });
@@ -122,10 +124,11 @@ fn find_user(
     let passwd = tree::read(root, Path::new("/etc/passwd"))?;
     let group = tree::read(root, Path::new("/etc/group"))?;
     let user = user::look_up(asked.unwrap_or(&image.user), &passwd, &group)?;
-    match host.mapping {
-        Some(mapping) => user.fit(mapping),
-        None => Ok(user),
-    }
+    let user = match host.mapping {
+        Some(mapping) => user.fit(mapping)?,
+        None => user,
+    };
+    user.with_groups(&request.groups, &group, host.mapping)
 }
 
 fn hostname(request: &Request, host: &Host) -> Result<String> {
@@ -140,13 +143,30 @@ fn hostname(request: &Request, host: &Host) -> Result<String> {
             .get(..12)
             .context("the container's ID is too short")?,
     };
+    check_name("hostname", name)?;
+    Ok(name.to_owned())
+}
+
+/// The other container's, with its network.
+fn domain_name(request: &Request) -> Result<Option<&str>> {
+    let asked = request.domain_name.as_deref().filter(|it| !it.is_empty());
+    let name = match (asked, &request.namespaces.network) {
+        (None, Network::Container(donor)) => donor.domain_name.as_deref(),
+        (asked, _) => asked,
+    };
+    check_name("domain name", name.unwrap_or_default())?;
+    Ok(name.filter(|_| !request.namespaces.uts_of_host))
+}
+
+/// The kernel takes at most 64 bytes (sethostname(2), setdomainname(2)).
+fn check_name(what: &str, name: &str) -> Result<()> {
     ensure!(
         name.len() <= HOSTNAME_LIMIT
             && !name.contains(|c: char| c.is_whitespace() || c.is_control()),
-        "invalid hostname `{}`: at most {HOSTNAME_LIMIT} bytes without blanks",
+        "invalid {what} `{}`: at most {HOSTNAME_LIMIT} bytes without blanks",
         crate::human::printable(name)
     );
-    Ok(name.to_owned())
+    Ok(())
 }
 
 fn process(
@@ -165,7 +185,7 @@ fn process(
     };
     Ok(json!({
         "terminal": request.terminal,
-        "user": { "uid": user.uid, "gid": user.gid, "umask": UMASK, "additionalGids": user.groups },
+        "user": { "uid": user.uid, "gid": user.gid, "umask": request.umask.unwrap_or(UMASK), "additionalGids": user.groups },
         "args": command::merge(image, request)?,
         "env": environment::build(image, request, hostname, &user.home, host)?,
         "cwd": working_directory(image, request)?,

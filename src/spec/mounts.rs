@@ -6,7 +6,7 @@ use crate::spec::host::Host;
 use crate::spec::namespaces::{Ipc, Network, Pid};
 use crate::spec::request::Request;
 use crate::spec::{files, tmpfs, tree};
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use serde::Serialize;
 use std::io::ErrorKind;
 use std::os::fd::BorrowedFd;
@@ -96,6 +96,14 @@ pub(crate) fn plan(
     let mut list = file_systems(request, host);
     list.retain(|mount| !(mount.destination.starts_with("/dev") && hosts(&mount.destination)));
     list.extend(files::NAMES.map(|name| etc_file(name, request)));
+    if let Some(zone) = &request.time_zone {
+        let zone = time_zone(zone)?;
+        list.push(Mount::bind(
+            zone,
+            "/etc/localtime".into(),
+            &["rprivate", "ro"],
+        ));
+    }
     list.retain(|mount| {
         wanted
             .iter()
@@ -230,6 +238,26 @@ fn etc_file(name: &str, request: &Request) -> Mount {
     Mount::bind(source, destination, &["rprivate", write])
 }
 
+/// Returns the file of the host that describes a time zone: the image may have none (zoneinfo(5)).
+fn time_zone(name: &str) -> Result<PathBuf> {
+    let path = if name == "local" {
+        "/etc/localtime".into()
+    } else {
+        let is_plain = Path::new(name)
+            .components()
+            .all(|part| matches!(part, std::path::Component::Normal(_)));
+        ensure!(is_plain, "invalid time zone `{name}`");
+        Path::new("/usr/share/zoneinfo").join(name)
+    };
+    match fs_err::canonicalize(&path) {
+        Ok(file) if file.is_file() => Ok(file),
+        _ => bail!(
+            "unknown time zone `{name}`: this machine has no file `{}`",
+            path.display()
+        ),
+    }
+}
+
 fn bind_mount(bind: Bind) -> Mount {
     let options: &[&str] = if bind.read_only {
         // `ro` is the mount itself, `rro` everything below it.
@@ -337,10 +365,14 @@ mod tests {
     const RANGES: Mapping = Mapping {
         users: 65536,
         groups: 65536,
+        own_user: 0,
+        own_group: 0,
     };
     const SINGLE: Mapping = Mapping {
         users: 1,
         groups: 1,
+        own_user: 0,
+        own_group: 0,
     };
 
     fn request(volumes: &[&str], tmpfs: &[&str]) -> Request {

@@ -61,6 +61,7 @@ pub(crate) struct Donor {
     /// Its directory in the store.
     pub(crate) directory: PathBuf,
     pub(crate) hostname: String,
+    pub(crate) domain_name: Option<String>,
 }
 
 /// What of a container is joined.

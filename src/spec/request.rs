@@ -18,12 +18,21 @@ pub(crate) struct Request {
     pub(crate) environment: Vec<String>,
     /// `--env-file`, in order.
     pub(crate) environment_files: Vec<PathBuf>,
+    pub(crate) default_environment: DefaultEnvironment,
     /// `-w`
     pub(crate) working_directory: Option<String>,
     /// `-u`: `NAME|UID[:GROUP|GID]`
     pub(crate) user: Option<String>,
+    /// `--group-add`, in order: names or numbers.
+    pub(crate) groups: Vec<String>,
+    /// `--umask`
+    pub(crate) umask: Option<u32>,
+    /// `--tz`: a zone of the host's zoneinfo(5), or `local`.
+    pub(crate) time_zone: Option<String>,
     /// `-h`; the ID's first 12 digits otherwise.
     pub(crate) hostname: Option<String>,
+    /// `--domainname`
+    pub(crate) domain_name: Option<String>,
     /// `-t`
     pub(crate) terminal: bool,
     /// `--dry-run`: nothing is changed on the host, so missing sources of `-v` are not made.
@@ -32,6 +41,19 @@ pub(crate) struct Request {
     pub(crate) namespaces: Namespaces,
     pub(crate) limits: Limits,
     pub(crate) security: Security,
+}
+
+/// What becomes of the variables that the user did not name.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct DefaultEnvironment {
+    /// `--env-host`
+    pub(crate) with_callers: bool,
+    /// `--unsetenv`
+    pub(crate) unset: Vec<String>,
+    /// `--unsetenv-all`
+    pub(crate) unset_all: bool,
+    /// `--env-merge`, in order: `NAME=TEXT`, in which `${NAME}` is the default.
+    pub(crate) merged: Vec<String>,
 }
 
 /// What the container sees of files besides its image.

@@ -19,6 +19,7 @@ pub(crate) fn host() -> Host {
             "EMPTY" => Some("".into()),
             _ => None,
         },
+        variables: || ["CALLER", "EMPTY"].map(str::to_owned).into(),
     }
 }
 
@@ -253,6 +254,8 @@ fn an_ordinary_user_has_no_nodes_and_no_place_in_the_hierarchy() {
         mapping: Some(Mapping {
             users: 1,
             groups: 1,
+            own_user: 0,
+            own_group: 0,
         }),
         ..host()
     };

@@ -18,6 +18,7 @@ mod hostile;
 mod hostile_layers;
 mod hostile_tars;
 mod hub;
+mod identity;
 mod images;
 mod isolation;
 mod layers;

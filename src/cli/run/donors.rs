@@ -79,6 +79,7 @@ fn fill(store: &Store, what: Joined, donor: &mut Donor) -> Result<runtime::Donor
         directory,
         // One that shares the host's name has none of its own.
         hostname: hostname.unwrap_or_else(host_name),
+        domain_name: config["domainname"].as_str().map(str::to_owned),
     };
     Ok(process)
 }

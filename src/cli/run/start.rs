@@ -189,13 +189,24 @@ fn defaults(config: ImageConfig) -> ImageDefaults {
 fn spec_mapping(mapping: &Mapping) -> Option<spec::Mapping> {
     match mapping {
         Mapping::Root => None,
-        Mapping::Single { .. } => Some(spec::Mapping {
-            users: 1,
-            groups: 1,
+        // Who is alone is number 0, or the own number and nobody else.
+        Mapping::Single { inside, .. } => Some(spec::Mapping {
+            users: u32::from(inside.uid == 0),
+            groups: u32::from(inside.gid == 0),
+            own_user: inside.uid,
+            own_group: inside.gid,
         }),
-        Mapping::Ranges { uids, gids, .. } => Some(spec::Mapping {
-            users: uids.count.saturating_add(1),
-            groups: gids.count.saturating_add(1),
+        Mapping::Ranges {
+            uids, gids, inside, ..
+        } => Some(spec::Mapping {
+            users: uids
+                .count
+                .saturating_add(u32::from(inside.uid <= uids.count)),
+            groups: gids
+                .count
+                .saturating_add(u32::from(inside.gid <= gids.count)),
+            own_user: inside.uid,
+            own_group: inside.gid,
         }),
     }
 }

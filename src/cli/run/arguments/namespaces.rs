@@ -1,6 +1,7 @@
 //! The flags of `ddock run` about namespaces: what the container shares with others.
 
 use crate::cli::failure::Refusal;
+use crate::cli::run::UserNamespace;
 use crate::cli::unimplemented;
 use crate::spec::{Donor, Ipc, Namespaces, Network, Pid};
 use clap::Args;
@@ -11,6 +12,9 @@ pub(super) struct NamespaceFlags {
     /// Host name in the container [default: the first 12 digits of its ID]
     #[arg(short = 'h', long, value_name = "NAME")]
     pub(super) hostname: Option<String>,
+    /// Domain name in the container
+    #[arg(long, value_name = "NAME")]
+    pub(super) domainname: Option<String>,
     /// Network: `none` (loopback only; the default), `host` or `container:NAME`
     #[arg(long, alias = "net", value_name = "MODE")]
     network: Option<String>,
@@ -23,9 +27,39 @@ pub(super) struct NamespaceFlags {
     /// Host name: `private` (its own; the default) or `host`
     #[arg(long, value_name = "MODE")]
     uts: Option<String>,
+    /// User namespace: `host` (the default), or `keep-id[:uid=UID,gid=GID]`: an ordinary user is himself inside, not root
+    #[arg(long, value_name = "MODE")]
+    userns: Option<String>,
     /// Cgroups it sees: `private` (its own; the default) or `host`
     #[arg(long, value_name = "MODE")]
     cgroupns: Option<String>,
+}
+
+impl NamespaceFlags {
+    pub(super) fn user_namespace(&self) -> Result<UserNamespace, Refusal> {
+        let invalid = || Refusal::new("--userns: invalid USER mode");
+        let mode = self.userns.as_deref().unwrap_or_default();
+        let (mode, options) = mode.split_once(':').unwrap_or((mode, ""));
+        match mode {
+            "" | "host" if options.is_empty() => return Ok(UserNamespace::Default),
+            "keep-id" => {}
+            "auto" | "nomap" | "private" | "ns" | "container" => {
+                return Err(Refusal::new(format!("`--userns {mode}` is not there yet")));
+            }
+            _ => return Err(invalid()),
+        }
+        let (mut uid, mut gid) = (None, None);
+        for option in options.split(',').filter(|option| !option.is_empty()) {
+            let (name, number) = option.split_once('=').ok_or_else(invalid)?;
+            let number = number.parse::<i32>().ok().and_then(|it| it.try_into().ok());
+            *match name {
+                "uid" => &mut uid,
+                "gid" => &mut gid,
+                _ => return Err(invalid()),
+            } = Some(number.ok_or_else(invalid)?);
+        }
+        Ok(UserNamespace::KeepId(uid, gid))
+    }
 }
 
 impl TryFrom<NamespaceFlags> for Namespaces {
@@ -69,6 +103,9 @@ impl TryFrom<NamespaceFlags> for Namespaces {
             is_hosts(flags.cgroupns.as_deref(), "--cgroupns: invalid CGROUP mode")?;
         if flags.hostname.is_some() && uts_of_host {
             return refuse("conflicting options: hostname and the UTS mode");
+        }
+        if flags.domainname.is_some() && uts_of_host {
+            return refuse("conflicting options: domainname and the UTS mode");
         }
         if flags.hostname.is_some() && matches!(network, Network::Container(_)) {
             return refuse("conflicting options: hostname and the network mode");

@@ -9,7 +9,7 @@ use crate::runtime::told;
 use crate::sys::kernel::{MountAttributes, mount_setattr};
 use anyhow::{Context, Result, bail, ensure};
 use nix::libc;
-use rustix::fs::{CWD, FileType, PROC_SUPER_MAGIC, fstat, fstatfs, makedev};
+use rustix::fs::{CWD, FileType, FsWord, PROC_SUPER_MAGIC, fstat, fstatfs, makedev};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MoveMountFlags, OpenTreeFlags,
@@ -173,6 +173,16 @@ fn refuse_proc(place: BorrowedFd<'_>) -> Result<()> {
     Ok(())
 }
 
+/// Files that tell of the machine, and may tell of the container's limits instead; and on which file system they are.
+const KERNELS_FILES: [(&str, FsWord); 5] = [
+    ("/proc/cpuinfo", PROC_SUPER_MAGIC),
+    ("/proc/meminfo", PROC_SUPER_MAGIC),
+    ("/proc/stat", PROC_SUPER_MAGIC),
+    ("/proc/swaps", PROC_SUPER_MAGIC),
+    // SYSFS_MAGIC of linux/magic.h.
+    ("/sys/devices/system/cpu/online", 0x6265_6572),
+];
+
 /// Attaches a cloned mount at `target`, which is made if it is missing, as a file or a directory.
 pub(crate) fn attach_tree(
     source: BorrowedFd<'_>,
@@ -186,13 +196,21 @@ pub(crate) fn attach_tree(
     } else {
         Kind::File
     };
-    let place = if ["/proc", "/sys"].iter().any(|top| target == Path::new(top)) {
-        // The host's, where there cannot be a new one: exactly there, through no symlink of the image.
-        root.plain_directory(target)?
+    let kernels = KERNELS_FILES
+        .iter()
+        .find(|(path, _)| target == Path::new(path));
+    let place = if let Some((_, magic)) = kernels {
+        root.kernels_file(target, *magic)?
     } else {
-        root.create(target, kind)?
+        let place = if ["/proc", "/sys"].iter().any(|top| target == Path::new(top)) {
+            // The host's, where there cannot be a new one: exactly there, through no symlink of the image.
+            root.plain_directory(target)?
+        } else {
+            root.create(target, kind)?
+        };
+        refuse_proc(place.as_fd())?;
+        place
     };
-    refuse_proc(place.as_fd())?;
     let propagation = options
         .propagation
         .map_or(libc::MS_PRIVATE, |flags| flags.bits().into());

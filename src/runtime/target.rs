@@ -2,7 +2,8 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use rustix::fs::{
-    FileType, Mode, OFlags, ResolveFlags, fstat, mkdirat, openat, openat2, readlinkat,
+    FileType, FsWord, Mode, OFlags, ResolveFlags, fstat, fstatfs, mkdirat, openat, openat2,
+    readlinkat,
 };
 use rustix::io::Errno;
 use std::collections::VecDeque;
@@ -70,6 +71,18 @@ impl Root<'_> {
                 Err(error).with_context(|| format!("opening `{}` in the image", path.display()))
             }
         }
+    }
+
+    /// Opens a file of the kernel's own file system of type `magic`, on the way to which there must be no symlink.
+    pub(crate) fn kernels_file(self, path: &Path, magic: FsWord) -> Result<OwnedFd> {
+        let found = self.open_with(path, ResolveFlags::NO_SYMLINKS);
+        let found = found.with_context(|| format!("opening `{}`", path.display()))?;
+        ensure!(
+            fstatfs(&found)?.f_type == magic,
+            "`{}` in the container is not the kernel's",
+            path.display()
+        );
+        expect_kind(found, path, Kind::File)
     }
 
     /// Opens `path`, making it and the directories above it (0755, root's) where they are missing;

@@ -10,7 +10,7 @@ use std::path::Path;
 /// A file of the container's directory that is mounted into the container.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct File {
-    /// Its name in the directory; also its name in the container's `/etc`.
+    /// Its name in the directory; of [`NAMES`] also its name in the container's `/etc`.
     pub(crate) name: &'static str,
     pub(crate) content: String,
 }

@@ -15,6 +15,7 @@ mod request;
 mod tmpfs;
 mod tree;
 mod user;
+mod view;
 
 pub(crate) use files::File;
 pub(crate) use host::{Host, Mapping};
@@ -25,7 +26,8 @@ use anyhow::{Context, Result, bail, ensure};
 use devices::Device;
 use oci_spec::runtime::Spec;
 use serde::Deserialize as _;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
+use std::io::ErrorKind;
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use user::User;
@@ -69,7 +71,14 @@ pub(crate) fn build(
     } else {
         devices::default()
     };
-    let mounts = mounts::plan(request, host, devices, root)?;
+    let resources = resources(request, host)?;
+    let shown = if request.namespaces.proc_of_host {
+        Vec::new()
+    } else {
+        view::build(&resources, &read_if_there)?
+    };
+    let mut mounts = mounts::plan(request, host, devices, root)?;
+    mounts.show(&shown, &request.directory);
     let nodes: Vec<Value> = mounts.nodes.iter().map(Device::to_json).collect();
     let mut document = json!({
         "ociVersion": VERSION,
@@ -81,7 +90,7 @@ pub(crate) fn build(
         "linux": {
             "namespaces": request.namespaces.list(),
             "cgroupsPath": cgroup_path(request, host),
-            "resources": resources(request, host)?,
+            "resources": resources,
             "devices": nodes,
             "rootfsPropagation": mounts.root_propagation,
             "maskedPaths": if request.security.privileged { Vec::new() } else { hiding::masked()? },
@@ -100,7 +109,8 @@ pub(crate) fn build(
     }
     // From JSON, not from the crate's builders: those fill what is left out with opinions of their own.
     let spec = Spec::deserialize(&document).context("building the OCI spec")?;
-    let files = files::build(&request.namespaces.network, &hostname, host.ipv6)?;
+    let mut files = files::build(&request.namespaces.network, &hostname, host.ipv6)?;
+    files.extend(shown.into_iter().map(|shown| shown.file));
     Ok(Built {
         spec,
         // The document's text rather than the spec's: that has its sets in hash maps, in another order each time.
@@ -216,14 +226,22 @@ fn cgroup_path(request: &Request, host: &Host) -> String {
     format!("{start}ddock/{}", request.id)
 }
 
-fn resources(request: &Request, host: &Host) -> Result<Value> {
+/// Reads a file of the machine.
+fn read_if_there(path: &str) -> Result<Option<String>> {
+    match fs_err::read_to_string(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        other => Ok(Some(other?)),
+    }
+}
+
+fn resources(request: &Request, host: &Host) -> Result<Map<String, Value>> {
     let mut resources = limits::build(&request.limits, host.cpus)?;
     // Inside a user namespace the kernel itself keeps devices out: no node can be made there.
     if host.mapping.is_none() {
         let rules = devices::cgroup_rules(request.security.privileged);
         resources.insert("devices".into(), Value::Array(rules));
     }
-    Ok(Value::Object(resources))
+    Ok(resources)
 }
 
 /// Makes the sources that are missing, and returns a note about each.

@@ -5,6 +5,7 @@ use crate::spec::devices::Device;
 use crate::spec::host::Host;
 use crate::spec::namespaces::{Ipc, Network, Pid};
 use crate::spec::request::Request;
+use crate::spec::view::Shown;
 use crate::spec::{files, tmpfs, tree};
 use anyhow::{Result, bail, ensure};
 use serde::Serialize;
@@ -145,6 +146,25 @@ fn root_propagation(binds: &[Bind]) -> &'static str {
         "rslave"
     } else {
         "rprivate"
+    }
+}
+
+impl Mounts {
+    /// Puts files of the container's `directory` over the kernel's, where the user has not put anything else.
+    pub(crate) fn show(&mut self, shown: &[Shown], directory: &Path) {
+        for Shown { target, file } in shown {
+            let target = Path::new(target);
+            let is_replaced = self.list.iter().any(|mount| {
+                let is_kernels =
+                    matches!(mount.kind, "proc" | "sysfs") || mount.source == mount.destination;
+                target.starts_with(&mount.destination) && !is_kernels
+            });
+            if !is_replaced {
+                let options = ["rprivate", "nosuid", "nodev", "noexec", "ro"];
+                let source = directory.join(file.name);
+                self.list.push(Mount::bind(source, target.into(), &options));
+            }
+        }
     }
 }
 

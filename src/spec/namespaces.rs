@@ -16,6 +16,8 @@ pub(crate) struct Namespaces {
     pub(crate) uts_of_host: bool,
     /// `--cgroupns host`
     pub(crate) cgroup_of_host: bool,
+    /// `--proc host`: no limit is shown in `/proc` and `/sys`.
+    pub(crate) proc_of_host: bool,
 }
 
 /// `--network`
@@ -160,6 +162,7 @@ mod tests {
             ipc: Ipc::Host,
             uts_of_host: true,
             cgroup_of_host: true,
+            proc_of_host: true,
         };
         assert_eq!(kinds(&hosts), ["mount"]);
         let mut joined = Namespaces {

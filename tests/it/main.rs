@@ -14,6 +14,7 @@ mod choose;
 mod explain;
 mod faults;
 mod harness;
+mod honest_view;
 mod hostile;
 mod hostile_layers;
 mod hostile_tars;

@@ -27,6 +27,9 @@ pub(super) struct NamespaceFlags {
     /// Host name: `private` (its own; the default) or `host`
     #[arg(long, value_name = "MODE")]
     uts: Option<String>,
+    /// What `/proc` and `/sys` tell of memory and processors: `limits` (the default) or `host`
+    #[arg(long, value_name = "MODE")]
+    proc: Option<String>,
     /// User namespace: `host` (the default), or `keep-id[:uid=UID,gid=GID]`: an ordinary user is himself inside, not root
     #[arg(long, value_name = "MODE")]
     userns: Option<String>,
@@ -101,6 +104,11 @@ impl TryFrom<NamespaceFlags> for Namespaces {
         let uts_of_host = is_hosts(flags.uts.as_deref(), "--uts: invalid UTS mode")?;
         let cgroup_of_host =
             is_hosts(flags.cgroupns.as_deref(), "--cgroupns: invalid CGROUP mode")?;
+        let proc_of_host = match flags.proc.as_deref() {
+            None | Some("limits") => false,
+            Some("host") => true,
+            Some(_) => return refuse("--proc: expected `limits` or `host`"),
+        };
         if flags.hostname.is_some() && uts_of_host {
             return refuse("conflicting options: hostname and the UTS mode");
         }
@@ -116,6 +124,7 @@ impl TryFrom<NamespaceFlags> for Namespaces {
             ipc,
             uts_of_host,
             cgroup_of_host,
+            proc_of_host,
         })
     }
 }

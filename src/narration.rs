@@ -51,7 +51,10 @@ pub(crate) enum Step {
     Clone {
         pid: String,
         namespaces: Vec<String>,
+        /// With the host.
         shared: Vec<String>,
+        /// Of other containers, by their paths.
+        joined: Vec<String>,
     },
     /// The first process is in its cgroup, which its cgroup namespace shows as the root.
     EnterCgroup,

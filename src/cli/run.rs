@@ -1,6 +1,7 @@
 //! `ddock run`: its flags, and the way from them to a running container.
 
 mod arguments;
+mod donors;
 mod explain;
 mod lifetime;
 mod mounts;
@@ -16,11 +17,12 @@ use crate::reference::Reference;
 use crate::spec::Request;
 use crate::store::{NotFound, Store};
 use crate::sys::userns::Mapping;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use std::io::{self, IsTerminal as _};
 use std::path::{Path, PathBuf};
 
+use donors::Donors;
 use explain::Explain;
 use lifetime::{IdFile, Lifetime};
 
@@ -48,6 +50,7 @@ pub(crate) struct Run {
     reach: Reach,
     /// `-q`
     quiet: bool,
+    user_namespace: UserNamespace,
     /// `--explain`
     explain: Option<Explain>,
     /// `--volumes-from`, in order.
@@ -100,6 +103,15 @@ impl Run {
     }
 }
 
+/// `--userns`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum UserNamespace {
+    /// None for root; for an ordinary user one in which he is root.
+    Default,
+    /// An ordinary user is himself inside, or this user and group.
+    KeepId(Option<u32>, Option<u32>),
+}
+
 /// `--pull`
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum PullPolicy {
@@ -113,14 +125,14 @@ const PULLS: usize = 3;
 
 /// Runs a command in a new container and returns the exit code of ddock: the command's own, if it ran.
 pub(crate) fn run(arguments: Arguments, root: &Path) -> Result<u8> {
-    let run = Run::try_from(arguments)?;
+    let mut run = Run::try_from(arguments)?;
     let session = run.session.session(run.request.terminal)?;
     if run.session.stdin && run.request.terminal && !io::stdin().is_terminal() {
         return Err(no_terminal().into());
     }
     let id_file = run.lifetime.cidfile.as_deref().map(IdFile::create);
     let id_file = id_file.transpose()?;
-    let mapping = Mapping::of_caller();
+    let mut mapping = Mapping::of_caller();
     let mut is_here = is_here(&run, root, &mapping)?;
     for _ in 0..PULLS {
         if !obtain(&run, root, is_here)? {
@@ -131,11 +143,32 @@ pub(crate) fn run(arguments: Arguments, root: &Path) -> Result<u8> {
             break;
         }
     }
-    mapping
-        .enter()
-        .with_context(|| format!("cannot run `{}`", run.image))?;
+    let wish = format!("cannot run `{}`", run.image);
+    let donors = enter(&mut run, root, &mut mapping).context(wish)?;
     let store = Store::open(root, &mapping.to_string())?;
-    start::start(&run, session, id_file, &store, &mapping)
+    start::start(&run, session, id_file, &store, &mapping, &donors)
+}
+
+/// Finds the containers that are to be joined, and enters the user namespace: theirs, if there are any.
+fn enter(run: &mut Run, root: &Path, mapping: &mut Mapping) -> Result<Donors> {
+    let donors = Donors::find(&mut run.request, root, &mapping.to_string())?;
+    match (donors.process()?, run.user_namespace) {
+        (None, UserNamespace::Default) => mapping.enter()?,
+        (Some(process), UserNamespace::Default) => mapping.join(process)?,
+        (Some(_), UserNamespace::KeepId(..)) => bail!(
+            "conflicting options: --userns=keep-id and joining a container, which has a user namespace of its own"
+        ),
+        (None, UserNamespace::KeepId(uid, gid)) => {
+            let own = mapping
+                .own()
+                .context("keep-id is only supported in rootless mode")?;
+            let (uid, gid) = (uid.unwrap_or(own.0), gid.unwrap_or(own.1));
+            run.request.user.get_or_insert(format!("{uid}:{gid}"));
+            mapping.keep(uid, gid);
+            mapping.enter()?;
+        }
+    }
+    Ok(donors)
 }
 
 /// Tells whether the image is in the store, for a platform that is wanted.

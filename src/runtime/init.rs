@@ -71,8 +71,13 @@ fn prepare(
     streams: &Streams,
     parent: &Channel,
 ) -> Result<()> {
-    tell(|| told::clone(plan.namespaces));
+    tell(|| told::clone(plan));
     confinement.enter(plan.namespaces)?;
+    // Its PID namespace this process was born in.
+    let joined = plan.joined.iter();
+    for namespace in joined.filter(|it| it.kind != CloneFlags::CLONE_NEWPID) {
+        namespace.enter()?;
+    }
     tell(|| Step::EnterCgroup);
     // Without a session of its own the command could reach the caller's terminal as /dev/tty.
     rustix::process::setsid().context("starting a session")?;
@@ -183,6 +188,9 @@ fn is_there(node: &Node) -> Result<bool> {
 fn configure(plan: &Plan) -> Result<()> {
     if plan.namespaces.contains(CloneFlags::CLONE_NEWUTS) {
         nix::unistd::sethostname(&plan.hostname).context("setting the hostname")?;
+        if let Some(name) = &plan.domain_name {
+            rustix::system::setdomainname(name.as_bytes()).context("setting the domain name")?;
+        }
         tell(|| Step::Hostname {
             name: plan.hostname.clone(),
         });

@@ -2,13 +2,17 @@
 
 pub(crate) mod cgroup;
 mod cgroup_view;
+mod descendants;
+mod diagnosis;
 mod exec;
 mod failure;
 mod identity;
 mod init;
+mod join;
 mod mounts;
 mod options;
 mod plan;
+mod program;
 mod reaper;
 mod resources;
 mod rlimits;
@@ -20,6 +24,7 @@ mod terminal;
 mod told;
 
 pub(crate) use failure::StartError;
+pub(crate) use join::Donor;
 pub(crate) use plan::Plan;
 pub(crate) use reaper::{init_for, reap};
 pub(crate) use rootfs::Rootfs;

@@ -10,7 +10,8 @@ use crate::sys::kernel::{MountAttributes, mount_setattr};
 use anyhow::{Context, Result, bail, ensure};
 use nix::libc;
 use rustix::fs::{
-    CWD, FileType, Mode, OFlags, PROC_SUPER_MAGIC, ResolveFlags, fstat, fstatfs, makedev, openat2,
+    CWD, FileType, FsWord, Mode, OFlags, PROC_SUPER_MAGIC, ResolveFlags, fstat, fstatfs, makedev,
+    openat2,
 };
 use rustix::io::Errno;
 use rustix::mount::{
@@ -46,10 +47,10 @@ enum Held {
 pub(crate) fn prepare(mounts: &[Mount]) -> Result<Vec<Prepared<'_>>> {
     let prepared = mounts.iter().map(|mount| {
         let held = match (mount.options.bind, mount.kind.as_str()) {
-            (Some(bind), _) => {
-                let subpath = mount.options.subpath.as_deref();
-                Held::Tree(take_tree(&mount.source, subpath, bind)?)
-            }
+            (Some(bind), _) => Held::Tree(match &mount.elsewhere {
+                Some(elsewhere) => elsewhere.take()?,
+                None => take_tree(&mount.source, mount.options.subpath.as_deref(), bind)?,
+            }),
             (None, "cgroup" | "cgroup2") => Held::Cgroup,
             _ => Held::New(
                 new_of(mount).with_context(|| format!("mounting `{}`", mount.target.display()))?,
@@ -226,6 +227,16 @@ fn refuse_proc(place: BorrowedFd<'_>) -> Result<()> {
     Ok(())
 }
 
+/// Files that tell of the machine, and may tell of the container's limits instead; and on which file system they are.
+const KERNELS_FILES: [(&str, FsWord); 5] = [
+    ("/proc/cpuinfo", PROC_SUPER_MAGIC),
+    ("/proc/meminfo", PROC_SUPER_MAGIC),
+    ("/proc/stat", PROC_SUPER_MAGIC),
+    ("/proc/swaps", PROC_SUPER_MAGIC),
+    // SYSFS_MAGIC of linux/magic.h.
+    ("/sys/devices/system/cpu/online", 0x6265_6572),
+];
+
 /// Attaches a cloned mount at `target`, which is made if it is missing, as a file or a directory.
 pub(crate) fn attach_tree(
     source: BorrowedFd<'_>,
@@ -239,8 +250,21 @@ pub(crate) fn attach_tree(
     } else {
         Kind::File
     };
-    let place = root.create(target, kind)?;
-    refuse_proc(place.as_fd())?;
+    let kernels = KERNELS_FILES
+        .iter()
+        .find(|(path, _)| target == Path::new(path));
+    let place = if let Some((_, magic)) = kernels {
+        root.kernels_file(target, *magic)?
+    } else {
+        let place = if ["/proc", "/sys"].iter().any(|top| target == Path::new(top)) {
+            // The host's, where there cannot be a new one: exactly there, through no symlink of the image.
+            root.plain_directory(target)?
+        } else {
+            root.create(target, kind)?
+        };
+        refuse_proc(place.as_fd())?;
+        place
+    };
     change_attributes(source, options)?;
     move_here(source, place.as_fd())
 }

@@ -1,5 +1,6 @@
 //! The plan of a container: its OCI spec, parsed once, with nothing optional left.
 
+use crate::runtime::join::{Elsewhere, Namespace};
 use crate::runtime::options::Options;
 use crate::runtime::seccomp::Filter;
 use anyhow::{Context, Result, bail, ensure};
@@ -17,9 +18,12 @@ use std::path::PathBuf;
 /// Everything the runtime does, decided.
 #[derive(Debug)]
 pub(crate) struct Plan {
-    /// The namespaces to make; those not named stay the caller's.
+    /// The namespaces to make; those neither named here nor joined stay the caller's.
     pub(crate) namespaces: CloneFlags,
+    /// The namespaces of other containers to join.
+    pub(crate) joined: Vec<Namespace>,
     pub(crate) hostname: String,
+    pub(crate) domain_name: Option<String>,
     pub(crate) read_only_root: bool,
     pub(crate) mounts: Vec<Mount>,
     pub(crate) nodes: Vec<Node>,
@@ -41,6 +45,8 @@ pub(crate) struct Mount {
     /// `proc`, `tmpfs` …; for a bind whatever the spec says.
     pub(crate) kind: String,
     pub(crate) source: PathBuf,
+    /// Where the source is, if it is in another container.
+    pub(crate) elsewhere: Option<Elsewhere>,
     pub(crate) options: Options,
 }
 
@@ -93,9 +99,12 @@ impl Plan {
         let process = spec.process().as_ref().context("the spec has no process")?;
         let linux = spec.linux().as_ref().context("the spec is not for Linux")?;
         refuse_unimplemented(spec, process, linux)?;
+        let (namespaces, joined) = namespaces(linux)?;
         Ok(Self {
-            namespaces: namespaces(linux)?,
+            namespaces,
+            joined,
             hostname: spec.hostname().clone().unwrap_or_default(),
+            domain_name: spec.domainname().clone(),
             read_only_root: root.readonly().unwrap_or(false),
             mounts: mounts(spec)?,
             nodes: linux
@@ -152,7 +161,6 @@ fn refuse_unimplemented(spec: &Spec, process: &Process, linux: &Linux) -> Result
         ("selinuxLabel", process.selinux_label().is_some()),
         ("ioPriority", process.io_priority().is_some()),
         ("scheduler", process.scheduler().is_some()),
-        ("domainname", spec.domainname().is_some()),
     ];
     match asked.iter().find(|(_, is_asked)| *is_asked) {
         Some((field, _)) => bail!("the spec asks for `{field}`, which is not there yet"),
@@ -160,14 +168,12 @@ fn refuse_unimplemented(spec: &Spec, process: &Process, linux: &Linux) -> Result
     }
 }
 
-fn namespaces(linux: &Linux) -> Result<CloneFlags> {
+/// Returns the namespaces to make, and those to join, opened.
+fn namespaces(linux: &Linux) -> Result<(CloneFlags, Vec<Namespace>)> {
     let mut flags = CloneFlags::empty();
+    let mut joined = Vec::new();
     for namespace in linux.namespaces().iter().flatten() {
-        ensure!(
-            namespace.path().is_none(),
-            "joining an existing namespace is not there yet"
-        );
-        flags |= match namespace.typ() {
+        let kind = match namespace.typ() {
             LinuxNamespaceType::Mount => CloneFlags::CLONE_NEWNS,
             LinuxNamespaceType::Cgroup => CloneFlags::CLONE_NEWCGROUP,
             LinuxNamespaceType::Uts => CloneFlags::CLONE_NEWUTS,
@@ -176,13 +182,17 @@ fn namespaces(linux: &Linux) -> Result<CloneFlags> {
             LinuxNamespaceType::Network => CloneFlags::CLONE_NEWNET,
             other => bail!("a namespace of type `{other:?}` is not there yet"),
         };
+        match namespace.path() {
+            Some(path) => joined.push(Namespace::open(kind, path)?),
+            None => flags |= kind,
+        }
     }
     // Without its own mount namespace every mount of ours would be the host's.
     ensure!(
         flags.contains(CloneFlags::CLONE_NEWNS),
         "a container needs a mount namespace"
     );
-    Ok(flags)
+    Ok((flags, joined))
 }
 
 fn mounts(spec: &Spec) -> Result<Vec<Mount>> {
@@ -195,10 +205,12 @@ fn mounts(spec: &Spec) -> Result<Vec<Mount>> {
                 "the mount target `{}` is not absolute",
                 mount.destination().display()
             );
+            let source = mount.source().clone().unwrap_or_default();
             Ok(Mount {
                 target: mount.destination().clone(),
                 kind: mount.typ().clone().unwrap_or_default(),
-                source: mount.source().clone().unwrap_or_default(),
+                elsewhere: Elsewhere::find(&source)?,
+                source,
                 options: Options::parse(words),
             })
         })

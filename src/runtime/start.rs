@@ -3,8 +3,9 @@
 use crate::narration::{Step, tell};
 use crate::runtime::cgroup::{self, Cgroup, Entrance, Limits, Unenforceable, View};
 use crate::runtime::failure::StartError;
+use crate::runtime::join::Namespace;
 use crate::runtime::plan::Plan;
-use crate::runtime::{init, resources, told};
+use crate::runtime::{descendants, init, resources, told};
 use crate::sys::clone::{Child, Clone, clone, end_child};
 use crate::sys::message::Channel;
 use crate::sys::signal;
@@ -12,7 +13,8 @@ use anyhow::{Context, Result, bail, ensure};
 use nix::sched::{CloneFlags, unshare};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::process::{
-    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid,
+    DumpableBehavior, Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open,
+    pidfd_send_signal, set_dumpable_behavior, waitid,
 };
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -67,6 +69,18 @@ pub(crate) struct Running {
     cgroups_path: PathBuf,
     pidfd: OwnedFd,
     cgroup: Cgroup,
+    keeper: Keeper,
+}
+
+/// What ends the processes that the command leaves behind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Keeper {
+    /// The kernel, with PID 1 of their PID namespace.
+    Namespace,
+    /// Whoever cleans up, by their cgroup.
+    Cgroup,
+    /// The process that started the container, as their ancestor: there is no cgroup.
+    Ancestor,
 }
 
 /// How the command ended.
@@ -120,6 +134,7 @@ pub(crate) fn start(
             notices: cgroup.notices().to_vec(),
             cgroups_path: plan.cgroups_path.clone(),
             pidfd: started.child.pidfd,
+            keeper: keeper(plan, &cgroup),
             cgroup,
         }),
         Err(error) => {
@@ -160,6 +175,12 @@ fn start_in(
         view: cgroup.view(),
         can_set_groups: privilege.can_set_groups,
     };
+    if keeper(plan, cgroup) == Keeper::Ancestor {
+        descendants::adopt()?;
+    }
+    if !plan.namespaces.contains(CloneFlags::CLONE_NEWPID) {
+        hide_from_others(plan)?;
+    }
     let (ours, childs) = Channel::pair().context("making a channel to the container")?;
     let (namespaces, cgroup) = confinement.clone_into(plan.namespaces);
     match clone(namespaces, cgroup)? {
@@ -189,6 +210,26 @@ fn start_in(
             }
         }
     }
+}
+
+fn keeper(plan: &Plan, cgroup: &Cgroup) -> Keeper {
+    if plan.namespaces.contains(CloneFlags::CLONE_NEWPID) {
+        Keeper::Namespace
+    } else if cgroup.is_empty() {
+        Keeper::Ancestor
+    } else {
+        Keeper::Cgroup
+    }
+}
+
+/// Enters the PID namespace that the plan joins, if it does, and sees to it that the processes there find no way through
+/// `/proc` into the first process while it is still ddock, nor to the host's file of its program (CVE-2019-5736).
+fn hide_from_others(plan: &Plan) -> Result<()> {
+    // Inherited by the clone, and undone by the exec.
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).context("hiding from other processes")?;
+    let mut joined = plan.joined.iter();
+    let pid = joined.find(|namespace| namespace.kind == CloneFlags::CLONE_NEWPID);
+    pid.map_or(Ok(()), Namespace::enter)
 }
 
 /// A limit that cannot be enforced is told as such, with what to do about it.
@@ -251,6 +292,11 @@ impl Running {
     /// Returns also whether the kernel killed a process because the memory limit was reached.
     pub(crate) fn finish(self) -> Result<(ExitStatus, bool)> {
         let status = wait(self.pidfd.as_fd())?;
+        match self.keeper {
+            Keeper::Namespace => {}
+            Keeper::Cgroup => self.cgroup.kill()?,
+            Keeper::Ancestor => descendants::kill()?,
+        }
         let out_of_memory = self.cgroup.oom_killed();
         tell(|| Step::End {
             status: status.to_string(),

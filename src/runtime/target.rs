@@ -2,7 +2,8 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use rustix::fs::{
-    FileType, Mode, OFlags, ResolveFlags, fstat, mkdirat, openat, openat2, readlinkat,
+    FileType, FsWord, Mode, OFlags, ResolveFlags, fstat, fstatfs, mkdirat, openat, openat2,
+    readlinkat,
 };
 use rustix::io::Errno;
 use std::collections::VecDeque;
@@ -80,6 +81,18 @@ impl Root<'_> {
         let (above, name) = (path.parent()?, path.file_name()?);
         let parent = self.open(above).ok()?; // what went wrong is found out on the long way
         make(parent.as_fd(), Path::new(name), kind).ok()
+    }
+
+    /// Opens a file of the kernel's own file system of type `magic`, on the way to which there must be no symlink.
+    pub(crate) fn kernels_file(self, path: &Path, magic: FsWord) -> Result<OwnedFd> {
+        let found = self.open_with(path, ResolveFlags::NO_SYMLINKS);
+        let found = found.with_context(|| format!("opening `{}`", path.display()))?;
+        ensure!(
+            fstatfs(&found)?.f_type == magic,
+            "`{}` in the container is not the kernel's",
+            path.display()
+        );
+        expect_kind(found, path, Kind::File)
     }
 
     /// Opens `path`, making it and the directories above it (0755, root's) where they are missing;

@@ -3,7 +3,7 @@
 use crate::narration::Step;
 use crate::runtime::cgroup::Cgroup;
 use crate::runtime::options::Options;
-use crate::runtime::plan::{Command, Mount, Node};
+use crate::runtime::plan::{Command, Mount, Node, Plan};
 use crate::runtime::seccomp::Filter;
 use nix::sched::CloneFlags;
 use std::ffi::CString;
@@ -19,17 +19,25 @@ const NAMESPACES: [(CloneFlags, &str); 6] = [
 ];
 
 /// Tells of this process, which was just cloned: `/proc` is still the host's.
-pub(crate) fn clone(new: CloneFlags) -> Step {
+pub(crate) fn clone(plan: &Plan) -> Step {
+    let joined = plan.joined.iter().map(|namespace| namespace.kind);
+    let joined = joined.fold(CloneFlags::empty(), CloneFlags::union);
     let pid = rustix::fs::readlink("/proc/self", Vec::new());
     let (new, shared) = NAMESPACES
         .iter()
-        .partition::<Vec<_>, _>(|(flag, _)| new.contains(*flag));
+        .filter(|(flag, _)| !joined.contains(*flag))
+        .partition::<Vec<_>, _>(|(flag, _)| plan.namespaces.contains(*flag));
     let names = |of: Vec<&(CloneFlags, &str)>| of.iter().map(|(_, name)| (*name).into()).collect();
     Step::Clone {
         // A host without `/proc` has no name for it to tell.
         pid: pid.map_or_else(|_| "?".into(), |pid| pid.to_string_lossy().into_owned()),
         namespaces: names(new),
         shared: names(shared),
+        joined: plan
+            .joined
+            .iter()
+            .map(|namespace| namespace.path.display().to_string())
+            .collect(),
     }
 }
 

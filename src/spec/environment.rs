@@ -27,6 +27,12 @@ pub(crate) fn build(
     host: &Host,
 ) -> Result<Vec<String>> {
     let mut variables = Variables::default();
+    let defaults = &request.default_environment;
+    if defaults.with_callers {
+        variables.add_callers("", host)?;
+        // Where the caller is at home means nothing inside.
+        variables.remove("HOME");
+    }
     variables.set("PATH", PATH);
     variables.set("HOSTNAME", hostname);
     if request.terminal {
@@ -35,13 +41,21 @@ pub(crate) fn build(
     for (name, value) in image.environment.iter().filter_map(|it| it.split_once('=')) {
         variables.set(name, value);
     }
+    if defaults.unset_all {
+        variables = Variables::default();
+    }
+    for name in &defaults.unset {
+        variables.remove(name);
+    }
+    variables.merge(&defaults.merged)?;
     for path in &request.environment_files {
         variables.add_file(path, host)?;
     }
     for entry in &request.environment {
         variables.add_flag(entry, host)?;
     }
-    if variables.get("HOME").is_none_or(str::is_empty) {
+    let no_home = defaults.unset_all || defaults.unset.iter().any(|name| name == "HOME");
+    if !no_home && variables.get("HOME").is_none_or(str::is_empty) {
         variables.set("HOME", home);
     }
     Ok(variables.into_strings())
@@ -69,6 +83,53 @@ impl Variables {
         self.list[place].as_ref().map(|(_, value)| value.as_str())
     }
 
+    /// Takes over the caller's variables whose names begin with `prefix`.
+    fn add_callers(&mut self, prefix: &str, host: &Host) -> Result<()> {
+        for name in (host.variables)() {
+            if name.starts_with(prefix)
+                && let Some(value) = callers(&name, host)?
+            {
+                self.set(&name, &value);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes over `--env-merge`: each sees the variables as they were before all of them.
+    fn merge(&mut self, merged: &[String]) -> Result<()> {
+        let entries: Vec<_> = merged
+            .iter()
+            .map(|entry| match entry.split_once('=') {
+                Some((name, text)) if !name.is_empty() => Ok((name, self.expand(text))),
+                _ => bail!("invalid environment variable: {entry}"),
+            })
+            .collect::<Result<_>>()?;
+        for (name, value) in entries {
+            self.set(name, &value);
+        }
+        Ok(())
+    }
+
+    /// Returns `text` with the values of `${NAME}` and `$NAME`; what is not set is empty.
+    fn expand(&self, text: &str) -> String {
+        let mut parts = text.split('$');
+        let mut expanded = parts.next().unwrap_or_default().to_owned();
+        for part in parts {
+            let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+            let end = part.find(|c| !is_name(c)).unwrap_or(part.len());
+            let (name, rest) = match part.strip_prefix('{').and_then(|it| it.split_once('}')) {
+                Some(braced) => braced,
+                None => part.split_at(end),
+            };
+            if name.is_empty() {
+                expanded.push('$');
+            }
+            expanded.push_str(self.get(name).unwrap_or_default());
+            expanded.push_str(rest);
+        }
+        expanded
+    }
+
     /// Takes over an `--env-file`. A bare name that the caller does not have is passed over.
     fn add_file(&mut self, path: &Path, host: &Host) -> Result<()> {
         let content = fs_err::read(path)?;
@@ -94,6 +155,9 @@ impl Variables {
             Some((name, value)) => self.set(name, value),
             None => {
                 ensure!(!entry.is_empty(), "invalid environment variable: empty");
+                if let Some(prefix) = entry.strip_suffix('*') {
+                    return self.add_callers(prefix, host);
+                }
                 match callers(entry, host)? {
                     Some(value) => self.set(entry, &value),
                     None => self.remove(entry),
@@ -151,6 +215,7 @@ fn parse_file(content: &[u8]) -> Result<Vec<(&str, Option<&str>)>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::spec::request::DefaultEnvironment;
     use crate::spec::tests::host;
 
     fn strings(text: &[&str]) -> Vec<String> {
@@ -167,6 +232,67 @@ mod tests {
         assert!(all[0].starts_with("PATH="));
         assert_eq!(all[1], "HOSTNAME=box");
         Ok(all[2..].to_vec())
+    }
+
+    #[test]
+    fn defaults_are_unset_merged_and_taken_from_the_caller() {
+        let built = |defaults: DefaultEnvironment, flags: &[&str]| {
+            let request = Request {
+                default_environment: defaults,
+                environment: strings(flags),
+                ..Request::default()
+            };
+            let image = ImageDefaults {
+                environment: strings(&["A=a", "B=b"]),
+                ..ImageDefaults::default()
+            };
+            build(&image, &request, "box", "/root", &host())
+                .unwrap()
+                .join(" ")
+        };
+        let none = DefaultEnvironment::default;
+        let path = format!("PATH={PATH} HOSTNAME=box");
+        for (defaults, flags, expected) in [
+            (
+                none(),
+                &["CALL*"][..],
+                format!("{path} A=a B=b CALLER=of the tests HOME=/root"),
+            ),
+            (
+                DefaultEnvironment {
+                    unset: strings(&["A", "HOME"]),
+                    ..none()
+                },
+                &[],
+                format!("{path} B=b"),
+            ),
+            (
+                DefaultEnvironment {
+                    unset_all: true,
+                    ..none()
+                },
+                &["C=c"],
+                "C=c".to_owned(),
+            ),
+            (
+                DefaultEnvironment {
+                    merged: strings(&["A=${A}:$B", "B=$A${X}$"]),
+                    ..none()
+                },
+                &[],
+                format!("{path} A=a:b B=a$ HOME=/root"),
+            ),
+            (
+                DefaultEnvironment {
+                    with_callers: true,
+                    ..none()
+                },
+                &["A=mine"],
+                format!("CALLER=of the tests EMPTY= {path} A=mine B=b HOME=/root"),
+            ),
+        ] {
+            assert_eq!(built(defaults, flags), expected);
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! `/etc/hostname`, `/etc/hosts` and `/etc/resolv.conf` of a container.
 
-use crate::spec::request::Network;
+use crate::spec::namespaces::Network;
 use anyhow::Result;
 use std::fmt::Write;
 use std::io::ErrorKind;
@@ -10,7 +10,7 @@ use std::path::Path;
 /// A file of the container's directory that is mounted into the container.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct File {
-    /// Its name in the directory; also its name in the container's `/etc`.
+    /// Its name in the directory; of [`NAMES`] also its name in the container's `/etc`.
     pub(crate) name: &'static str,
     pub(crate) content: String,
 }
@@ -33,10 +33,12 @@ ff02::1\tip6-allnodes
 ff02::2\tip6-allrouters
 ";
 
-/// Returns the three files. With the host's network, name resolution is the host's too.
-pub(crate) fn build(network: Network, hostname: &str, ipv6: bool) -> Result<Vec<File>> {
+/// Returns the three files. With the host's network, name resolution is the host's too; with another container's the
+/// files are those of that one.
+pub(crate) fn build(network: &Network, hostname: &str, ipv6: bool) -> Result<Vec<File>> {
     let (hosts, resolv_conf) = match network {
         Network::Host => (read("/etc/hosts")?, read(RESOLV_CONF)?),
+        Network::Container(_) => return Ok(Vec::new()),
         Network::Private => (hosts(ipv6), private_resolv_conf(ipv6)?),
     };
     let contents = [format!("{hostname}\n"), hosts, resolv_conf];
@@ -156,7 +158,7 @@ mod tests {
 
     #[test]
     fn a_private_network_knows_itself_only() {
-        let files = build(Network::Private, "box", true).unwrap();
+        let files = build(&Network::Private, "box", true).unwrap();
         let names: Vec<&str> = files.iter().map(|file| file.name).collect();
         assert_eq!(names, NAMES);
         assert_eq!(files[0].content, "box\n");
@@ -170,7 +172,7 @@ mod tests {
 
     #[test]
     fn the_hosts_network_brings_the_hosts_files() {
-        let files = build(Network::Host, "box", true).unwrap();
+        let files = build(&Network::Host, "box", true).unwrap();
         assert_eq!(files[1].content, read("/etc/hosts").unwrap());
         assert_eq!(files[2].content, read("/etc/resolv.conf").unwrap());
     }

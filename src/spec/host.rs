@@ -21,13 +21,17 @@ pub(crate) struct Host {
     pub(crate) current_directory: Option<PathBuf>,
     /// Reads a variable of the caller's environment.
     pub(crate) variable: fn(&str) -> Option<OsString>,
+    /// Returns the names of the caller's variables; names that are not UTF-8 nobody can ask for.
+    pub(crate) variables: fn() -> Vec<String>,
 }
 
-/// How many IDs a user namespace has, counted from 0.
+/// How many IDs a user namespace has, counted from 0, and who the caller is in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Mapping {
     pub(crate) users: u32,
     pub(crate) groups: u32,
+    pub(crate) own_user: u32,
+    pub(crate) own_group: u32,
 }
 
 impl Host {
@@ -46,6 +50,10 @@ impl Host {
             // A deleted directory matters only to whoever names a source relative to it.
             current_directory: std::env::current_dir().ok(),
             variable: |name| std::env::var_os(name),
+            variables: || {
+                let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+                names.collect()
+            },
         })
     }
 }
@@ -86,6 +94,8 @@ mod tests {
         let mapping = Mapping {
             users: 1,
             groups: 1,
+            own_user: 0,
+            own_group: 0,
         };
         let all = capabilities(Some(mapping)).unwrap();
         assert!(all.count_ones() >= 38, "{all:x}");

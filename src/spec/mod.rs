@@ -12,15 +12,19 @@ mod host;
 mod limits;
 mod mount_flag;
 mod mounts;
+mod namespaces;
+mod own_mounts;
 mod propagation;
 mod request;
 mod seccomp;
 mod security;
 mod sysctls;
+mod time_zone;
 mod tmpfs;
 mod tree;
 mod ulimits;
 mod user;
+mod view;
 mod volume_flag;
 mod wanted;
 
@@ -28,8 +32,9 @@ pub(crate) use files::File;
 pub(crate) use gather::images;
 pub(crate) use host::{Host, Mapping};
 pub(crate) use mounts::VolumeUse;
+pub(crate) use namespaces::{Donor, Ipc, Joined, Namespaces, Network, Pid, SHAREABLE_IPC};
 pub(crate) use request::{
-    Devices, Files, ImageDefaults, ImageVolumes, Io, Limits, Namespaces, Network, Request, Security,
+    DefaultEnvironment, Devices, Files, ImageDefaults, ImageVolumes, Io, Limits, Request, Security,
 };
 pub(crate) use security::modules as security_modules;
 pub(crate) use wanted::MountPoint;
@@ -38,7 +43,8 @@ use anyhow::{Context, Result, bail, ensure};
 use devices::Device;
 use oci_spec::runtime::Spec;
 use serde::Deserialize as _;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
+use std::io::ErrorKind;
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use user::User;
@@ -88,20 +94,28 @@ pub(crate) fn build(
         devices::default()
     };
     devices::add(&mut devices, asked.nodes);
-    let mounts = mounts::plan(&image.volumes, request, host, devices, root)?;
     let rights = Rights::choose(&request.security, host)?;
+    let resources = resources(request, host, asked.rules)?;
+    let shown = if request.namespaces.proc_of_host {
+        Vec::new()
+    } else {
+        view::build(&resources, &read_if_there)?
+    };
+    let mut mounts = mounts::plan(&image.volumes, request, host, devices, root)?;
+    mounts.show(&shown, &request.directory);
     let nodes: Vec<Value> = mounts.nodes.iter().map(Device::to_json).collect();
     let mut document = json!({
         "ociVersion": VERSION,
         "root": { "path": "rootfs", "readonly": request.files.read_only },
         "hostname": hostname,
+        "domainname": domain_name(request)?,
         "annotations": request.annotations,
         "process": process(image, request, host, &user, &hostname, &rights)?,
         "mounts": mounts.list,
         "linux": {
-            "namespaces": namespaces(request.namespaces.network),
+            "namespaces": request.namespaces.list(),
             "cgroupsPath": cgroup_path(request, host),
-            "resources": resources(request, host, asked.rules)?,
+            "resources": resources,
             "sysctl": sysctls::build(&request.limits.sysctls, own(request, host))?,
             "devices": nodes,
             "rootfsPropagation": mounts.root_propagation,
@@ -112,9 +126,20 @@ pub(crate) fn build(
     if let Some(filter) = rights.filter {
         document["linux"]["seccomp"] = filter;
     }
+    if request.namespaces.uts_of_host {
+        // The names are the host's to set.
+        document["hostname"].take();
+    }
+    if let Some(fields) = document.as_object_mut() {
+        fields.retain(|_, value| !value.is_null());
+    }
+    if request.namespaces.ipc == Ipc::Shareable {
+        document["annotations"][SHAREABLE_IPC] = "true".into();
+    }
     // From JSON, not from the crate's builders: those fill what is left out with opinions of their own.
     let spec = Spec::deserialize(&document).context("building the OCI spec")?;
-    let files = files::build(request.namespaces.network, &hostname, host.ipv6)?;
+    let mut files = files::build(&request.namespaces.network, &hostname, host.ipv6)?;
+    files.extend(shown.into_iter().map(|shown| shown.file));
     Ok(Built {
         spec,
         // The document's text rather than the spec's: that has its sets in hash maps, in another order each time.
@@ -140,29 +165,49 @@ fn find_user(
     let passwd = tree::read(root, Path::new("/etc/passwd"))?;
     let group = tree::read(root, Path::new("/etc/group"))?;
     let user = user::look_up(asked.unwrap_or(&image.user), &passwd, &group)?;
-    match host.mapping {
-        Some(mapping) => user.fit(mapping),
-        None => Ok(user),
-    }
+    let user = match host.mapping {
+        Some(mapping) => user.fit(mapping)?,
+        None => user,
+    };
+    user.with_groups(&request.groups, &group, host.mapping)
 }
 
 fn hostname(request: &Request, host: &Host) -> Result<String> {
     let asked = request.hostname.as_deref().filter(|name| !name.is_empty());
-    let name = match (asked, request.namespaces.network) {
+    let name = match (asked, &request.namespaces.network) {
         (Some(name), _) => name,
+        (None, Network::Container(donor)) => donor.hostname.as_str(),
+        (None, _) if request.namespaces.uts_of_host => host.hostname.as_str(),
         (None, Network::Host) => host.hostname.as_str(),
         (None, Network::Private) => request
             .id
             .get(..12)
             .context("the container's ID is too short")?,
     };
+    check_name("hostname", name)?;
+    Ok(name.to_owned())
+}
+
+/// The other container's, with its network.
+fn domain_name(request: &Request) -> Result<Option<&str>> {
+    let asked = request.domain_name.as_deref().filter(|it| !it.is_empty());
+    let name = match (asked, &request.namespaces.network) {
+        (None, Network::Container(donor)) => donor.domain_name.as_deref(),
+        (asked, _) => asked,
+    };
+    check_name("domain name", name.unwrap_or_default())?;
+    Ok(name.filter(|_| !request.namespaces.uts_of_host))
+}
+
+/// The kernel takes at most 64 bytes (sethostname(2), setdomainname(2)).
+fn check_name(what: &str, name: &str) -> Result<()> {
     ensure!(
         name.len() <= HOSTNAME_LIMIT
             && !name.contains(|c: char| c.is_whitespace() || c.is_control()),
-        "invalid hostname `{}`: at most {HOSTNAME_LIMIT} bytes without blanks",
+        "invalid {what} `{}`: at most {HOSTNAME_LIMIT} bytes without blanks",
         crate::human::printable(name)
     );
-    Ok(name.to_owned())
+    Ok(())
 }
 
 /// What the container may do.
@@ -202,7 +247,7 @@ fn process(
 ) -> Result<Value> {
     let mut process = json!({
         "terminal": request.terminal,
-        "user": { "uid": user.uid, "gid": user.gid, "umask": UMASK, "additionalGids": user.groups },
+        "user": { "uid": user.uid, "gid": user.gid, "umask": request.umask.unwrap_or(UMASK), "additionalGids": user.groups },
         "args": command::merge(image, request)?,
         "env": environment::build(image, request, hostname, &user.home, host)?,
         "cwd": working_directory(image, request)?,
@@ -240,15 +285,6 @@ fn working_directory(image: &ImageDefaults, request: &Request) -> Result<PathBuf
     Ok(tree::clean(Path::new(text)))
 }
 
-fn namespaces(network: Network) -> Vec<Value> {
-    let always = ["pid", "ipc", "uts", "mount", "cgroup"].into_iter();
-    let network = (network == Network::Private).then_some("network");
-    always
-        .chain(network)
-        .map(|kind| json!({ "type": kind }))
-        .collect()
-}
-
 /// Only root owns the root of the hierarchy; a relative path leaves it to the runtime where the container's cgroup can be.
 fn cgroup_path(request: &Request, host: &Host) -> PathBuf {
     let asked = request.limits.cgroup_parent.as_str();
@@ -275,14 +311,26 @@ fn own(request: &Request, host: &Host) -> sysctls::Own {
     }
 }
 
-fn resources(request: &Request, host: &Host, device_rules: Vec<Value>) -> Result<Value> {
+/// Reads a file of the machine.
+fn read_if_there(path: &str) -> Result<Option<String>> {
+    match fs_err::read_to_string(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        other => Ok(Some(other?)),
+    }
+}
+
+fn resources(
+    request: &Request,
+    host: &Host,
+    device_rules: Vec<Value>,
+) -> Result<Map<String, Value>> {
     let mut resources = limits::build(&request.limits, host.cpus)?;
     // Inside a user namespace the kernel itself keeps devices out: no node can be made there.
     if host.mapping.is_none() {
         let rules = devices::cgroup_rules(request.security.privileged, device_rules);
         resources.insert("devices".into(), Value::Array(rules));
     }
-    Ok(Value::Object(resources))
+    Ok(resources)
 }
 
 /// Makes the sources that are missing, and returns a note about each.

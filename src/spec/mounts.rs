@@ -2,9 +2,11 @@
 
 use crate::spec::devices::Device;
 use crate::spec::host::Host;
-use crate::spec::request::{Network, Request};
+use crate::spec::own_mounts::{device, etc_file, file_systems};
+use crate::spec::request::Request;
+use crate::spec::view::Shown;
 use crate::spec::wanted::{Below, Content, Image, MountPoint, Wanted};
-use crate::spec::{files, gather, propagation, tree};
+use crate::spec::{files, gather, propagation, time_zone, tree};
 use crate::store::{self, Claim};
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
@@ -17,7 +19,7 @@ use std::path::{Path, PathBuf};
 pub(crate) struct Mount {
     pub(crate) destination: PathBuf,
     #[serde(rename = "type")]
-    kind: &'static str,
+    pub(crate) kind: &'static str,
     pub(crate) source: PathBuf,
     pub(crate) options: Vec<String>,
 }
@@ -47,37 +49,6 @@ pub(crate) struct VolumeUse {
     pub(crate) content: Option<OwnedFd>,
 }
 
-/// The file systems of every container: where, type, source, options.
-const FILE_SYSTEMS: [(&str, &str, &str, &str); 7] = [
-    ("/proc", "proc", "proc", "nosuid,noexec,nodev"),
-    (
-        "/dev",
-        "tmpfs",
-        "tmpfs",
-        "nosuid,strictatime,mode=755,size=65536k",
-    ),
-    (
-        "/dev/pts",
-        "devpts",
-        "devpts",
-        "nosuid,noexec,newinstance,ptmxmode=0666,mode=0620,gid=5",
-    ),
-    (
-        "/dev/shm",
-        "tmpfs",
-        "shm",
-        "nosuid,noexec,nodev,mode=1777,size=65536k",
-    ),
-    ("/dev/mqueue", "mqueue", "mqueue", "nosuid,noexec,nodev"),
-    ("/sys", "sysfs", "sysfs", "nosuid,noexec,nodev,ro"),
-    (
-        "/sys/fs/cgroup",
-        "cgroup",
-        "cgroup",
-        "nosuid,noexec,nodev,ro",
-    ),
-];
-
 /// The options of an image that is mounted: every one that the kernel's configuration could decide (overlayfs.rst).
 const OVERLAY: [&str; 6] = [
     "ro",
@@ -87,10 +58,6 @@ const OVERLAY: [&str; 6] = [
     "nfs_export=off",
     "redirect_dir=nofollow",
 ];
-
-/// The group of terminals in devpts.
-const TTY_GROUP: u32 = 5;
-
 /// Decides on all mounts. `root` is the image's tree, `devices` are those that the container is to have.
 pub(crate) fn plan(
     image_volumes: &[String],
@@ -118,6 +85,14 @@ pub(crate) fn plan(
     let mut list = file_systems(request, host);
     list.retain(|mount| !(mount.destination.starts_with("/dev") && hosts(&mount.destination)));
     list.extend(files::NAMES.map(|name| etc_file(name, request)));
+    if let Some(zone) = &request.time_zone {
+        let zone = time_zone::file(zone)?;
+        list.push(Mount::bind(
+            zone,
+            "/etc/localtime".into(),
+            &["rprivate", "ro"],
+        ));
+    }
     list.retain(|mount| {
         wanted
             .iter()
@@ -186,9 +161,28 @@ fn root_propagation(wanted: &[Wanted]) -> &'static str {
     }
 }
 
+impl Mounts {
+    /// Puts files of the container's `directory` over the kernel's, where the user has not put anything else.
+    pub(crate) fn show(&mut self, shown: &[Shown], directory: &Path) {
+        for Shown { target, file } in shown {
+            let target = Path::new(target);
+            let is_replaced = self.list.iter().any(|mount| {
+                let is_kernels =
+                    matches!(mount.kind, "proc" | "sysfs") || mount.source == mount.destination;
+                target.starts_with(&mount.destination) && !is_kernels
+            });
+            if !is_replaced {
+                let options = ["rprivate", "nosuid", "nodev", "noexec", "ro"];
+                let source = directory.join(file.name);
+                self.list.push(Mount::bind(source, target.into(), &options));
+            }
+        }
+    }
+}
+
 impl Mount {
     /// Returns a mount of a path of the host with all that is mounted below it.
-    fn bind(source: PathBuf, destination: PathBuf, options: &[&str]) -> Self {
+    pub(crate) fn bind(source: PathBuf, destination: PathBuf, options: &[&str]) -> Self {
         let options = ["rbind"].iter().chain(options);
         Self {
             destination,
@@ -197,54 +191,6 @@ impl Mount {
             options: options.map(|&option| option.to_owned()).collect(),
         }
     }
-}
-
-/// Returns the file systems of every container, as far as this one can have them.
-fn file_systems(request: &Request, host: &Host) -> Vec<Mount> {
-    let group = host
-        .mapping
-        .is_none_or(|mapping| mapping.groups > TTY_GROUP);
-    // sysfs belongs to a network namespace: only who owns that may mount one.
-    let host_sys = host.mapping.is_some() && request.namespaces.network == Network::Host;
-    let mount = |(destination, kind, source, options): (&str, &'static str, &str, &str)| {
-        let bind = kind == "sysfs" && host_sys;
-        let extra: &[&str] = if bind {
-            &["rbind", "rprivate", "rro"]
-        } else {
-            &[]
-        };
-        let options = match request.files.shm_size {
-            Some(size) if source == "shm" => {
-                options.replace("size=65536k", &format!("size={size}"))
-            }
-            _ => options.to_owned(),
-        };
-        let options = extra.iter().copied().chain(options.split(','));
-        let options = options.filter(|&option| match option {
-            "ro" | "rro" => !request.security.privileged,
-            "gid=5" => group,
-            _ => true,
-        });
-        Mount {
-            destination: destination.into(),
-            kind: if bind { "bind" } else { kind },
-            source: if bind { destination } else { source }.into(),
-            options: options.map(str::to_owned).collect(),
-        }
-    };
-    FILE_SYSTEMS.into_iter().map(mount).collect()
-}
-
-fn device(device: Device) -> Mount {
-    let options = ["rprivate", "nosuid", "noexec"];
-    Mount::bind(device.host, device.path, &options)
-}
-
-fn etc_file(name: &str, request: &Request) -> Mount {
-    let source = request.directory.join(name);
-    let destination = Path::new("/etc").join(name);
-    let write = if request.files.read_only { "ro" } else { "rw" };
-    Mount::bind(source, destination, &["rprivate", write])
 }
 
 /// Returns what was asked for as config.json has it.
@@ -398,6 +344,7 @@ fn refuse_other_than_utf8(mounts: &[Mount]) -> Result<()> {
 mod tests {
     use super::*;
     use crate::spec::Files;
+    use crate::spec::Network;
     use crate::spec::devices;
     use crate::spec::host::Mapping;
     use crate::spec::tests::{host, tree};
@@ -408,10 +355,14 @@ mod tests {
     const RANGES: Mapping = Mapping {
         users: 65536,
         groups: 65536,
+        own_user: 0,
+        own_group: 0,
     };
     const SINGLE: Mapping = Mapping {
         users: 1,
         groups: 1,
+        own_user: 0,
+        own_group: 0,
     };
 
     fn request(volumes: &[&str], tmpfs: &[&str]) -> Request {

@@ -1,5 +1,6 @@
 //! What the user asked a container to be: the flags of `run`, as typed and not yet interpreted.
 
+use crate::spec::namespaces::Namespaces;
 use crate::spec::wanted::MountPoint;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -21,12 +22,21 @@ pub(crate) struct Request {
     pub(crate) environment: Vec<String>,
     /// `--env-file`, in order.
     pub(crate) environment_files: Vec<PathBuf>,
+    pub(crate) default_environment: DefaultEnvironment,
     /// `-w`
     pub(crate) working_directory: Option<String>,
     /// `-u`: `NAME|UID[:GROUP|GID]`
     pub(crate) user: Option<String>,
+    /// `--group-add`, in order: names or numbers.
+    pub(crate) groups: Vec<String>,
+    /// `--umask`
+    pub(crate) umask: Option<u32>,
+    /// `--tz`: a zone of the host's zoneinfo(5), or `local`.
+    pub(crate) time_zone: Option<String>,
     /// `-h`; the ID's first 12 digits otherwise.
     pub(crate) hostname: Option<String>,
+    /// `--domainname`
+    pub(crate) domain_name: Option<String>,
     /// `-t`
     pub(crate) terminal: bool,
     /// `--dry-run`: nothing is changed on the host, so missing sources of `-v` are not made.
@@ -38,6 +48,19 @@ pub(crate) struct Request {
     pub(crate) limits: Limits,
     pub(crate) devices: Devices,
     pub(crate) security: Security,
+}
+
+/// What becomes of the variables that the user did not name.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct DefaultEnvironment {
+    /// `--env-host`
+    pub(crate) with_callers: bool,
+    /// `--unsetenv`
+    pub(crate) unset: Vec<String>,
+    /// `--unsetenv-all`
+    pub(crate) unset_all: bool,
+    /// `--env-merge`, in order: `NAME=TEXT`, in which `${NAME}` is the default.
+    pub(crate) merged: Vec<String>,
 }
 
 /// What the container sees of files besides its image.
@@ -72,13 +95,6 @@ pub(crate) enum ImageVolumes {
     Tmpfs,
     /// They are directories of the image like others.
     Ignored,
-}
-
-/// What the container shares with others.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Namespaces {
-    /// `--network`
-    pub(crate) network: Network,
 }
 
 /// How much of the machine the container may use. Zero is no limit.
@@ -160,16 +176,6 @@ pub(crate) struct Security {
     pub(crate) capabilities_dropped: Vec<String>,
     /// `--security-opt`, in order.
     pub(crate) options: Vec<String>,
-}
-
-/// `--network`
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) enum Network {
-    /// A network namespace of its own with loopback up and no way out: the default until bridges come, and `none`.
-    #[default]
-    Private,
-    /// The host's.
-    Host,
 }
 
 /// What the image's config says about running it, as far as a spec takes it over; empty where the config is silent.

@@ -21,6 +21,7 @@ pub(crate) fn host() -> Host {
             "EMPTY" => Some("".into()),
             _ => None,
         },
+        variables: || ["CALLER", "EMPTY"].map(str::to_owned).into(),
     }
 }
 
@@ -135,7 +136,10 @@ fn the_hostname_is_the_ids_start_unless_asked() {
     ] {
         let request = Request {
             hostname: asked.map(str::to_owned),
-            namespaces: Namespaces { network },
+            namespaces: Namespaces {
+                network,
+                ..Namespaces::default()
+            },
             ..request()
         };
         let spec = built(&image(), &request, &host()).unwrap();
@@ -156,6 +160,7 @@ fn the_hosts_network_is_not_left() {
     let request = Request {
         namespaces: Namespaces {
             network: Network::Host,
+            ..Namespaces::default()
         },
         ..request()
     };
@@ -253,6 +258,8 @@ fn an_ordinary_user_has_no_nodes_and_no_place_in_the_hierarchy() {
         mapping: Some(Mapping {
             users: 1,
             groups: 1,
+            own_user: 0,
+            own_group: 0,
         }),
         ..host()
     };
@@ -379,6 +386,7 @@ busybox mount | busybox grep ' /proc/'; busybox test -e {device} && echo the hos
         },
         namespaces: Namespaces {
             network: Network::Host,
+            ..Namespaces::default()
         },
         hostname: Some("box".to_owned()),
         ..Request::default()

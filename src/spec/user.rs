@@ -80,23 +80,51 @@ pub(crate) fn look_up(wanted: &str, passwd: &str, group: &str) -> Result<User> {
 }
 
 impl User {
+    /// Adds groups by name or number; one that the container cannot have is an error, as the user asked for it.
+    pub(crate) fn with_groups(
+        mut self,
+        wanted: &[String],
+        group: &str,
+        mapping: Option<Mapping>,
+    ) -> Result<Self> {
+        for name in wanted {
+            ensure!(
+                name != "keep-groups",
+                "`--group-add keep-groups` is not there: the caller's own groups stay outside"
+            );
+            let gid = group_number(name, group)?;
+            if let Some(Mapping { groups, .. }) = mapping {
+                ensure!(
+                    gid < groups && groups > 1,
+                    "group {name} cannot be added without root: only groups below {groups} are mapped, and without a range in \
+                     /etc/subgid none can be added (`man 5 subuid`)"
+                );
+            }
+            self.groups.push(gid);
+        }
+        self.groups.sort_unstable();
+        self.groups.dedup();
+        Ok(self)
+    }
+
     /// Fits the user into the IDs that a user namespace has, or says why that is impossible.
     pub(crate) fn fit(mut self, mapping: Mapping) -> Result<Self> {
-        for (what, id, count) in [
-            ("user", self.uid, mapping.users),
-            ("group", self.gid, mapping.groups),
+        for (what, id, count, own) in [
+            ("user", self.uid, mapping.users, mapping.own_user),
+            ("group", self.gid, mapping.groups, mapping.own_group),
         ] {
             ensure!(
-                id < count,
+                id < count || id == own,
                 "{what} {id} cannot be had without root: only {what} IDs below {count} are mapped; \
                  give yourself a range in /etc/subuid and /etc/subgid (`man 5 subuid`), or run as another user with `-u`"
             );
         }
         // Without a range, setgroups(2) is denied (`user_namespaces(7)`); more groups could only give access, so none is safe.
-        if mapping.groups == 1 {
+        if mapping.groups <= 1 {
             self.groups.clear();
         }
-        self.groups.retain(|&gid| gid < mapping.groups);
+        self.groups
+            .retain(|&gid| gid < mapping.groups || gid == mapping.own_group);
         Ok(self)
     }
 }
@@ -269,10 +297,14 @@ late:x:5:alice
         let single = Mapping {
             users: 1,
             groups: 1,
+            own_user: 0,
+            own_group: 0,
         };
         let ranges = Mapping {
             users: 65536,
             groups: 65536,
+            own_user: 0,
+            own_group: 0,
         };
         let find = |wanted| look_up(wanted, PASSWD, GROUP).unwrap();
         assert_eq!(find("").fit(single).unwrap(), user(0, 0, &[], "/root"));

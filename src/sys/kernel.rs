@@ -2,6 +2,7 @@
 #![allow(unsafe_code, reason = "these calls have no safe wrapper")]
 
 use nix::libc;
+use nix::sched::CloneFlags;
 use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -92,6 +93,15 @@ pub(crate) fn mount_setattr(
             size_of::<libc::mount_attr>(),
         )
     })
+}
+
+/// Returns which kind of namespace an open file of `/proc/PID/ns` is (`ioctl_ns(2)`, `NS_GET_NSTYPE`).
+pub(crate) fn namespace_type(file: BorrowedFd<'_>) -> io::Result<CloneFlags> {
+    const NS_GET_NSTYPE: libc::Ioctl = 0xb703;
+    // SAFETY: this request takes no argument; any other kind of file refuses it.
+    let kind = unsafe { libc::ioctl(file.as_raw_fd(), NS_GET_NSTYPE) };
+    check(kind.into())?;
+    Ok(CloneFlags::from_bits_retain(kind))
 }
 
 /// Gives this process a session keyring of its own (`keyctl_join_session_keyring(3)`).

@@ -3,7 +3,7 @@
 use crate::sys::clone::{Clone, end_child, fork};
 use anyhow::{Context, Result, bail, ensure};
 use nix::errno::Errno;
-use nix::sched::{CloneFlags, unshare};
+use nix::sched::{CloneFlags, setns, unshare};
 use rustix::mount::{MountPropagationFlags as Propagation, mount_change};
 use rustix::process::{Pid, WaitOptions, getegid, geteuid, waitpid};
 use std::fmt::{self, Display};
@@ -19,6 +19,7 @@ pub(crate) enum Mapping {
     Ranges {
         uid: u32,
         gid: u32,
+        inside: Inside,
         uids: Range,
         gids: Range,
     },
@@ -26,8 +27,19 @@ pub(crate) enum Mapping {
     Single {
         uid: u32,
         gid: u32,
+        inside: Inside,
         reason: &'static str,
     },
+}
+
+/// Who the user is inside, if not root: then the two change places.
+///
+/// Files that the image gives to root are the user's on disk, and so they are inside: there is one store for all, and
+/// only root can shift owners with a mount (`mount_setattr(2)`, `MOUNT_ATTR_IDMAP`).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Inside {
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
 }
 
 /// IDs granted to a user: `count` of them, from `start`.
@@ -44,7 +56,13 @@ impl Mapping {
         if uid == 0 {
             return Self::Root;
         }
-        let single = |reason| Self::Single { uid, gid, reason };
+        let inside = Inside::default();
+        let single = |reason| Self::Single {
+            uid,
+            gid,
+            inside,
+            reason,
+        };
         if helper("newuidmap").is_none() || helper("newgidmap").is_none() {
             return single("`newuidmap` and `newgidmap` are not installed (Debian: uidmap)");
         }
@@ -54,6 +72,7 @@ impl Mapping {
             (Some(uids), Some(gids)) => Self::Ranges {
                 uid,
                 gid,
+                inside,
                 uids,
                 gids,
             },
@@ -64,6 +83,24 @@ impl Mapping {
     /// Tells whether every ID but the user's own is missing inside.
     pub(crate) fn is_single(&self) -> bool {
         matches!(self, Self::Single { .. })
+    }
+
+    /// Returns the user's own IDs outside; root has no others.
+    pub(crate) fn own(&self) -> Option<(u32, u32)> {
+        match *self {
+            Self::Root => None,
+            Self::Ranges { uid, gid, .. } | Self::Single { uid, gid, .. } => Some((uid, gid)),
+        }
+    }
+
+    /// Makes the user these inside instead of root.
+    pub(crate) fn keep(&mut self, uid: u32, gid: u32) {
+        match self {
+            Self::Root => {}
+            Self::Ranges { inside, .. } | Self::Single { inside, .. } => {
+                *inside = Inside { uid, gid };
+            }
+        }
     }
 
     /// Tells whether a user namespace is needed at all.
@@ -80,10 +117,16 @@ impl Mapping {
             Self::Ranges {
                 uid,
                 gid,
+                inside,
                 uids,
                 gids,
-            } => (lines(uid, Some(uids)), lines(gid, Some(gids))),
-            Self::Single { uid, gid, .. } => (lines(uid, None), lines(gid, None)),
+            } => (
+                lines(uid, inside.uid, Some(uids)),
+                lines(gid, inside.gid, Some(gids)),
+            ),
+            Self::Single {
+                uid, gid, inside, ..
+            } => (lines(uid, inside.uid, None), lines(gid, inside.gid, None)),
         };
         if self.is_single() {
             unshare_user()?;
@@ -94,9 +137,28 @@ impl Mapping {
         } else {
             enter_with_helpers(&uids, &gids)?;
         }
-        mount_change("/", Propagation::REC | Propagation::DOWNSTREAM)
-            .context("keeping mounts out of the host's view")
+        keep_mounts_in()
     }
+
+    /// Enters the user namespace that `process`, one of the caller's own, is in, and a new mount namespace in it.
+    ///
+    /// As [`Self::enter`] otherwise: who made a user namespace has every right in it (`user_namespaces(7)`).
+    pub(crate) fn join(&self, process: u32) -> Result<()> {
+        if self.is_root() {
+            return Ok(());
+        }
+        let path = format!("/proc/{process}/ns/user");
+        let context = || format!("joining the user namespace `{path}`");
+        let file = fs_err::File::open(&path)?;
+        setns(&file, CloneFlags::CLONE_NEWUSER).with_context(context)?;
+        unshare(CloneFlags::CLONE_NEWNS).context("making a mount namespace")?;
+        keep_mounts_in()
+    }
+}
+
+fn keep_mounts_in() -> Result<()> {
+    mount_change("/", Propagation::REC | Propagation::DOWNSTREAM)
+        .context("keeping mounts out of the host's view")
 }
 
 /// The name of the mapping, as a store that was made under it records it.
@@ -109,6 +171,7 @@ impl Display for Mapping {
                 gid,
                 uids,
                 gids,
+                ..
             } => write!(
                 f,
                 "ranges {uid}:{gid} {}+{} {}+{}",
@@ -119,11 +182,20 @@ impl Display for Mapping {
     }
 }
 
-/// The fields of an ID map: `inside outside count`, one line after the other.
-fn lines(own: u32, range: Option<Range>) -> Vec<String> {
-    let mut fields = vec![0, own, 1];
+/// The fields of an ID map: `inside outside count`, one line after the other. The user is `inside`, and who that is
+/// otherwise is root instead.
+fn lines(own: u32, inside: u32, range: Option<Range>) -> Vec<String> {
+    let mut fields = vec![inside, own, 1];
     if let Some(Range { start, count }) = range {
-        fields.extend([1, start, count]);
+        // Of a number beyond the range the last one takes the place.
+        let place = inside.min(count);
+        let lines = [
+            (0, start + place.saturating_sub(1), u32::from(place > 0)),
+            (1, start, place.saturating_sub(1)),
+            (place + 1, start + place, count - place),
+        ];
+        let lines = lines.iter().filter(|(.., count)| *count > 0);
+        fields.extend(lines.flat_map(|&(inside, outside, count)| [inside, outside, count]));
     }
     fields.iter().map(ToString::to_string).collect()
 }
@@ -233,14 +305,23 @@ mod tests {
 
     #[test]
     fn maps_put_the_user_at_root_and_the_ranges_above() {
-        assert_eq!(lines(1000, None).join(" "), "0 1000 1");
         let range = Range {
             start: 100_000,
             count: 65536,
         };
-        assert_eq!(
-            lines(1000, Some(range)).join(" "),
-            "0 1000 1 1 100000 65536"
-        );
+        for (inside, range, expected) in [
+            (0, None, "0 1000 1"),
+            (0, Some(range), "0 1000 1 1 100000 65536"),
+            (1000, None, "1000 1000 1"),
+            (1, Some(range), "1 1000 1 0 100000 1 2 100001 65535"),
+            (
+                1000,
+                Some(range),
+                "1000 1000 1 0 100999 1 1 100000 999 1001 101000 64536",
+            ),
+            (70000, Some(range), "70000 1000 1 0 165535 1 1 100000 65535"),
+        ] {
+            assert_eq!(lines(1000, inside, range).join(" "), expected);
+        }
     }
 }

@@ -6,7 +6,6 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::harness::ddock::{Ddock, binary};
 use crate::harness::host::{assert_nothing_left, processes_with, unique_seconds, wait_for_process};
-use crate::harness::image::{ImageBuilder, busybox_tree};
 use crate::harness::wait_for;
 
 fn signal(pid: u32, signal: Signal) {
@@ -23,33 +22,6 @@ fn the_exit_code_is_the_commands_own() {
             .run(&["run", "--rm", &image, "sh", "-c", &script])
             .exits(code);
     }
-}
-
-#[test]
-fn a_command_that_cannot_start_gives_126_or_127_and_the_reason() {
-    let tree = busybox_tree()
-        .file("plain", 0o644, "#!/bin/sh\n")
-        .file("noise", 0o755, "no program at all")
-        .file("orphan", 0o755, "#!/no/such/interpreter\n")
-        .file("dos", 0o755, "#!/bin/sh\r\necho hi\r\n")
-        .file("truncated", 0o755, b"\x7fELF\x02\x01\x01\0");
-    let (ddock, image) = Ddock::with(ImageBuilder::new().layer(tree));
-    for (command, code, reason) in [
-        ("absent", 127, "absent"),
-        ("/no/such/file", 127, "/no/such/file"),
-        ("/plain", 126, "/plain"),
-        ("/etc", 126, "/etc"),
-        ("/etc/passwd/x", 126, "/etc/passwd/x"),
-        ("/noise", 126, "/noise"),
-        ("/truncated", 126, "/truncated"),
-        ("/orphan", 127, "/no/such/interpreter"),
-        ("/dos", 127, "/bin/sh"),
-    ] {
-        let output = ddock.run(&["run", "--rm", &image, command]);
-        let output = output.exits(code).says(reason).says("ddock: ");
-        assert_eq!(output.stdout, "", "{command}");
-    }
-    assert_eq!(ddock.containers(), [""; 0]);
 }
 
 #[test]

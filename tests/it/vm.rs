@@ -35,6 +35,13 @@ for command in 'exit 7' 'exec absent' 'exec /etc'; do
 done
 run $image absent 2>/dev/null; echo "absent: $?"
 run $image /etc 2>/dev/null; echo "directory: $?"
+echo "host" $(run --pid host $image sh -c '(setsid sleep 7777 &); [ $$ = 1 ] || echo beside'; ps | grep -c '[s]leep 7777')
+echo "told" $(run -m 64m $image grep MemTotal /proc/meminfo)
+run --name donor --ipc shareable $image sleep 7777 &
+for i in $(seq 100); do "$DDOCK" ps | grep -q donor && break; sleep 0.1; done
+join=container:donor
+echo "joined" $(run --pid $join --ipc $join --network $join $image sh -c 'cat /proc/1/comm; echo x > /dev/shm/x && echo memory')
+"$DDOCK" rm -f donor >/dev/null; wait
 echo "left" $(find /sys/fs/cgroup/ddock -mindepth 1 -type d; grep overlay /proc/mounts; ls store/v1/containers store/v1/tmp | grep -v :)
 "#;
 
@@ -101,6 +108,9 @@ fn an_older_kernel_with_cgroup_v2_alone_does_it_all() {
         "exec /etc: 126",
         "absent: 127",
         "directory: 126",
+        "host beside 0",
+        "told MemTotal: 65536 kB",
+        "joined sleep memory",
         "left",
     ];
     let lines: Vec<&str> = said.lines().collect();

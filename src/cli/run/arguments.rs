@@ -115,6 +115,7 @@ impl TryFrom<Arguments> for Run {
         let lifetime = arguments.lifetime.check(arguments.rm)?;
         let mut words = arguments.image_and_command.into_iter();
         let command = arguments.command;
+        let default_environment = command.default_environment();
         Ok(Self {
             image: words.next().unwrap_or_default(),
             name: arguments.name,
@@ -128,6 +129,7 @@ impl TryFrom<Arguments> for Run {
             quiet: arguments.quiet,
             explain: arguments.explain,
             volumes_from: arguments.files.volumes_from.clone(),
+            user_namespace: arguments.namespaces.user_namespace()?,
             request: Request {
                 id: String::new(),
                 directory: PathBuf::new(),
@@ -135,10 +137,15 @@ impl TryFrom<Arguments> for Run {
                 command: words.collect(),
                 entrypoint: command.entrypoint,
                 environment: command.env,
+                default_environment,
                 environment_files: command.env_file,
                 working_directory: command.workdir,
                 user: command.user,
+                groups: command.group_add,
+                umask: command.umask,
+                time_zone: command.tz,
                 hostname: arguments.namespaces.hostname.clone(),
+                domain_name: arguments.namespaces.domainname.clone(),
                 terminal: arguments.tty,
                 dry_run: arguments.dry_run,
                 annotations: BTreeMap::new(),
@@ -241,7 +248,9 @@ mod tests {
         let run = parsed(
             "run -q --name box -h inside -e A=1 -eB --env=C=-3 --env-file f -w /w -u 1:2 -v /a:/b:ro -v=/c:/d \
              --tmpfs /t:size=1m --mount dst=/m --shm-size 1m --entrypoint /e --read-only --net host -m 64m --cpus 1.5 --pids-limit -1 \
-             --privileged --cap-add ALL --cap-drop kill --security-opt seccomp=x --pull always --platform linux/arm64 img cmd",
+             --privileged --cap-add ALL --cap-drop kill --security-opt seccomp=x --pull always --platform linux/arm64 \
+             --pid host --ipc shareable --cgroupns host --domainname dom --group-add g --umask 077 --tz local \
+             --unsetenv V --env-merge M=${M} img cmd",
         )
         .unwrap();
         let shape = (
@@ -260,7 +269,7 @@ mod tests {
             )
         );
         insta::assert_compact_debug_snapshot!(run.request, @r#"
-        Request { id: "", directory: "", volumes: "", command: ["cmd"], entrypoint: Some("/e"), environment: ["A=1", "B", "C=-3"], environment_files: ["f"], working_directory: Some("/w"), user: Some("1:2"), hostname: Some("inside"), terminal: false, dry_run: false, files: Files { read_only: true, read_only_tmpfs: false, volumes: ["/a:/b:ro", "/c:/d"], mounts: ["dst=/m"], tmpfs: ["/t:size=1m"], shm_size: Some(1048576), image_volumes: Anonymous, inherited: [], images: {} }, namespaces: Namespaces { network: Host }, limits: Limits { memory: Some(67108864), nano_cpus: Some(1500000000), pids: Some(-1) }, security: Security { privileged: true, capabilities_added: ["ALL"], capabilities_dropped: ["kill"] } }
+        Request { id: "", directory: "", command: ["cmd"], entrypoint: Some("/e"), environment: ["A=1", "B", "C=-3"], environment_files: ["f"], default_environment: DefaultEnvironment { with_callers: false, unset: ["V"], unset_all: false, merged: ["M=${M}"] }, working_directory: Some("/w"), user: Some("1:2"), groups: ["g"], umask: Some(63), time_zone: Some("local"), hostname: Some("inside"), domain_name: Some("dom"), terminal: false, dry_run: false, files: Files { read_only: true, volumes: ["/a:/b:ro", "/c:/d"], tmpfs: ["/t:size=1m"] }, namespaces: Namespaces { network: Host, pid: Host, ipc: Shareable, uts_of_host: false, cgroup_of_host: true, proc_of_host: false }, limits: Limits { memory: Some(67108864), nano_cpus: Some(1500000000), pids: Some(-1) }, security: Security { privileged: true, capabilities_added: ["ALL"], capabilities_dropped: ["kill"] } }
         "#);
     }
 

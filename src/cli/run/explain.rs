@@ -68,7 +68,8 @@ fn words(step: &Step) -> Vec<String> {
             pid,
             namespaces,
             shared,
-        } => clone(pid, namespaces, shared),
+            joined,
+        } => clone(pid, namespaces, shared, joined),
         Step::Mount {
             target,
             kind,
@@ -180,7 +181,7 @@ fn value((file, value): &(String, String)) -> String {
     format!("{file} = {}", value.replace('\n', ", "))
 }
 
-fn clone(pid: &str, namespaces: &[String], shared: &[String]) -> Vec<String> {
+fn clone(pid: &str, namespaces: &[String], shared: &[String], joined: &[String]) -> Vec<String> {
     let first = format!(
         "cloned its first process, {pid} to the host, into {}, what it can see:",
         count(namespaces.len(), "new namespace")
@@ -200,9 +201,13 @@ fn clone(pid: &str, namespaces: &[String], shared: &[String]) -> Vec<String> {
     let shared = shared
         .iter()
         .map(|name| format!("{name}: shared with the host"));
+    let joined = joined
+        .iter()
+        .map(|path| format!("`{path}`: joined, another container's"));
     std::iter::once(first)
         .chain(namespaces.iter().map(why))
         .chain(shared)
+        .chain(joined)
         .collect()
 }
 

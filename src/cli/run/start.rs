@@ -1,6 +1,7 @@
 //! From the flags of `run` to a container that has ended.
 
 use crate::cli::failure::DDOCK_FAILED;
+use crate::cli::run::donors::Donors;
 use crate::cli::run::lifetime::{IdFile, pairs};
 use crate::cli::run::{Run, explain, mounts};
 use crate::cli::{names, output};
@@ -33,6 +34,7 @@ pub(super) fn start(
     id_file: Option<IdFile>,
     store: &Store,
     mapping: &Mapping,
+    donors: &Donors,
 ) -> Result<u8> {
     let wish = || format!("cannot run `{}`", run.image);
     let narration = run.explain.map(explain::listen).transpose()?;
@@ -41,7 +43,8 @@ pub(super) fn start(
     if let Some(mut file) = id_file.filter(|_| !run.request.dry_run) {
         file.write(&container.record.id).with_context(wish)?;
     }
-    let prepared = prepare(run, store, mapping, &mut container, &image);
+    let prepared = prepare(run, store, mapping, &mut container, &image)
+        .and_then(|prepared| donors.check().map(|()| prepared));
     narration.as_ref().map_or(Ok(()), Narration::pass_on)?;
     let (plan, root, config) = match prepared {
         Ok(prepared) => prepared,
@@ -283,13 +286,24 @@ fn defaults(config: ImageConfig) -> ImageDefaults {
 fn spec_mapping(mapping: &Mapping) -> Option<spec::Mapping> {
     match mapping {
         Mapping::Root => None,
-        Mapping::Single { .. } => Some(spec::Mapping {
-            users: 1,
-            groups: 1,
+        // Who is alone is number 0, or the own number and nobody else.
+        Mapping::Single { inside, .. } => Some(spec::Mapping {
+            users: u32::from(inside.uid == 0),
+            groups: u32::from(inside.gid == 0),
+            own_user: inside.uid,
+            own_group: inside.gid,
         }),
-        Mapping::Ranges { uids, gids, .. } => Some(spec::Mapping {
-            users: uids.count.saturating_add(1),
-            groups: gids.count.saturating_add(1),
+        Mapping::Ranges {
+            uids, gids, inside, ..
+        } => Some(spec::Mapping {
+            users: uids
+                .count
+                .saturating_add(u32::from(inside.uid <= uids.count)),
+            groups: gids
+                .count
+                .saturating_add(u32::from(inside.gid <= gids.count)),
+            own_user: inside.uid,
+            own_group: inside.gid,
         }),
     }
 }

@@ -148,6 +148,11 @@ impl Cgroup {
         self.guards_devices
     }
 
+    /// Tells whether there is none: this process may not make any.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.hierarchies.is_empty()
+    }
+
     /// Returns what the user should know of limits that hold less than they might think.
     pub(crate) fn notices(&self) -> &[String] {
         &self.notices

@@ -125,7 +125,7 @@ fn numbers_that_octal_digits_do_not_reach_are_as_gnu_tar_makes_them() {
     let tree = temp.path().join("tree");
     fs_err::create_dir(&tree).unwrap();
     for (name, uid, seconds) in [
-        ("owner", 3_000_000, 1),
+        ("owner", 3_000_000, 1_i64),
         ("far off", 0, 9_000_000_000),
         ("before 1970", 4_000_000_000, -9),
     ] {

@@ -1,5 +1,6 @@
 //! The flags of `ddock run` about the command: who it is, and what it is given.
 
+use crate::spec::DefaultEnvironment;
 use clap::Args;
 use std::path::PathBuf;
 
@@ -12,13 +13,52 @@ pub(super) struct CommandFlags {
     /// Read environment variables from a file
     #[arg(long, value_name = "FILE")]
     pub(super) env_file: Vec<PathBuf>,
+    /// Take over all of ddock's own environment variables, beneath the image's
+    #[arg(long)]
+    pub(super) env_host: bool,
+    /// Set a variable from defaults: `PATH=${PATH}:/opt/bin`
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(super) env_merge: Vec<String>,
+    /// Leave out a default variable, such as one of the image
+    #[arg(long, value_name = "KEY")]
+    pub(super) unsetenv: Vec<String>,
+    /// Leave out all default variables
+    #[arg(long)]
+    pub(super) unsetenv_all: bool,
     /// Directory to start in; made if it is not there
     #[arg(short, long, value_name = "DIR")]
     pub(super) workdir: Option<String>,
     /// User to run as, by name or number
     #[arg(short, long, value_name = "USER[:GROUP]")]
     pub(super) user: Option<String>,
+    /// Add a group, by name or number
+    #[arg(long, value_name = "GROUP")]
+    pub(super) group_add: Vec<String>,
+    /// Permissions that new files do not get, in octal [default: 0022]
+    #[arg(long, value_name = "MODE", value_parser = umask)]
+    pub(super) umask: Option<u32>,
+    /// Time zone: one of the host's, such as `Europe/Berlin`, or `local`
+    #[arg(long, value_name = "ZONE")]
+    pub(super) tz: Option<String>,
     /// Run this program instead of the image's entrypoint
     #[arg(long, value_name = "PROGRAM")]
     pub(super) entrypoint: Option<String>,
+}
+
+fn umask(text: &str) -> Result<u32, &'static str> {
+    let is_octal = !text.is_empty() && text.bytes().all(|byte| matches!(byte, b'0'..=b'7'));
+    let mask = u32::from_str_radix(text, 8).ok();
+    mask.filter(|mask| is_octal && *mask <= 0o777)
+        .ok_or("expected an octal number such as `0022`, at most 0777")
+}
+
+impl CommandFlags {
+    pub(super) fn default_environment(&self) -> DefaultEnvironment {
+        DefaultEnvironment {
+            with_callers: self.env_host,
+            unset: self.unsetenv.clone(),
+            unset_all: self.unsetenv_all,
+            merged: self.env_merge.clone(),
+        }
+    }
 }

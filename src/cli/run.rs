@@ -14,8 +14,9 @@ use crate::image;
 use crate::monitor::{DetachKeys, Session};
 use crate::platform::Platform;
 use crate::reference::Reference;
-use crate::spec::Request;
+use crate::spec::{Pid, Request};
 use crate::store::{NotFound, Store};
+use crate::sys::program;
 use crate::sys::userns::Mapping;
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
@@ -126,6 +127,10 @@ const PULLS: usize = 3;
 /// Runs a command in a new container and returns the exit code of ddock: the command's own, if it ran.
 pub(crate) fn run(arguments: Arguments, root: &Path) -> Result<u8> {
     let mut run = Run::try_from(arguments)?;
+    // A process of ours that stays, or that others see before it has become the command.
+    if run.lifetime.init || run.request.namespaces.pid != Pid::Private {
+        program::protect()?;
+    }
     let session = run.session.session(run.request.terminal)?;
     if run.session.stdin && run.request.terminal && !io::stdin().is_terminal() {
         return Err(no_terminal().into());

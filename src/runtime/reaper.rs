@@ -45,6 +45,7 @@ fn split(command: &Command) -> Result<Option<Child>> {
 }
 
 /// A fresh start leaves nothing of the host in this process: neither its memory nor the words it was called with.
+/// What it starts is the copy that nobody can write, which this process runs from (`sys::program::protect`).
 fn execute_init(child: &Child) -> StartError {
     let words = [NAME.to_owned(), child.pid.as_raw_nonzero().to_string()];
     let words = words.map(|word| CString::new(word).expect("there is no NUL in it"));

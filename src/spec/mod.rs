@@ -41,6 +41,7 @@ pub(crate) use wanted::MountPoint;
 
 use anyhow::{Context, Result, bail, ensure};
 use devices::Device;
+use mounts::Mounts;
 use oci_spec::runtime::Spec;
 use serde::Deserialize as _;
 use serde_json::{Map, Value, json};
@@ -103,38 +104,18 @@ pub(crate) fn build(
     };
     let mut mounts = mounts::plan(&image.volumes, request, host, devices, root)?;
     mounts.show(&shown, &request.directory);
-    let nodes: Vec<Value> = mounts.nodes.iter().map(Device::to_json).collect();
     let mut document = json!({
         "ociVersion": VERSION,
         "root": { "path": "rootfs", "readonly": request.files.read_only },
-        "hostname": hostname,
+        "hostname": (!request.namespaces.uts_of_host).then_some(&hostname), // else the host's to set
         "domainname": domain_name(request)?,
-        "annotations": request.annotations,
+        "annotations": annotations(request),
         "process": process(image, request, host, &user, &hostname, &rights)?,
         "mounts": mounts.list,
-        "linux": {
-            "namespaces": request.namespaces.list(),
-            "cgroupsPath": cgroup_path(request, host),
-            "resources": resources,
-            "sysctl": sysctls::build(&request.limits.sysctls, own(request, host))?,
-            "devices": nodes,
-            "rootfsPropagation": mounts.root_propagation,
-            "maskedPaths": if rights.hides_paths { hiding::masked()? } else { Vec::new() },
-            "readonlyPaths": if rights.hides_paths { &hiding::READ_ONLY[..] } else { &[] },
-        },
+        "linux": linux(request, host, &mounts, &resources, rights)?,
     });
-    if let Some(filter) = rights.filter {
-        document["linux"]["seccomp"] = filter;
-    }
-    if request.namespaces.uts_of_host {
-        // The names are the host's to set.
-        document["hostname"].take();
-    }
     if let Some(fields) = document.as_object_mut() {
         fields.retain(|_, value| !value.is_null());
-    }
-    if request.namespaces.ipc == Ipc::Shareable {
-        document["annotations"][SHAREABLE_IPC] = "true".into();
     }
     // From JSON, not from the crate's builders: those fill what is left out with opinions of their own.
     let spec = Spec::deserialize(&document).context("building the OCI spec")?;
@@ -153,6 +134,41 @@ pub(crate) fn build(
             make_directories(&mounts.missing)?
         },
     })
+}
+
+/// Returns the spec's `linux`.
+fn linux(
+    request: &Request,
+    host: &Host,
+    mounts: &Mounts,
+    resources: &Map<String, Value>,
+    rights: Rights,
+) -> Result<Value> {
+    let nodes: Vec<Value> = mounts.nodes.iter().map(Device::to_json).collect();
+    let mut linux = json!({
+        "namespaces": request.namespaces.list(),
+        "cgroupsPath": cgroup_path(request, host),
+        "resources": resources,
+        "sysctl": sysctls::build(&request.limits.sysctls, own(request, host))?,
+        "devices": nodes,
+        "rootfsPropagation": mounts.root_propagation,
+        "maskedPaths": if rights.hides_paths { hiding::masked()? } else { Vec::new() },
+        "readonlyPaths": if rights.hides_paths { &hiding::READ_ONLY[..] } else { &[] },
+    });
+    if let Some(filter) = rights.filter {
+        linux["seccomp"] = filter;
+    }
+    Ok(linux)
+}
+
+/// Returns the user's annotations and our own; none if there are none.
+fn annotations(request: &Request) -> Option<Value> {
+    let mut annotations = json!(request.annotations);
+    if request.namespaces.ipc == Ipc::Shareable {
+        annotations[SHAREABLE_IPC] = "true".into();
+    }
+    let is_empty = annotations.as_object().is_some_and(Map::is_empty);
+    (!is_empty).then_some(annotations)
 }
 
 fn find_user(

@@ -33,10 +33,6 @@ const SEALS: SealFlags = SealFlags::WRITE
 /// that whoever is root in there could write the host's file, which the host's root runs next (CVE-2019-5736). A
 /// command that has such a process calls this first, and that process calls [`hide`]. What only becomes the
 /// container's command needs no more than that. Takes as long as a program takes to start. Other threads end.
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "no process of ours stays in a container yet")
-)]
 pub(crate) fn protect() -> Result<()> {
     let context = "keeping ddock's own program out of the container's reach";
     if is_protected().context(context)? {

@@ -249,53 +249,33 @@ fn signals_by_name_and_number_reach_the_command() {
 #[test]
 fn several_clients_attach_and_all_hear_the_end() {
     let (ddock, image) = Ddock::with_busybox();
+    let script =
+        "(while :; do echo tick; sleep 0.02; done) & read a; kill $!; echo $a; echo e >&2; exit 4";
     start(
         &ddock,
-        &[
-            "-i",
-            "--name",
-            "talk",
-            &image,
-            "sh",
-            "-c",
-            "read a; echo $a; echo e >&2; exit 4",
-        ],
+        &["-i", "--name", "talk", &image, "sh", "-c", script],
     );
+    // Whoever has heard something is attached.
     let attach = |stdin: Stdio| {
         let mut command = ddock.command(&["attach", "talk"]);
-        command
-            .stdin(stdin)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap()
+        command.stdin(stdin).stdout(Stdio::piped());
+        let mut client = command.stderr(Stdio::piped()).spawn().unwrap();
+        let mut heard = [0; 4];
+        std::io::Read::read_exact(client.stdout.as_mut().unwrap(), &mut heard).unwrap();
+        assert_eq!(&heard, b"tick");
+        client
     };
-    let waiting = ddock
-        .command(&["wait", "talk"])
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut wait = ddock.command(&["wait", "talk"]);
+    let waiting = wait.stdout(Stdio::piped()).spawn().unwrap();
     let silent = attach(Stdio::null());
     let mut speaking = attach(Stdio::piped());
-    // Each is asleep, and so attached, before anything is said.
-    let clients = [silent.id(), speaking.id(), waiting.id()];
-    wait_for("the clients to be attached", || {
-        let is_waiting = |pid: &u32| {
-            let call = fs_err::read_to_string(format!("/proc/{pid}/wchan")).unwrap_or_default();
-            call.contains("poll")
-                || call.contains("datagram")
-                || call.contains("unix")
-                || call == "0"
-        };
-        clients.iter().all(is_waiting).then_some(())
-    });
-    std::io::Write::write_all(&mut speaking.stdin.take().unwrap(), b"hello\n").unwrap();
-    let said = speaking.wait_with_output().unwrap();
-    assert_eq!(
-        (said.status.code(), &*said.stdout, &*said.stderr),
-        (Some(4), &b"hello\n"[..], &b"e\n"[..])
-    );
-    assert_eq!(silent.wait_with_output().unwrap().status.code(), Some(4));
+    let mut stdin = speaking.stdin.take().unwrap();
+    std::io::Write::write_all(&mut stdin, b"hello\n").unwrap();
+    for client in [speaking, silent] {
+        let said = client.wait_with_output().unwrap();
+        assert_eq!((said.status.code(), &*said.stderr), (Some(4), &b"e\n"[..]));
+        assert!(said.stdout.ends_with(b"\nhello\n"), "{said:?}");
+    }
     assert_eq!(waiting.wait_with_output().unwrap().stdout, b"4\n");
     ddock
         .run(&["attach", "talk"])

@@ -4,7 +4,7 @@ use std::process::Stdio;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::harness::ddock::Ddock;
+use crate::harness::ddock::{Ddock, binary};
 use crate::harness::host::{processes_with, unique_seconds, wait_for_process};
 use crate::harness::terminal::Terminal;
 use crate::harness::user::User;
@@ -118,4 +118,28 @@ fn an_init_works_for_ordinary_users() {
             .run(&["run", "--rm", "--init", &image, "sh", "-c", "exit 9"])
             .exits(9);
     }
+}
+
+#[test]
+fn the_program_of_an_init_cannot_be_written_from_inside() {
+    let (ddock, image) = Ddock::with_busybox();
+    let before = fs_err::read(binary()).unwrap();
+    // Emptied first, which the file's being executed would not be the first to forbid.
+    let script = "echo x > /proc/1/exe; chmod 4777 /proc/1/exe; true";
+    for flags in [&[][..], &["--privileged"], &["--cap-add", "ALL"]] {
+        let words = [
+            &["run", "--rm", "--init"],
+            flags,
+            &[&image, "sh", "-c", script],
+        ]
+        .concat();
+        let output = ddock.run(&words).exits(0);
+        assert_eq!(
+            output.stderr.matches("Read-only file system").count(),
+            2,
+            "{}",
+            output.text()
+        );
+    }
+    assert!(fs_err::read(binary()).unwrap() == before);
 }

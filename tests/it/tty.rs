@@ -3,7 +3,7 @@
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::harness::ddock::Ddock;
-use crate::harness::host::{assert_nothing_left, processes_with, unique_seconds};
+use crate::harness::host::{assert_nothing_left, processes_with, unique_seconds, wait_for_process};
 use crate::harness::image::Image;
 use crate::harness::registry::Registry;
 use crate::harness::terminal::Terminal;
@@ -262,14 +262,13 @@ fn three_times_control_c_end_what_does_not_react() {
     let (ddock, image) = Ddock::with_busybox();
     let command = ddock.command(&["run", "--rm", &image, "sleep", &seconds]);
     let mut terminal = Terminal::start(&command, 24, 80);
-    wait_for("sleep to run", || {
-        (processes_with(&seconds).len() >= 2).then_some(())
+    wait_for_process("sleep", &seconds);
+    // Signals that a busy client has not read yet are one (signal(7)), so three keys may be too few.
+    wait_for("the container to be killed", || {
+        terminal.send("\u{3}");
+        processes_with(&seconds).is_empty().then_some(())
     });
-    terminal.send("\u{3}");
-    terminal.expect("^C");
-    terminal.send("\u{3}");
     terminal.expect("once more kills the container");
-    terminal.send("\u{3}");
     assert_eq!(terminal.wait(), 137);
     assert_eq!(processes_with(&seconds), [0; 0]);
 }

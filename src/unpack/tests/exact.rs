@@ -125,8 +125,8 @@ fn numbers_that_octal_digits_do_not_reach_are_as_gnu_tar_makes_them() {
     let tree = temp.path().join("tree");
     fs_err::create_dir(&tree).unwrap();
     for (name, uid, seconds) in [
-        ("owner", 3_000_000, 1_i64),
-        ("far off", 0, 9_000_000_000),
+        ("owner", 3_000_000, 1),
+        ("far off", 0, 9_000_000_000_i64),
         ("before 1970", 4_000_000_000, -9),
     ] {
         let path = tree.join(name);

@@ -187,6 +187,15 @@ impl Ddock {
     }
 }
 
+/// A test that failed half-way leaves no container running.
+impl Drop for Ddock {
+    fn drop(&mut self) {
+        if std::thread::panicking() && self.root.exists() {
+            drop(self.command(&["rm", "-f", "-a"]).output());
+        }
+    }
+}
+
 /// Runs any command to its end.
 pub(crate) fn output(command: &mut Command) -> Output {
     finished(&command.output().unwrap())

@@ -12,7 +12,7 @@ use crate::runtime::seccomp::Filter;
 use crate::runtime::start::{Confinement, Report, Streams};
 use crate::runtime::target::{Kind, Root};
 use crate::runtime::terminal::Terminal;
-use crate::runtime::{cgroup_view, identity, reaper, rlimits, rootfs, told};
+use crate::runtime::{cgroup_view, hiding, identity, reaper, rlimits, rootfs, told};
 use crate::sys::message::Channel;
 use crate::sys::{kernel, program};
 use anyhow::{Context, Result, ensure};
@@ -234,13 +234,13 @@ fn set_oom_score(score: i32) -> Result<()> {
 
 fn hide(plan: &Plan, root: Root<'_>) -> Result<()> {
     if !plan.masked.is_empty() {
-        let mut covers = mounts::Covers::open(root)?;
+        let mut covers = hiding::Covers::open(root)?;
         for path in &plan.masked {
             covers.mask(Path::new(path), root)?;
         }
     }
     for path in &plan.read_only {
-        mounts::protect(Path::new(path), root)?;
+        hiding::protect(Path::new(path), root)?;
     }
     tell(|| Step::Hide {
         masked: plan.masked.clone(),

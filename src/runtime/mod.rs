@@ -6,6 +6,7 @@ mod descendants;
 mod diagnosis;
 mod exec;
 mod failure;
+mod hiding;
 mod identity;
 mod init;
 mod join;

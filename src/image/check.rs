@@ -122,11 +122,17 @@ pub(crate) fn check(
     let is_chain = |part: &&Part| matches!(part, Part::Chain(_));
     let (chains, others): (Vec<_>, Vec<_>) = parts.iter().partition(is_chain);
     let mut found = side_by_side(&others, |part| check_part(store, part, unpacking))?;
-    // Afterwards: it must be known whether their layers are right.
-    found.extend(side_by_side(&chains, |part| match part {
-        Part::Chain(chain) => chain::check(store, chain, &found),
-        _ => Ok(Vec::new()),
-    })?);
+    // Afterwards: it must be known whether their layers are right. And one by one: a mount is put together in the
+    // working directory, which all threads share.
+    for part in chains {
+        if let Part::Chain(chain) = part {
+            let findings = chain::check(store, chain, &found);
+            let findings = findings.with_context(|| context(part))?;
+            if !findings.is_empty() {
+                found.insert(part.clone(), findings);
+            }
+        }
+    }
     Ok(found)
 }
 
@@ -143,10 +149,7 @@ fn side_by_side(
             let Some(part) = next else {
                 return Ok(());
             };
-            let findings = check(part).with_context(|| {
-                let id = part.digest().short();
-                format!("checking {} `{id}`", part.word())
-            })?;
+            let findings = check(part).with_context(|| context(part))?;
             if !findings.is_empty() {
                 let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
                 found.insert(Part::clone(part), findings);
@@ -165,6 +168,10 @@ fn side_by_side(
         Ok(())
     })?;
     Ok(found.into_inner().unwrap_or_else(PoisonError::into_inner))
+}
+
+fn context(part: &Part) -> String {
+    format!("checking {} `{}`", part.word(), part.digest().short())
 }
 
 fn check_part(store: &Store, part: &Part, unpacking: &unpack::Options) -> Result<Vec<Finding>> {

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SendError, Sender, SyncSender, channel, sync_channel};
 
 /// Bytes inflated at a time. Measured: 16 KiB cost a quarter of zlib-rs's speed, 1 MiB gains nothing.
-const CHUNK_SIZE: usize = 128 << 10;
+const CHUNK_SIZE: usize = 256 << 10;
 
 /// Chunks on their way, so that no thread waits for another at every one. 1 MiB a layer at most; as many are made as are
 /// needed, so that those who keep pace with each other find the bytes in the processor's cache.
-const CHUNKS: usize = 8;
+const CHUNKS: usize = 4;
 
 /// Bytes that both outlets look at; whoever lets go of them last sends the buffer back.
 type Chunk = Arc<Vec<u8>>;

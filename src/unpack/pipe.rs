@@ -9,9 +9,10 @@ use std::sync::mpsc::{Receiver, SendError, Sender, SyncSender, channel, sync_cha
 /// Bytes inflated at a time. Measured: 16 KiB cost a quarter of zlib-rs's speed, 1 MiB gains nothing.
 const CHUNK_SIZE: usize = 256 << 10;
 
-/// Chunks on their way, so that no thread waits for another at every one. 1 MiB a layer at most; as many are made as are
-/// needed, so that those who keep pace with each other find the bytes in the processor's cache.
-const CHUNKS: usize = 4;
+/// Chunks that wait for an outlet, so that no thread waits for another at every one. With those in hand that is a little
+/// more than 1 MiB a layer; as many are made as are needed, so that those who keep pace with each other find the bytes
+/// in the processor's cache.
+const WAITING: usize = 2;
 
 /// Bytes that both outlets look at; whoever lets go of them last sends the buffer back.
 type Chunk = Arc<Vec<u8>>;
@@ -20,8 +21,6 @@ type Chunk = Arc<Vec<u8>>;
 pub(crate) struct Inlet {
     full: [SyncSender<Chunk>; 2],
     empty: Receiver<Vec<u8>>,
-    /// How many chunks there are.
-    made: usize,
 }
 
 /// An end of the pipe that is read.
@@ -41,20 +40,21 @@ pub(crate) fn pipe() -> (Inlet, [Outlet; 2]) {
         chunk: None,
         position: 0,
     };
-    let (one, other) = (sync_channel(CHUNKS), sync_channel(CHUNKS));
+    let (one, other) = (sync_channel(WAITING), sync_channel(WAITING));
     let inlet = Inlet {
         full: [one.0, other.0],
         empty: empty_out,
-        made: 0,
     };
     (inlet, [outlet(one.1), outlet(other.1)])
 }
 
 impl Inlet {
     /// Pumps the whole tar into the pipe; returns its size, or nothing if a reader at the other end gave up first.
-    pub(crate) fn pump(mut self, tar: &mut dyn Read, max_size: Option<u64>) -> Result<Option<u64>> {
+    pub(crate) fn pump(self, tar: &mut dyn Read, max_size: Option<u64>) -> Result<Option<u64>> {
         let mut tar_size = 0;
-        while let Some(mut chunk) = self.empty_chunk() {
+        loop {
+            // Only the channels bound how many there are. Nobody waits for one: an outlet that is gone took its own along.
+            let mut chunk = self.empty.try_recv().unwrap_or_default();
             chunk.resize(CHUNK_SIZE, 0);
             let length = fill(tar, &mut chunk).context("reading the layer")?;
             chunk.truncate(length);
@@ -68,10 +68,9 @@ impl Inlet {
                 max_size.unwrap_or_default()
             );
             if self.send(Arc::new(chunk)).is_err() {
-                break;
+                return Ok(None);
             }
         }
-        Ok(None)
     }
 
     /// Sends a chunk to both outlets, and keeps no hold of it: then the last of them would not be the last.
@@ -79,18 +78,6 @@ impl Inlet {
         let [one, other] = &self.full;
         one.send(Arc::clone(&chunk))?;
         other.send(chunk)
-    }
-
-    /// Returns a chunk to fill; nothing if nobody wants any more.
-    fn empty_chunk(&mut self) -> Option<Vec<u8>> {
-        if let Ok(used) = self.empty.try_recv() {
-            return Some(used);
-        }
-        if self.made < CHUNKS {
-            self.made += 1;
-            return Some(Vec::new());
-        }
-        self.empty.recv().ok()
     }
 }
 
@@ -167,5 +154,26 @@ pub(crate) fn read_buffered(reader: &mut impl BufRead, buffer: &mut [u8]) -> io:
 impl Read for Outlet {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         read_buffered(self, buffer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::thread;
+
+    #[test]
+    fn an_outlet_that_is_gone_ends_the_pipe_whatever_it_held() {
+        let (inlet, [hashed, written]) = pipe();
+        let pump = thread::spawn(|| inlet.pump(&mut io::repeat(b'x'), None));
+        let hash = thread::spawn(|| hashed.hash());
+        // What this outlet holds is of no more use to the other one: it was the last that held it.
+        let held: Vec<Chunk> = written.full.iter().take(2 * WAITING).collect();
+        while held.iter().any(|chunk| Arc::strong_count(chunk) > 1) {
+            thread::yield_now();
+        }
+        drop((written, held));
+        assert_eq!(pump.join().unwrap().unwrap(), None);
+        hash.join().unwrap().unwrap();
     }
 }

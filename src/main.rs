@@ -29,6 +29,7 @@ mod human;
 mod image;
 mod monitor;
 mod narration;
+mod network;
 mod platform;
 mod pull;
 mod reference;

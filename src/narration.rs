@@ -80,6 +80,13 @@ pub(crate) enum Step {
     },
     /// The loopback interface of the new network namespace is up.
     Loopback,
+    /// The container is connected to a network by a link of its own.
+    Network {
+        network: String,
+        link: String,
+        addresses: Vec<String>,
+        gateway: String,
+    },
     Sysctl {
         name: String,
         value: String,

@@ -31,6 +31,7 @@ const SPELLINGS: &[(&str, &str, &[&str])] = &[
     ("container", "ls", &["ps"]),
     ("container", "list", &["ps"]),
     ("container", "ps", &["ps"]),
+    ("container", "port", &["port"]),
     ("container", "rm", &["rm"]),
     ("container", "remove", &["rm"]),
     ("container", "logs", &["logs"]),
@@ -425,8 +426,7 @@ mod tests {
             "volume export x",
             "run --health-cmd true x",
             "run --health-cmd=true x",
-            "run -p 80:80 x",
-            "run -p80:80 x",
+            "run --link a x",
             "run --arch arm64 x",
             "images --format json",
             "inspect -f x y",
@@ -457,11 +457,8 @@ mod tests {
         $ ddock run --health-cmd=true x
         ddock: `--health-cmd` is not there yet
 
-        $ ddock run -p 80:80 x
-        ddock: `-p` is not there yet: networking comes later; until then a container's network is private with loopback up (`--network none`) or the host's (`--network host`)
-
-        $ ddock run -p80:80 x
-        ddock: `-p` is not there yet: networking comes later; until then a container's network is private with loopback up (`--network none`) or the host's (`--network host`)
+        $ ddock run --link a x
+        ddock: `--link` is not there yet: a container's network is the default one (`--network bridge`), the host's (`--network host`) or its own with loopback up (`--network none`)
 
         $ ddock run --arch arm64 x
         ddock: `--arch` is not there yet: it is spelled `--platform OS/ARCH/VARIANT`

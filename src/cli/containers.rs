@@ -3,6 +3,7 @@
 use crate::cli::{failure, output, place};
 use crate::container::{self, Record, Status, Volumes};
 use crate::human;
+use crate::network::{self, Port};
 use crate::store::NotFound;
 use anyhow::{Context, Result};
 use chrono::{DateTime, Utc};
@@ -107,11 +108,27 @@ fn render(arguments: &ListArguments, mut containers: Vec<Record>, now: DateTime<
             command(&container.command, arguments.no_trunc),
             human::ago(container.created, now),
             status(&container.status, now),
-            String::new(),
+            ports(container),
             container.name.clone(),
         ]
     }));
     human::table(&table)
+}
+
+/// Returns the published ports, then those that are only said to be served; nothing of what runs no more.
+fn ports(container: &Record) -> String {
+    if !matches!(container.status, Status::Running { .. }) {
+        return String::new();
+    }
+    let published = &container.ports;
+    let is_published = |port: &Port| published.iter().any(|it| it.container == *port);
+    let others = container.exposed.iter().filter(|port| !is_published(port));
+    let published = Some(network::summary(published)).filter(|it| !it.is_empty());
+    let words: Vec<String> = published
+        .into_iter()
+        .chain(others.map(ToString::to_string))
+        .collect();
+    words.join(", ")
 }
 
 /// Returns the command line in quotes, as Docker shows it: words with blanks in single quotes of their
@@ -170,6 +187,9 @@ mod tests {
             stop: Stop::default(),
             log: Log::default(),
             mounts: Vec::new(),
+            networks: Vec::new(),
+            ports: Vec::new(),
+            exposed: Vec::new(),
             status,
         };
         let ended = Status::Exited {

@@ -16,6 +16,7 @@ mod manifest;
 mod names;
 mod output;
 mod place;
+mod port;
 mod progress;
 mod prompt;
 mod pull;
@@ -78,6 +79,8 @@ enum Command {
     Rmi(rmi::Arguments),
     /// List containers
     Ps(containers::ListArguments),
+    /// Show which ports of a container are published, and where
+    Port(port::Arguments),
     /// Remove containers
     Rm(containers::RemoveArguments),
     /// Show what a container's command wrote
@@ -143,6 +146,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Images(arguments) => finish(images::run(&arguments, &root)),
         Command::Rmi(arguments) => finish(rmi::run(&arguments, &root)),
         Command::Ps(arguments) => finish(containers::list(&arguments, &root)),
+        Command::Port(arguments) => finish(port::run(&arguments, &root)),
         Command::Rm(arguments) => finish(containers::remove(&arguments, &root)),
         Command::Logs(arguments) => finish(logs::run(&arguments, &root)),
         Command::Attach(arguments) => match attach::run(&arguments, &root) {

@@ -1,6 +1,7 @@
 //! `ddock run`: its flags, and the way from them to a running container.
 
 mod arguments;
+mod connect;
 mod donors;
 mod explain;
 mod lifetime;
@@ -12,6 +13,7 @@ use crate::cli::reach::Reach;
 use crate::cli::{detach_keys, output, pull};
 use crate::image;
 use crate::monitor::{DetachKeys, Session};
+use crate::network::{Port, Publication};
 use crate::platform::Platform;
 use crate::reference::Reference;
 use crate::spec::{Pid, Request};
@@ -43,6 +45,7 @@ pub(crate) struct Run {
     lifetime: Lifetime,
     /// `--rm`
     remove: bool,
+    publish: Publish,
     pull: PullPolicy,
     platform: Option<Platform>,
     /// `--authfile`
@@ -111,6 +114,17 @@ pub(crate) enum UserNamespace {
     Default,
     /// An ordinary user is himself inside, or this user and group.
     KeepId(Option<u32>, Option<u32>),
+}
+
+/// Which of the container's ports others can reach, and where.
+#[derive(Debug, Default)]
+struct Publish {
+    /// `-p`, in order.
+    publications: Vec<Publication>,
+    /// `-P`: whatever is exposed and not published, at free ports.
+    all: bool,
+    /// `--expose`, in order.
+    exposed: Vec<Port>,
 }
 
 /// `--pull`

@@ -41,8 +41,8 @@ const COMMANDS_ELSEWHERE: &[(&[&str], &str, &str)] = &[
 const COMMANDS_TO_COME: &[&str] = &[
     "checkpoint", "commit", "completion", "cp", "create", "diff", "events", "exec",
     "export", "healthcheck", "history", "import", "init", "load",
-    "mount", "network", "pause", "port", "push", "rename", "restart", "save", "search",
-        "start", "stats", "system", "tag", "top", "umount", "unmount", "unpause", "unshare",
+    "mount", "network", "pause", "push", "rename", "restart", "save", "search",
+    "start", "stats", "system", "tag", "top", "umount", "unmount", "unpause", "unshare",
         "untag", "update",
 ];
 
@@ -51,7 +51,7 @@ const COMMANDS_TO_COME: &[&str] = &[
 const GROUPED_TO_COME: &[(&str, &[&str])] = &[
     ("container", &[
         "checkpoint", "cleanup", "clone", "commit", "cp", "create", "diff", "exec",
-        "exists", "export", "init", "mount", "pause", "port", "prune", "rename",
+        "exists", "export", "init", "mount", "pause", "prune", "rename",
         "restart", "restore", "start", "stats", "top", "unmount", "unpause", "update",
     ]),
     ("image", &[
@@ -66,16 +66,15 @@ const GROUPED_TO_COME: &[(&str, &[&str])] = &[
     ]),
 ];
 
-const NETWORKING: &str = "networking comes later; until then a container's network is \
-    private with loopback up (`--network none`) or the host's (`--network host`)";
+const NETWORKING: &str = "a container's network is the default one (`--network bridge`), the host's (`--network host`) \
+    or its own with loopback up (`--network none`)";
 
 /// Flags that are to come: command, why they are missing if there is more to say, flags.
 #[rustfmt::skip]
 const FLAGS: &[(&str, &str, &[&str])] = &[
     ("run", NETWORKING, &[
-        "-p", "--publish", "-P", "--publish-all", "--expose", "--link", "--link-local-ip", "--ip",
-        "--ip6", "--mac-address", "--network-alias", "--net-alias", "--dns", "--dns-opt",
-        "--dns-option", "--dns-search", "--add-host", "--no-hosts",
+        "--link", "--link-local-ip", "--ip",
+        "--ip6", "--mac-address", "--network-alias", "--net-alias", "--no-hosts",
     ]),
     ("run", "`ddock login` or `--authfile FILE` keep the password off the command line", &["--creds"]),
     ("run", "it is spelled `--platform OS/ARCH/VARIANT`", &["--arch", "--os", "--variant"]),
@@ -161,7 +160,7 @@ pub(crate) fn flag(command: &str, flag: &str) -> Option<Refusal> {
     }))
 }
 
-/// Returns the refusal of `--network NAME` and of every mode but `none` and `host`.
+/// Returns the refusal of `--network NAME` and of every mode but `bridge`, `none` and `host`.
 pub(crate) fn network(name: &str) -> Refusal {
     Refusal::new(format!("`--network {name}` is not there yet: {NETWORKING}"))
 }

@@ -2,6 +2,7 @@
 
 use crate::container::log::{Driver, Rotation};
 use crate::digest::Digest;
+use crate::network::{Attachment, Port, Published};
 use crate::spec::MountPoint;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -32,6 +33,15 @@ pub(crate) struct Record {
     /// What is mounted in it because somebody asked for it.
     #[serde(default)]
     pub(crate) mounts: Vec<MountPoint>,
+    /// The networks it is in while it runs, the way out first.
+    #[serde(default)]
+    pub(crate) networks: Vec<Attachment>,
+    /// The ports that are published while it runs.
+    #[serde(default)]
+    pub(crate) ports: Vec<Published>,
+    /// The ports that it says it serves, published or not.
+    #[serde(default)]
+    pub(crate) exposed: Vec<Port>,
     pub(crate) status: Status,
 }
 

@@ -6,6 +6,7 @@
 //! container; if the monitor dies the kernel does (`PR_SET_PDEATHSIG`).
 
 mod attach;
+mod connection;
 mod hub;
 mod independent;
 mod keys;
@@ -18,6 +19,7 @@ mod visit;
 mod watch;
 
 pub(crate) use attach::{End, Leave};
+pub(crate) use connection::{Connection, Way};
 pub(crate) use keys::DetachKeys;
 pub(crate) use raw::size as terminal_size;
 pub(crate) use signals::{Signals, heed_endings};

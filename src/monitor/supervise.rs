@@ -3,13 +3,14 @@
 use crate::container::Container;
 use crate::container::log::{Rotation, Stream, Writer};
 use crate::monitor::attach::{Client, End};
+use crate::monitor::connection::{Connected, Connection};
 use crate::monitor::hub::Hub;
 use crate::monitor::signals::Signals;
 use crate::monitor::streams::{Wiring, copy};
 use crate::monitor::watch::{self, FIRST, Input, Watch};
 use crate::monitor::{DOOR, DetachKeys, FromMonitor, independent};
 use crate::narration::{Narration, Step, tell};
-use crate::runtime::{self, ExitStatus, Plan, Privilege, Running, StartError};
+use crate::runtime::{self, Connect, ExitStatus, Plan, Privilege, Running, StartError};
 use crate::sys::clone::{Clone, end_child, fork};
 use crate::sys::message::{Channel, Listener};
 use anyhow::{Context, Result};
@@ -28,6 +29,8 @@ pub(crate) struct Job<'a> {
     /// Its root, assembled and attached nowhere.
     pub(crate) root: OwnedFd,
     pub(crate) privilege: Privilege,
+    /// How the container's own network namespace is connected, if it is.
+    pub(crate) connection: Option<Connection>,
     pub(crate) session: Session,
     /// Where its output is kept too, if anywhere.
     pub(crate) log: Option<Rotation>,
@@ -88,6 +91,7 @@ pub(crate) fn run(job: Job<'_>) -> Result<End> {
         Clone::Parent(child) => {
             // The monitor's from now on: its lock as well, so that its end is seen.
             drop((monitor, wiring.ends, job.root, job.container));
+            drop(job.connection);
             tell(|| Step::Monitor {
                 pid: child.pid.as_raw_nonzero().get().cast_unsigned(),
             });
@@ -162,6 +166,16 @@ fn run_container(job: Job<'_>, ends: Ends, watch: &mut Watch) -> Result<Outcome>
     // Away from the caller's terminal: a ^C there is the client's to pass on.
     rustix::process::setsid().context("starting a session")?;
     let (mut container, is_detached, sinks) = (job.container, job.session.detached, ends.sinks);
+    let (mut connection, directory) = (job.connection, container.directory.clone());
+    let is_connected = connection.is_some();
+    // Until the container has ended.
+    let mut connected = Connected::default();
+    let mut make = |pid| {
+        if let Some(connection) = connection.take() {
+            connected = connection.make(pid, &directory)?;
+        }
+        Ok(())
+    };
     let started = open(&container, job.log, ends.sources, ends.input, watch).and_then(|()| {
         runtime::start(
             job.plan,
@@ -169,6 +183,7 @@ fn run_container(job: Job<'_>, ends: Ends, watch: &mut Watch) -> Result<Outcome>
             &container.directory,
             job.privilege,
             ends.streams,
+            is_connected.then_some(&mut make as Connect<'_>),
         )
     });
     let mut running = match started {
@@ -182,6 +197,8 @@ fn run_container(job: Job<'_>, ends: Ends, watch: &mut Watch) -> Result<Outcome>
     watch.deadline = job
         .timeout
         .and_then(|timeout| Instant::now().checked_add(timeout));
+    container.record.networks = std::mem::take(&mut connected.networks);
+    container.record.ports = std::mem::take(&mut connected.ports);
     let recorded = container.started(running.pid, running.start_time);
     let told = connect(&mut running, sinks, is_detached, watch);
     // The client is dead, or nothing may run that was not recorded: the container ends at once.

@@ -6,6 +6,7 @@
 use crate::narration::{Step, tell};
 use crate::runtime::exec::become_command;
 use crate::runtime::failure::StartError;
+use crate::runtime::gate::Gate;
 use crate::runtime::mounts::{self, Prepared};
 use crate::runtime::plan::{Node, Plan};
 use crate::runtime::seccomp::Filter;
@@ -47,8 +48,9 @@ pub(crate) fn run(
     confinement: &Confinement,
     streams: &Streams,
     parent: &Channel,
+    gate: Option<Gate>,
 ) -> StartError {
-    match prepare(plan, root, place, confinement, streams, parent) {
+    match prepare(plan, root, place, confinement, streams, parent, gate) {
         Ok(()) => {
             tell(|| told::exec(&plan.process));
             if plan.process.has_init {
@@ -70,6 +72,7 @@ fn prepare(
     confinement: &Confinement,
     streams: &Streams,
     parent: &Channel,
+    gate: Option<Gate>,
 ) -> Result<()> {
     tell(|| told::clone(plan));
     confinement.enter(plan.namespaces)?;
@@ -97,6 +100,9 @@ fn prepare(
         None => None,
     };
     configure(plan)?;
+    if let Some(gate) = gate {
+        gate.wait()?;
+    }
     hide(plan, inside)?;
     let directory = inside
         .create(&plan.process.directory, Kind::Directory)

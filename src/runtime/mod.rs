@@ -6,6 +6,7 @@ mod descendants;
 mod diagnosis;
 mod exec;
 mod failure;
+mod gate;
 mod hiding;
 mod identity;
 mod init;
@@ -29,4 +30,6 @@ pub(crate) use join::Donor;
 pub(crate) use plan::Plan;
 pub(crate) use reaper::{init_for, reap};
 pub(crate) use rootfs::Rootfs;
-pub(crate) use start::{ExitStatus, Privilege, Running, Streams, kill, remove_cgroup, start};
+pub(crate) use start::{
+    Connect, ExitStatus, Privilege, Running, Streams, kill, remove_cgroup, start,
+};

@@ -3,6 +3,7 @@
 use crate::narration::{Step, tell};
 use crate::runtime::cgroup::{self, Cgroup, Entrance, Limits, Unenforceable, View};
 use crate::runtime::failure::StartError;
+use crate::runtime::gate::Gate;
 use crate::runtime::join::Namespace;
 use crate::runtime::plan::Plan;
 use crate::runtime::{descendants, init, resources, told};
@@ -45,6 +46,9 @@ pub(crate) enum Report {
     Terminal,
     Failed(StartError),
 }
+
+/// Connects the new network namespace of the first process, whose PID it gets, while that prepares the rest.
+pub(crate) type Connect<'a> = &'a mut dyn FnMut(u32) -> Result<()>;
 
 /// What the first process needs to confine itself.
 #[derive(Debug)]
@@ -122,11 +126,14 @@ pub(crate) fn start(
     place: &Path,
     privilege: Privilege,
     streams: Streams,
+    connect: Option<Connect<'_>>,
 ) -> Result<Running> {
     let limits = resources::limits(&plan.resources)?;
     let cgroup = Cgroup::create(&plan.cgroups_path, &limits).map_err(refused)?;
     tell(|| told::cgroup(&cgroup));
-    match start_in(plan, &cgroup, &limits, root, place, privilege, streams) {
+    let started = confine(plan, &cgroup, &limits, privilege)
+        .and_then(|confinement| start_in(plan, &confinement, root, place, streams, connect));
+    match started {
         Ok(started) => Ok(Running {
             pid: pid_of(&started.child),
             start_time: started.start_time,
@@ -156,45 +163,58 @@ fn pid_of(child: &Child) -> u32 {
     child.pid.as_raw_nonzero().get().cast_unsigned()
 }
 
-fn start_in(
+fn confine(
     plan: &Plan,
     cgroup: &Cgroup,
     limits: &Limits,
-    root: OwnedFd,
-    place: &Path,
     privilege: Privilege,
-    streams: Streams,
-) -> Result<Started> {
+) -> Result<Confinement> {
     let device_rules_hold = cgroup.guards_devices() || !cgroup::restricts_devices(&limits.devices);
     ensure!(
         device_rules_hold || privilege.in_user_namespace,
         "devices cannot be kept from the container: there is no devices cgroup here, and no right to load a BPF program"
     );
-    let confinement = Confinement {
-        entrance: cgroup.entrance()?,
-        view: cgroup.view(),
-        can_set_groups: privilege.can_set_groups,
-    };
     if keeper(plan, cgroup) == Keeper::Ancestor {
         descendants::adopt()?;
     }
     if !plan.namespaces.contains(CloneFlags::CLONE_NEWPID) {
         hide_from_others(plan)?;
     }
+    Ok(Confinement {
+        entrance: cgroup.entrance()?,
+        view: cgroup.view(),
+        can_set_groups: privilege.can_set_groups,
+    })
+}
+
+fn start_in(
+    plan: &Plan,
+    confinement: &Confinement,
+    root: OwnedFd,
+    place: &Path,
+    streams: Streams,
+    connect: Option<Connect<'_>>,
+) -> Result<Started> {
     let (ours, childs) = Channel::pair().context("making a channel to the container")?;
+    let gate = connect.as_ref().map(|_| Gate::new()).transpose()?;
     let (namespaces, cgroup) = confinement.clone_into(plan.namespaces);
     match clone(namespaces, cgroup)? {
         Clone::Child => {
             drop(ours);
-            let error = init::run(plan, root, place, &confinement, &streams, &childs);
+            let error = init::run(plan, root, place, confinement, &streams, &childs, gate);
             // If the parent is gone, nobody is left to be told.
             childs.send(&Report::Failed(error), None).ok();
             end_child(125)
         }
         Clone::Parent(child) => {
             drop((childs, root, streams));
-            let started =
-                await_exec(&ours).and_then(|terminal| Ok((terminal, start_time(pid_of(&child))?)));
+            let connected = match (connect, gate) {
+                (Some(connect), Some(gate)) => connect(pid_of(&child)).map(|()| gate.open()),
+                _ => Ok(()),
+            };
+            let started = connected
+                .and_then(|()| await_exec(&ours))
+                .and_then(|terminal| Ok((terminal, start_time(pid_of(&child))?)));
             match started {
                 Ok((terminal, start_time)) => Ok(Started {
                     child,

@@ -16,6 +16,7 @@ mod namespaces;
 mod own_mounts;
 mod propagation;
 mod request;
+mod resolv;
 mod seccomp;
 mod security;
 mod sysctls;
@@ -34,7 +35,8 @@ pub(crate) use host::{Host, Mapping};
 pub(crate) use mounts::VolumeUse;
 pub(crate) use namespaces::{Donor, Ipc, Joined, Namespaces, Network, Pid, SHAREABLE_IPC};
 pub(crate) use request::{
-    DefaultEnvironment, Devices, Files, ImageDefaults, ImageVolumes, Io, Limits, Request, Security,
+    DefaultEnvironment, Devices, Files, HostAddress, ImageDefaults, ImageVolumes, Io, Limits,
+    NetworkNames, Request, Security,
 };
 pub(crate) use security::modules as security_modules;
 pub(crate) use wanted::MountPoint;
@@ -119,7 +121,7 @@ pub(crate) fn build(
     }
     // From JSON, not from the crate's builders: those fill what is left out with opinions of their own.
     let spec = Spec::deserialize(&document).context("building the OCI spec")?;
-    let mut files = files::build(&request.namespaces.network, &hostname, host.ipv6)?;
+    let mut files = files::build(request, &hostname, host.ipv6)?;
     files.extend(shown.into_iter().map(|shown| shown.file));
     Ok(Built {
         spec,
@@ -195,7 +197,7 @@ fn hostname(request: &Request, host: &Host) -> Result<String> {
         (None, Network::Container(donor)) => donor.hostname.as_str(),
         (None, _) if request.namespaces.uts_of_host => host.hostname.as_str(),
         (None, Network::Host) => host.hostname.as_str(),
-        (None, Network::Private) => request
+        (None, Network::Bridge | Network::None) => request
             .id
             .get(..12)
             .context("the container's ID is too short")?,
@@ -322,7 +324,7 @@ fn owner(request: &Request, host: &Host) -> devices::Owner {
 
 fn own(request: &Request, host: &Host) -> sysctls::Own {
     sysctls::Own {
-        network: request.namespaces.network == Network::Private,
+        network: matches!(request.namespaces.network, Network::Bridge | Network::None),
         users: host.mapping.is_some(),
     }
 }

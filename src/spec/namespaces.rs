@@ -23,9 +23,11 @@ pub(crate) struct Namespaces {
 /// `--network`
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) enum Network {
-    /// A network namespace of its own with loopback up and no way out: the default until bridges come, and `none`.
+    /// A network namespace of its own, connected to the default network.
     #[default]
-    Private,
+    Bridge,
+    /// A network namespace of its own with loopback up and no way out.
+    None,
     /// The host's.
     Host,
     Container(Donor),
@@ -82,7 +84,7 @@ impl Namespaces {
     pub(crate) fn donors(&mut self) -> impl Iterator<Item = (Joined, &mut Donor)> {
         let network = match &mut self.network {
             Network::Container(donor) => Some((Joined::Network, donor)),
-            Network::Private | Network::Host => None,
+            Network::Bridge | Network::None | Network::Host => None,
         };
         let pid = match &mut self.pid {
             Pid::Container(donor) => Some((Joined::Pid, donor)),
@@ -111,7 +113,7 @@ impl Namespaces {
         let uts = new("uts").filter(|_| !self.uts_of_host);
         let cgroup = new("cgroup").filter(|_| !self.cgroup_of_host);
         let network = match &self.network {
-            Network::Private => new("network"),
+            Network::Bridge | Network::None => new("network"),
             Network::Host => None,
             Network::Container(donor) => Some(donor.namespace("network", "net")),
         };

@@ -3,6 +3,7 @@
 use crate::spec::namespaces::Namespaces;
 use crate::spec::wanted::MountPoint;
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 /// The flags of `run` that shape the container. `spec::build` checks and interprets them.
@@ -45,6 +46,7 @@ pub(crate) struct Request {
     pub(crate) annotations: BTreeMap<String, String>,
     pub(crate) files: Files,
     pub(crate) namespaces: Namespaces,
+    pub(crate) names: NetworkNames,
     pub(crate) limits: Limits,
     pub(crate) devices: Devices,
     pub(crate) security: Security,
@@ -95,6 +97,29 @@ pub(crate) enum ImageVolumes {
     Tmpfs,
     /// They are directories of the image like others.
     Ignored,
+}
+
+/// How the container finds others by name.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct NetworkNames {
+    /// `--dns`, in order, instead of the host's servers.
+    pub(crate) servers: Vec<IpAddr>,
+    /// `--dns-search`, in order, instead of the host's; `.` is none.
+    pub(crate) search: Vec<String>,
+    /// `--dns-option`, in order, instead of the host's.
+    pub(crate) options: Vec<String>,
+    /// `--add-host`, in order: a name and an address, or `host-gateway`.
+    pub(crate) hosts: Vec<(String, HostAddress)>,
+    /// What `host-gateway` means: the host's addresses in the container's network, known when that is ready.
+    pub(crate) gateways: Vec<IpAddr>,
+}
+
+/// What a name of `--add-host` stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum HostAddress {
+    Address(IpAddr),
+    /// `host-gateway`
+    Gateway,
 }
 
 /// How much of the machine the container may use. Zero is no limit.

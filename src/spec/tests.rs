@@ -127,12 +127,12 @@ fn no_field_is_lost_or_added_on_the_way_through_the_crate() {
 fn the_hostname_is_the_ids_start_unless_asked() {
     let long = "x".repeat(64);
     for (asked, network, expected) in [
-        (None, Network::Private, "0123456789ab"),
-        (Some(""), Network::Private, "0123456789ab"),
-        (Some("box.example"), Network::Private, "box.example"),
+        (None, Network::Bridge, "0123456789ab"),
+        (Some(""), Network::None, "0123456789ab"),
+        (Some("box.example"), Network::Bridge, "box.example"),
         (None, Network::Host, "machine"),
         (Some("box"), Network::Host, "box"),
-        (Some(&*long), Network::Private, &*long),
+        (Some(&*long), Network::Bridge, &*long),
     ] {
         let request = Request {
             hostname: asked.map(str::to_owned),

@@ -5,7 +5,7 @@ use nix::libc;
 use nix::sched::CloneFlags;
 use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
 fn check(result: libc::c_long) -> io::Result<()> {
     if result < 0 {
@@ -48,6 +48,24 @@ pub(crate) fn close_inherited_descriptors() -> io::Result<()> {
     for number in inherited {
         // SAFETY: nothing in this process owns it: what does closes on exec.
         unsafe { libc::close(number) };
+    }
+    Ok(())
+}
+
+/// Closes every descriptor above 2 but `kept` (`close_range(2)`).
+///
+/// For a new process that never goes back to the code which owns the others.
+pub(crate) fn close_all_but(kept: &[RawFd]) -> io::Result<()> {
+    let mut kept: Vec<u32> = kept.iter().map(|fd| fd.cast_unsigned()).collect();
+    kept.sort_unstable();
+    let mut first = 3_u32;
+    for end in kept.into_iter().chain([u32::MAX]) {
+        if first < end {
+            // SAFETY: no memory is passed. Whoever owns the descriptors does not run in this process any more,
+            // which the caller sees to.
+            check(unsafe { libc::syscall(libc::SYS_close_range, first, end - 1, 0) })?;
+        }
+        first = end.saturating_add(1).max(first);
     }
     Ok(())
 }

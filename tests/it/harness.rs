@@ -13,6 +13,7 @@ pub(crate) mod image;
 pub(crate) mod layout;
 pub(crate) mod line;
 pub(crate) mod listing;
+pub(crate) mod neighbour;
 pub(crate) mod network;
 pub(crate) mod proxy;
 pub(crate) mod pulling;

@@ -2,6 +2,7 @@
 
 use crate::container::log::Driver;
 use crate::container::{Log, Record, Status};
+use crate::network::{Attachment, Mac};
 use crate::spec::MountPoint;
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::{Value, json};
@@ -30,6 +31,7 @@ pub(crate) fn describe(record: &Record) -> Value {
             "StopSignal": record.stop.signal.as_deref().unwrap_or("SIGTERM"),
             "StopTimeout": record.stop.timeout,
         },
+        "NetworkSettings": networks(&record.networks),
         "Mounts": record.mounts.iter().map(mount).collect::<Vec<_>>(),
     })
 }
@@ -65,6 +67,37 @@ fn mount(mount: &MountPoint) -> Value {
     document["RW"] = json!(!mount.read_only);
     document["Propagation"] = json!(mount.propagation);
     document
+}
+
+/// The addresses of the way out are there twice, as scripts look for them in either place.
+fn networks(attachments: &[Attachment]) -> Value {
+    let describe = |attachment: &Attachment| {
+        let v6 = attachment.address6;
+        json!({
+            "Aliases": attachment.aliases,
+            "MacAddress": mac(attachment.mac),
+            "Gateway": attachment.gateway.to_string(),
+            "IPAddress": attachment.address.addr().to_string(),
+            "IPPrefixLen": attachment.address.prefix_len(),
+            "IPv6Gateway": attachment.gateway6.map(|it| it.to_string()).unwrap_or_default(),
+            "GlobalIPv6Address": v6.map(|it| it.addr().to_string()).unwrap_or_default(),
+            "GlobalIPv6PrefixLen": v6.map_or(0, |it| it.prefix_len()),
+        })
+    };
+    let first = attachments.first().map(describe);
+    let field = |name: &str| first.as_ref().map_or(json!(""), |it| it[name].clone());
+    let all = attachments.iter();
+    let all = all.map(|it| (it.network.clone(), describe(it)));
+    json!({
+        "IPAddress": field("IPAddress"),
+        "Gateway": field("Gateway"),
+        "MacAddress": field("MacAddress"),
+        "Networks": all.collect::<serde_json::Map<_, _>>(),
+    })
+}
+
+fn mac(mac: Mac) -> String {
+    mac.map(|byte| format!("{byte:02x}")).join(":")
 }
 
 fn state(status: &Status) -> Value {
@@ -108,9 +141,8 @@ mod tests {
     use crate::digest::Digest;
     use std::collections::BTreeMap;
 
-    #[test]
-    fn the_state_is_dockers() {
-        let record = Record {
+    fn record() -> Record {
+        Record {
             id: "ab".repeat(32),
             name: "box".to_owned(),
             image: Digest::of(b"config"),
@@ -140,12 +172,20 @@ mod tests {
                 read_only: false,
                 propagation: String::new(),
             }],
+            networks: Vec::new(),
+            ports: Vec::new(),
+            exposed: Vec::new(),
             status: Status::Exited {
                 code: 3,
                 out_of_memory: false,
                 finished: "2026-01-01T00:00:01Z".parse().unwrap(),
             },
-        };
+        }
+    }
+
+    #[test]
+    fn the_state_is_dockers() {
+        let record = record();
         let document = describe(&record);
         let field = |pointer: &str| document.pointer(pointer).unwrap().to_string();
         for (pointer, value) in [

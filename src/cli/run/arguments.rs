@@ -6,6 +6,7 @@ mod files;
 mod lifetime;
 mod limits;
 mod namespaces;
+mod network;
 mod security;
 
 pub(crate) use lifetime::invalid_signal;
@@ -23,6 +24,7 @@ use files::FileFlags;
 use lifetime::{LifetimeFlags, StreamName};
 use limits::LimitFlags;
 use namespaces::NamespaceFlags;
+use network::NetworkFlags;
 use security::SecurityFlags;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -95,6 +97,8 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     namespaces: NamespaceFlags,
     #[command(flatten)]
+    network: NetworkFlags,
+    #[command(flatten)]
     limits: LimitFlags,
     #[command(flatten)]
     devices: DeviceFlags,
@@ -130,6 +134,7 @@ impl TryFrom<Arguments> for Run {
             explain: arguments.explain,
             volumes_from: arguments.files.volumes_from.clone(),
             user_namespace: arguments.namespaces.user_namespace()?,
+            publish: arguments.network.publish()?,
             request: Request {
                 id: String::new(),
                 directory: PathBuf::new(),
@@ -151,6 +156,7 @@ impl TryFrom<Arguments> for Run {
                 annotations: BTreeMap::new(),
                 files: arguments.files.try_into()?,
                 namespaces: arguments.namespaces.try_into()?,
+                names: arguments.network.try_into()?,
                 limits: arguments.limits.into(),
                 devices: arguments.devices.into(),
                 security: arguments.security.into(),
@@ -269,7 +275,7 @@ mod tests {
             )
         );
         insta::assert_compact_debug_snapshot!(run.request, @r#"
-        Request { id: "", directory: "", volumes: "", command: ["cmd"], entrypoint: Some("/e"), environment: ["A=1", "B", "C=-3"], environment_files: ["f"], default_environment: DefaultEnvironment { with_callers: false, unset: ["V"], unset_all: false, merged: ["M=${M}"] }, working_directory: Some("/w"), user: Some("1:2"), groups: ["g"], umask: Some(63), time_zone: Some("local"), hostname: Some("inside"), domain_name: Some("dom"), terminal: false, dry_run: false, annotations: {}, files: Files { read_only: true, read_only_tmpfs: false, volumes: ["/a:/b:ro", "/c:/d"], mounts: ["dst=/m"], tmpfs: ["/t:size=1m"], shm_size: Some(1048576), image_volumes: Anonymous, inherited: [], images: {} }, namespaces: Namespaces { network: Host, pid: Host, ipc: Shareable, uts_of_host: false, cgroup_of_host: true, proc_of_host: false }, limits: Limits { memory: Some(67108864), memory_swap: None, memory_reservation: None, memory_swappiness: None, oom_kill_disable: false, oom_score: None, nano_cpus: Some(1500000000), cpu_shares: None, cpu_period: None, cpu_quota: None, cpu_rt_period: None, cpu_rt_runtime: None, cpuset_cpus: "", cpuset_mems: "", pids: Some(-1), io: Io { weight: None, weight_devices: [], read_bytes: [], write_bytes: [], read_operations: [], write_operations: [] }, cgroup_parent: "", ulimits: [], sysctls: [] }, devices: Devices { nodes: [], rules: [] }, security: Security { privileged: true, capabilities_added: ["ALL"], capabilities_dropped: ["kill"], options: ["seccomp=x"] } }
+        Request { id: "", directory: "", volumes: "", command: ["cmd"], entrypoint: Some("/e"), environment: ["A=1", "B", "C=-3"], environment_files: ["f"], default_environment: DefaultEnvironment { with_callers: false, unset: ["V"], unset_all: false, merged: ["M=${M}"] }, working_directory: Some("/w"), user: Some("1:2"), groups: ["g"], umask: Some(63), time_zone: Some("local"), hostname: Some("inside"), domain_name: Some("dom"), terminal: false, dry_run: false, annotations: {}, files: Files { read_only: true, read_only_tmpfs: false, volumes: ["/a:/b:ro", "/c:/d"], mounts: ["dst=/m"], tmpfs: ["/t:size=1m"], shm_size: Some(1048576), image_volumes: Anonymous, inherited: [], images: {} }, namespaces: Namespaces { network: Host, pid: Host, ipc: Shareable, uts_of_host: false, cgroup_of_host: true, proc_of_host: false }, names: NetworkNames { servers: [], search: [], options: [], hosts: [], gateways: [] }, limits: Limits { memory: Some(67108864), memory_swap: None, memory_reservation: None, memory_swappiness: None, oom_kill_disable: false, oom_score: None, nano_cpus: Some(1500000000), cpu_shares: None, cpu_period: None, cpu_quota: None, cpu_rt_period: None, cpu_rt_runtime: None, cpuset_cpus: "", cpuset_mems: "", pids: Some(-1), io: Io { weight: None, weight_devices: [], read_bytes: [], write_bytes: [], read_operations: [], write_operations: [] }, cgroup_parent: "", ulimits: [], sysctls: [] }, devices: Devices { nodes: [], rules: [] }, security: Security { privileged: true, capabilities_added: ["ALL"], capabilities_dropped: ["kill"], options: ["seccomp=x"] } }
         "#);
     }
 

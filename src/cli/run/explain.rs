@@ -132,6 +132,15 @@ fn inside(step: &Step) -> String {
             "opened a terminal in its own `/dev/pts`, {rows} rows by {columns} columns before the command looks"
         ),
         Step::Hostname { name } => format!("set the hostname `{name}`"),
+        Step::Network {
+            network,
+            link,
+            addresses,
+            gateway,
+        } => format!(
+            "connected it to the network `{network}`: `{link}` inside has {}, the way out is {gateway}",
+            addresses.join(" and ")
+        ),
         Step::Loopback => "brought the interface `lo` up".into(),
         Step::Sysctl { name, value } => format!("set the kernel parameter {name} = {value}"),
         Step::ReadOnlyRoot => "made `/` read-only".into(),

@@ -3,12 +3,12 @@
 use crate::cli::failure::DDOCK_FAILED;
 use crate::cli::run::donors::Donors;
 use crate::cli::run::lifetime::{IdFile, pairs};
-use crate::cli::run::{Run, explain, mounts};
+use crate::cli::run::{Run, connect, explain, mounts};
 use crate::cli::{names, output};
 use crate::container::log::Driver;
 use crate::container::{self, Container, Record, Status, Stop, Volumes};
 use crate::image::{self, Image, ImageConfig};
-use crate::monitor::{self, End, Job, Leave, Outcome, Session};
+use crate::monitor::{self, Connection, End, Job, Leave, Outcome, Session};
 use crate::narration::{Narration, Step, tell};
 use crate::platform::Platform;
 use crate::runtime::{Plan, Privilege, Rootfs};
@@ -46,7 +46,12 @@ pub(super) fn start(
     let prepared = prepare(run, store, mapping, &mut container, &image)
         .and_then(|prepared| donors.check().map(|()| prepared));
     narration.as_ref().map_or(Ok(()), Narration::pass_on)?;
-    let (plan, root, config) = match prepared {
+    let Prepared {
+        plan,
+        root,
+        config,
+        connection,
+    } = match prepared {
         Ok(prepared) => prepared,
         Err(error) => {
             // The first error is the one to tell.
@@ -68,6 +73,7 @@ pub(super) fn start(
         log: keeps_log(run).then_some(run.lifetime.log.rotation),
         timeout: run.lifetime.timeout,
         session,
+        connection,
         notify: &|notice| output::tell(&format!("ddock: {notice}\n")),
         narration: narration.as_ref(),
     };
@@ -130,6 +136,9 @@ fn create(run: &Run, store: &Store) -> Result<(Container, Image)> {
             stop: run.lifetime.stop.clone(),
             log: run.lifetime.log.clone(),
             mounts: Vec::new(),
+            networks: Vec::new(),
+            ports: Vec::new(),
+            exposed: Vec::new(),
             status: Status::Created,
         };
         match Container::create(store, shared, &image, record) {
@@ -184,6 +193,15 @@ fn check_platform(run: &Run, image: &Image) -> Result<()> {
     Ok(())
 }
 
+/// A container that lacks nothing but to be started.
+struct Prepared {
+    plan: Plan,
+    root: OwnedFd,
+    /// The text of its `config.json`.
+    config: String,
+    connection: Option<Connection>,
+}
+
 /// Puts the container's root together and decides everything else.
 fn prepare(
     run: &Run,
@@ -191,7 +209,7 @@ fn prepare(
     mapping: &Mapping,
     container: &mut Container,
     image: &Image,
-) -> Result<(Plan, OwnedFd, String)> {
+) -> Result<Prepared> {
     let root = assemble(store, mapping, container, image)?;
     container::make_init_files(root.as_fd())?;
     let config = image.config(store)?;
@@ -205,6 +223,11 @@ fn prepare(
     let (labels, stop) = (&mut container.record.labels, &mut container.record.stop);
     inherit(&config, labels, stop);
     mounts::look_up(run, store, container, &mut request)?;
+    let exposed = connect::exposed(&run.publish, &config.config.exposed_ports)?;
+    let publications = connect::publications(&run.publish, &exposed);
+    container.record.exposed = exposed;
+    let ready = connect::prepare(&request, mapping, &publications)?;
+    request.names.gateways = ready.gateways();
     let host = Host::detect(spec_mapping(mapping))?;
     let built = spec::build(&defaults(config), &request, &host, root.as_fd())?;
     for note in &built.notes {
@@ -233,7 +256,13 @@ fn prepare(
         *terminal = (size.ws_row, size.ws_col);
     }
     plan.process.has_init = run.lifetime.init && plan.namespaces.contains(CloneFlags::CLONE_NEWPID);
-    Ok((plan, root, built.config))
+    let connection = ready.connection(plan.hostname.clone());
+    Ok(Prepared {
+        plan,
+        root,
+        config: built.config,
+        connection,
+    })
 }
 
 /// Takes over from the image what the user left open.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::harness::http;
 use crate::harness::image::{Blob, Image};
+use crate::harness::network;
 
 #[derive(Clone)]
 pub(crate) struct Request {
@@ -66,6 +67,7 @@ pub(crate) struct Canned {
 impl Canned {
     /// Serves what `answer` says, until the test's process ends.
     pub(crate) fn serve(answer: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Canned {
+        network::enter_own();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = format!("localhost:{}", listener.local_addr().unwrap().port());
         let requests = Arc::new(Mutex::new(Vec::new()));

@@ -14,6 +14,7 @@ use crate::harness::chance::Chance;
 use crate::harness::fault::{Asked, Behaviour, Fault, Faults};
 use crate::harness::image::{Blob, Image};
 use crate::harness::line::{self, Line};
+use crate::harness::network;
 
 /// How long nothing comes in a `Fault::Stall`; less than any client's own limit.
 const STALL: Duration = Duration::from_millis(300);
@@ -62,6 +63,7 @@ impl Proxy {
         behaviour: Behaviour,
         stall: Duration,
     ) -> Proxy {
+        network::enter_own();
         let bind = || TcpListener::bind("127.0.0.1:0").unwrap();
         let (registry, content) = (bind(), bind());
         let port = |listener: &TcpListener| listener.local_addr().unwrap().port();

@@ -10,6 +10,19 @@ use crate::harness::scratch::command_succeeds;
 pub(crate) fn enter() {
     nix::sched::unshare(CloneFlags::CLONE_NEWNET).unwrap();
     command_succeeds(Command::new("ip").args(["link", "set", "lo", "up"]));
+    // As on a host that has run a container before: ddock says so when it has to turn this on.
+    fs_err::write("/proc/sys/net/ipv4/ip_forward", "1").unwrap();
+}
+
+/// Does so unless it is in one already, or was started by a thread that is: whatever a test makes of links, rules and
+/// ports is its own, and the machine never sees it.
+pub(crate) fn enter_own() {
+    let of = |process: &str| fs_err::read_link(format!("/proc/{process}/ns/net")).unwrap();
+    // Whoever runs the tests is where they begin.
+    let parent = std::os::unix::process::parent_id().to_string();
+    if of("thread-self") == of(&parent) {
+        enter();
+    }
 }
 
 /// Limits what the kernel keeps for a reader of this network to `bytes` a connection.

@@ -5,6 +5,7 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 
 use crate::harness::http;
+use crate::harness::network;
 
 pub(crate) struct Proxy {
     address: String,
@@ -14,6 +15,7 @@ pub(crate) struct Proxy {
 impl Proxy {
     /// Starts one that takes every connection to `server`, until the test's process ends.
     pub(crate) fn start(server: &str) -> Proxy {
+        network::enter_own();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let asked = Arc::new(Mutex::new(Vec::new()));

@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::harness::network;
+
 /// A directory of one test, on a file system that can hold a store.
 pub(crate) struct Scratch {
     path: PathBuf,
@@ -14,6 +16,7 @@ impl Scratch {
     /// It is on tmpfs where that can hold a store: creating files on a journal-less ext4 is ten times slower for
     /// minutes after a tree was removed there, and every test removes one.
     pub(crate) fn new() -> Scratch {
+        network::enter_own();
         let memory = Path::new("/dev/shm");
         let base = if holds_user_attributes(memory) {
             memory.to_owned()

@@ -15,7 +15,7 @@ pub(super) struct NamespaceFlags {
     /// Domain name in the container
     #[arg(long, value_name = "NAME")]
     pub(super) domainname: Option<String>,
-    /// Network: `none` (loopback only; the default), `host` or `container:NAME`
+    /// Network: `bridge` (the default), `none` (loopback only), `host` or `container:NAME`
     #[arg(long, alias = "net", value_name = "MODE")]
     network: Option<String>,
     /// Processes it sees: `private` (its own; the default), `host` or `container:NAME`
@@ -78,7 +78,8 @@ impl TryFrom<NamespaceFlags> for Namespaces {
                 );
             }
             (_, Some(donor)) => Network::Container(donor),
-            (None | Some("none"), _) => Network::Private,
+            (None | Some("bridge" | "default"), _) => Network::Bridge,
+            (Some("none"), _) => Network::None,
             (Some("host"), _) => Network::Host,
             (Some(other), _) => return Err(unimplemented::network(other)),
         };

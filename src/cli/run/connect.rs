@@ -1,0 +1,146 @@
+//! Which networks a container is connected to, and what has to be there before it starts.
+
+use crate::cli::output;
+use crate::cli::run::Publish;
+use crate::monitor::{Connection, Way};
+use crate::network::{self, Listener, Port, Program, Publication, Ready, Wish};
+use crate::spec::{Network, Request};
+use crate::sys::userns::Mapping;
+use anyhow::{Context, Result};
+use std::net::{IpAddr, Ipv4Addr};
+
+/// What is ready for a container before it is decided what it looks like.
+pub(super) struct Prepared {
+    networks: Vec<Ready>,
+    program: Option<Program>,
+    /// The host's addresses, as the container may call them.
+    gateways: Vec<IpAddr>,
+    listeners: Vec<Listener>,
+}
+
+/// Makes the networks of `request` if they are not there, and takes the ports to be published.
+pub(super) fn prepare(
+    request: &Request,
+    mapping: &Mapping,
+    publications: &[Publication],
+) -> Result<Prepared> {
+    let mut prepared = Prepared {
+        networks: Vec::new(),
+        program: None,
+        gateways: Vec::new(),
+        listeners: Vec::new(),
+    };
+    if !publications.is_empty() && request.namespaces.network == Network::Host {
+        output::tell("WARNING: Published ports are discarded when using host network mode\n");
+    }
+    match request.namespaces.network {
+        Network::Host => prepared.gateways.push(Ipv4Addr::LOCALHOST.into()),
+        Network::Bridge if request.dry_run => {}
+        Network::Bridge if mapping.is_root() => prepared.add(wish(request))?,
+        Network::Bridge => prepared.program = program()?,
+        Network::None | Network::Container(_) => {}
+    }
+    if prepared.program.is_some() || !prepared.networks.is_empty() {
+        prepared.listeners = network::publish(publications)?;
+    }
+    Ok(prepared)
+}
+
+/// Returns what is to be published of a container that serves the ports `exposed`.
+pub(super) fn publications(publish: &Publish, exposed: &[Port]) -> Vec<Publication> {
+    let mut publications = publish.publications.clone();
+    let given: Vec<Port> = publications.iter().map(|it| it.container).collect();
+    let others = exposed
+        .iter()
+        .filter(|port| publish.all && !given.contains(port));
+    publications.extend(others.map(|port| Publication {
+        address: None,
+        host: None,
+        container: *port,
+    }));
+    publications
+}
+
+/// Returns the ports that the image and the flags say are served, in order, each once.
+pub(super) fn exposed(publish: &Publish, image: &[String]) -> Result<Vec<Port>> {
+    let mut exposed = publish.exposed.clone();
+    for text in image {
+        let ports = Port::range(text).context("reading the image's exposed ports")?;
+        exposed.extend(ports);
+    }
+    exposed.extend(publish.publications.iter().map(|it| it.container));
+    exposed.sort_unstable();
+    exposed.dedup();
+    Ok(exposed)
+}
+
+/// Finds what connects an ordinary user's container; on a host without a way out there is nothing to connect it to.
+fn program() -> Result<Option<Program>> {
+    if !network::has_way_out()? {
+        return Ok(None);
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let lacking = match Program::find(&path) {
+        Some(_) if !network::has_tun() => {
+            "`/dev/net/tun` has to be open to you, as it is to all on most systems"
+        }
+        Some(program) => return Ok(Some(program)),
+        None => "install `pasta` (Debian: passt) or `slirp4netns`",
+    };
+    output::tell(&format!(
+        "ddock: the container has no network but loopback: {lacking}; `--network none` says that none is wanted\n"
+    ));
+    Ok(None)
+}
+
+fn wish(request: &Request) -> Wish {
+    // The ID is random, so its beginning is a number like any other.
+    let digits = request.id.get(..8).unwrap_or_default();
+    Wish {
+        network: network::Network::default(),
+        seed: u32::from_str_radix(digits, 16).unwrap_or_default(),
+        address: None,
+        address6: None,
+        mac: None,
+        is_way_out: true,
+        aliases: Vec::new(),
+    }
+}
+
+impl Prepared {
+    fn add(&mut self, wish: Wish) -> Result<()> {
+        let mut notes = Vec::new();
+        let ready = Ready::prepare(wish, &mut notes)?;
+        for note in notes {
+            output::tell(&format!("ddock: {note}\n"));
+        }
+        self.gateways.extend(ready.gateways());
+        self.networks.push(ready);
+        Ok(())
+    }
+
+    /// Returns what `host-gateway` means.
+    pub(super) fn gateways(&self) -> Vec<IpAddr> {
+        self.gateways.clone()
+    }
+
+    /// Returns what the monitor connects; none if the container is to stay alone.
+    pub(super) fn connection(self, hostname: String) -> Option<Connection> {
+        let way = match self.program {
+            Some(program) => Way::Program(program),
+            None if self.networks.is_empty() => return None,
+            None => Way::Bridges(self.networks),
+        };
+        let ports = self.listeners.iter().map(|it| it.port).collect();
+        let listeners = match &way {
+            Way::Program(program) if program.takes_ports() => Vec::new(),
+            _ => self.listeners,
+        };
+        Some(Connection {
+            way,
+            hostname,
+            ports,
+            listeners,
+        })
+    }
+}

@@ -1,0 +1,221 @@
+//! A network on this host: its bridge, its addresses there, its rules. Made when first needed, kept until it is removed.
+//!
+//! Nothing is written down: what a network is, its bridge's alias says; a link that is up has all the rest.
+
+use crate::network::netlink::Socket;
+use crate::network::nftables::Rules;
+use crate::network::{Network, link, published, subnet};
+use anyhow::{Context, Result, ensure};
+use fs_err as fs;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::retry_on_intr;
+use std::net::{IpAddr, Ipv6Addr};
+use std::path::Path;
+
+/// A bridge that is ready for containers.
+#[derive(Debug, Clone)]
+pub(super) struct Bridge {
+    pub(super) index: u32,
+    pub(super) mtu: u32,
+    pub(super) v4: Ipv4Net,
+    /// None where the kernel has no IPv6, or is told not to use it.
+    pub(super) v6: Option<Ipv6Net>,
+}
+
+/// The lock of everything that is made for networks in this network namespace: that of the namespace itself,
+/// which no file system has to hold.
+pub(super) struct Lock(#[expect(dead_code, reason = "held for its lock")] fs::File);
+
+impl Lock {
+    pub(super) fn take() -> Result<Self> {
+        let namespace = fs::File::open("/proc/thread-self/ns/net")?;
+        retry_on_intr(|| flock(&namespace, FlockOperation::LockExclusive))
+            .context("locking the host's networks")?;
+        Ok(Self(namespace))
+    }
+}
+
+impl Bridge {
+    /// Returns the bridge of `network`, which is made if it is not there; what the user should know is added to `notes`.
+    pub(super) fn ensure(
+        network: &Network,
+        route: &mut Socket,
+        notes: &mut Vec<String>,
+    ) -> Result<Self> {
+        let mut netfilter = Socket::netfilter()?;
+        if let Some(bridge) = Self::ready(network, route, &mut netfilter)? {
+            return Ok(bridge);
+        }
+        let _lock = Lock::take()?;
+        // Another process may have made it meanwhile.
+        if let Some(bridge) = Self::ready(network, route, &mut netfilter)? {
+            return Ok(bridge);
+        }
+        let (v4, v6, index) = Self::make(network, route)?;
+        let addresses = addresses(v4, v6);
+        let rules = rules(network, &addresses);
+        if !rules.are_there(&mut netfilter)? {
+            rules
+                .add(&mut netfilter)
+                .context("the kernel's nftables (`nf_tables`, `nft_masq`) are needed")?;
+        }
+        forward(v6.is_some(), notes)?;
+        let alias = addresses.iter().map(ToString::to_string);
+        let alias = alias.collect::<Vec<_>>().join(" ");
+        // Last: whoever finds it up finds it complete.
+        route.request(vec![link::bring_up_as(index, &network.bridge, &alias)])?;
+        Self::ready(network, route, &mut netfilter)?
+            .with_context(|| format!("the bridge `{}` went as soon as it came", network.bridge))
+    }
+
+    /// Returns the bridge if it is there and complete.
+    fn ready(
+        network: &Network,
+        route: &mut Socket,
+        netfilter: &mut Socket,
+    ) -> Result<Option<Self>> {
+        let Some(found) = link::find(route, &network.bridge)?.filter(|link| link.is_up) else {
+            return Ok(None);
+        };
+        let mut words = found.alias.split(' ');
+        let Some(Ok(v4)) = words.next().map(str::parse) else {
+            return Ok(None);
+        };
+        let v6 = words.next().and_then(|word| word.parse().ok());
+        let bridge = Self {
+            index: found.index,
+            mtu: found.mtu,
+            v4,
+            v6,
+        };
+        // Somebody may have flushed all rules, as firewalls do when they are loaded again.
+        let are_there = rules(network, &addresses(v4, v6)).are_there(netfilter)?;
+        Ok(are_there.then_some(bridge))
+    }
+
+    /// Makes the link and gives it its addresses; one that a process left unfinished is made anew.
+    fn make(network: &Network, route: &mut Socket) -> Result<(Ipv4Net, Option<Ipv6Net>, u32)> {
+        let name = network.bridge.as_str();
+        if let Some(found) = link::find(route, name)? {
+            let mut words = found.alias.split(' ');
+            if let Some(Ok(v4)) = words.next().map(str::parse) {
+                let v6 = words.next().and_then(|word| word.parse().ok());
+                return Ok((v4, v6, found.index));
+            }
+            ensure!(
+                !found.is_up,
+                "there is a link `{name}` that ddock did not make"
+            );
+            route.request(vec![link::delete(name)])?;
+        }
+        let v4 = match network.v4 {
+            Some(v4) => v4,
+            None => subnet::choose(&fs::read_to_string("/proc/net/route")?)?,
+        };
+        let v6 = network.v6.filter(|_| has_ipv6());
+        let mtu = uplink_mtu(route)?;
+        let mac = subnet::mac(subnet::gateway(v4));
+        route.request(vec![link::add_bridge(name, mac, mtu)])?;
+        let index = link::find(route, name)?
+            .with_context(|| format!("the bridge `{name}` went as soon as it came"))?
+            .index;
+        let gateways = gateways(v4, v6).into_iter();
+        route.request(gateways.map(|it| link::add_address(index, it)).collect())?;
+        Ok((v4, v6, index))
+    }
+}
+
+fn rules<'a>(network: &'a Network, networks: &'a [IpNet]) -> Rules<'a> {
+    Rules {
+        bridge: &network.bridge,
+        networks,
+        internal: network.internal,
+        mark: published::MARK,
+    }
+}
+
+fn addresses(v4: Ipv4Net, v6: Option<Ipv6Net>) -> Vec<IpNet> {
+    let v6 = v6.map(IpNet::V6);
+    [IpNet::V4(v4)].into_iter().chain(v6).collect()
+}
+
+fn gateways(v4: Ipv4Net, v6: Option<Ipv6Net>) -> Vec<IpNet> {
+    let with = |address: IpAddr, prefix| {
+        IpNet::new(address, prefix).expect("the prefix is that of a network")
+    };
+    let v6 = v6.map(|net| with(subnet::gateway6(net).into(), net.prefix_len()));
+    [with(subnet::gateway(v4).into(), v4.prefix_len())]
+        .into_iter()
+        .chain(v6)
+        .collect()
+}
+
+/// Tells whether links have IPv6 here.
+fn has_ipv6() -> bool {
+    // Without the file there is no IPv6 at all.
+    fs::read_to_string("/proc/sys/net/ipv6/conf/default/disable_ipv6")
+        .is_ok_and(|text| text.trim() == "0")
+}
+
+/// Returns the MTU of the way out of this host: what is larger would be cut up there, or lost.
+fn uplink_mtu(route: &mut Socket) -> Result<u32> {
+    const ETHERNET: u32 = 1500;
+    let table = fs::read_to_string("/proc/net/route")?;
+    let Some(name) = subnet::uplink(&table) else {
+        return Ok(ETHERNET);
+    };
+    Ok(link::find(route, name)?.map_or(ETHERNET, |link| link.mtu.min(ETHERNET)))
+}
+
+/// Has the host forward packets, and says so if it did not.
+fn forward(v6: bool, notes: &mut Vec<String>) -> Result<()> {
+    turn_on("/proc/sys/net/ipv4/ip_forward", notes)?;
+    // A host that hears of its routes from a router stops to listen when it forwards, unless told otherwise.
+    if v6 && has_default_route6()? {
+        let all = Path::new("/proc/sys/net/ipv6/conf/all/forwarding");
+        if fs::read_to_string(all)?.trim() == "0" {
+            for entry in fs::read_dir("/proc/sys/net/ipv6/conf")? {
+                let accepts = entry?.path().join("accept_ra");
+                if fs::read_to_string(&accepts)?.trim() == "1" {
+                    fs::write(&accepts, "2")?;
+                }
+            }
+            turn_on("/proc/sys/net/ipv6/conf/all/forwarding", notes)?;
+        }
+    }
+    Ok(())
+}
+
+fn turn_on(path: &str, notes: &mut Vec<String>) -> Result<()> {
+    if fs::read_to_string(path)?.trim() != "0" {
+        return Ok(());
+    }
+    fs::write(path, "1")?;
+    let name = path.trim_start_matches("/proc/sys/").replace('/', ".");
+    notes.push(format!(
+        "this host forwards packets from now on, for containers to reach others (`{name}` was 0)"
+    ));
+    Ok(())
+}
+
+/// Tells whether this host has a way out itself.
+pub(crate) fn has_way_out() -> Result<bool> {
+    let table = fs::read_to_string("/proc/net/route")?;
+    Ok(subnet::uplink(&table).is_some() || has_ipv6() && has_default_route6()?)
+}
+
+fn has_default_route6() -> Result<bool> {
+    let table = fs::read_to_string("/proc/net/ipv6_route")?;
+    Ok(table.lines().any(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        // Destination and prefix length are zero; routes of `lo` only say that there is none.
+        let any = Ipv6Addr::UNSPECIFIED
+            .octets()
+            .map(|byte| format!("{byte:02x}"))
+            .concat();
+        fields.first() == Some(&any.as_str())
+            && fields.get(1) == Some(&"00")
+            && fields.last().is_some_and(|link| *link != "lo")
+    }))
+}

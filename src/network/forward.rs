@@ -1,0 +1,231 @@
+//! The process that passes on what arrives at published ports, as long as the container runs.
+//!
+//! To the container it speaks with the client's own address (`IP_TRANSPARENT`, ip(7)): logs and access rules inside
+//! see who it is. A client on this host, or in the container's own network, is seen as the host instead: the
+//! container's answer to it would not come by here.
+
+mod datagram;
+mod stream;
+
+use crate::network::port::Protocol;
+use crate::network::published::{self, Listener};
+use crate::network::{Attachment, Namespace};
+use crate::sys::clone::{Child, Clone, end_child, fork};
+use crate::sys::kernel::close_all_but;
+use anyhow::{Context, Result};
+use datagram::Datagrams;
+use nix::sys::socket::{setsockopt, sockopt};
+use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
+use rustix::io::{Errno, retry_on_intr};
+use rustix::net::SocketType;
+use rustix::process::{
+    Resource, Rlimit, Signal, WaitId, WaitIdOptions, getrlimit, pidfd_send_signal,
+    set_parent_process_death_signal, setrlimit, waitid,
+};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::time::{Duration, Instant};
+use stream::Streams;
+
+/// How often what was silent for long is looked for.
+const TICK: Duration = Duration::from_secs(15);
+
+/// A process that ends with this value, or with the process that holds it.
+pub(super) struct Helper(pub(super) Child);
+
+impl Drop for Helper {
+    fn drop(&mut self) {
+        // One that is dead already only needs to be reaped.
+        pidfd_send_signal(&self.0.pidfd, Signal::KILL).ok();
+        retry_on_intr(|| waitid(WaitId::PidFd(self.0.pidfd.as_fd()), WaitIdOptions::EXITED)).ok();
+    }
+}
+
+/// The process that passes on.
+pub(crate) struct Forwarder(#[expect(dead_code, reason = "held for its end")] Helper);
+
+impl Forwarder {
+    /// Starts to pass on what arrives at `listeners` to the container. Needs a process with one thread.
+    pub(crate) fn start(listeners: &[Listener], container: &Attachment) -> Result<Self> {
+        Self::run(|| serve(listeners, &Target::Beside(container)))
+    }
+
+    /// Starts to pass on what arrives at `listeners` to the loopback interface of a network namespace.
+    pub(super) fn start_inside(listeners: &[Listener], namespace: &Namespace) -> Result<Self> {
+        // The listeners stay where they are.
+        Self::run(|| {
+            namespace
+                .enter()
+                .and_then(|()| serve(listeners, &Target::Inside))
+        })
+    }
+
+    fn run(act: impl FnOnce() -> Result<()>) -> Result<Self> {
+        match fork()? {
+            Clone::Parent(child) => Ok(Self(Helper(child))),
+            Clone::Child => {
+                // Without the guarantee, or without its port, it is of no use.
+                let ended = set_parent_process_death_signal(Some(Signal::KILL))
+                    .context("asking to end with the monitor")
+                    .and_then(|()| act());
+                end_child(u8::from(ended.is_err()))
+            }
+        }
+    }
+}
+
+/// Where a container can be reached.
+enum Target<'a> {
+    /// In a network of this host's.
+    Beside(&'a Attachment),
+    /// In the network namespace of this process.
+    Inside,
+}
+
+impl Target<'_> {
+    /// Returns where a client of `peer`'s family is passed on to.
+    fn address(&self, peer: IpAddr, port: u16) -> SocketAddr {
+        let address = match self {
+            Self::Beside(container) => {
+                let v6 = container.address6.filter(|_| peer.is_ipv6());
+                let v4 = IpAddr::V4(container.address.addr());
+                v6.map_or(v4, |it| it.addr().into())
+            }
+            Self::Inside => Ipv4Addr::LOCALHOST.into(),
+        };
+        SocketAddr::new(address, port)
+    }
+
+    /// Opens a connected socket to the container that speaks as `peer` where that can be.
+    fn connect(
+        &self,
+        peer: SocketAddr,
+        port: u16,
+        kind: SocketType,
+    ) -> rustix::io::Result<OwnedFd> {
+        let address = self.address(peer.ip(), port);
+        let socket = published::open(address.ip(), kind)?;
+        if address.is_ipv4() == peer.is_ipv4() && self.answers_by_here(peer.ip()) {
+            // SOL_IP's option is that of IPv6 sockets too.
+            setsockopt(&socket, sockopt::IpTransparent, &true)
+                .map_err(|errno| Errno::from_raw_os_error(errno as i32))?;
+            rustix::net::bind(&socket, &peer)?;
+        }
+        match rustix::net::connect(&socket, &address) {
+            Ok(()) | Err(Errno::INPROGRESS) => Ok(socket),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Tells whether the container's answers to `peer` come by this host, and are not for itself.
+    fn answers_by_here(&self, peer: IpAddr) -> bool {
+        let Self::Beside(container) = self else {
+            return false;
+        };
+        let in_network = match peer {
+            IpAddr::V4(peer) => container.address.contains(&peer),
+            IpAddr::V6(peer) => container.address6.is_some_and(|net| net.contains(&peer)),
+        };
+        // Only an address of this host can be bound without more rights.
+        !in_network
+            && published::open(peer, SocketType::DGRAM)
+                .and_then(|socket| rustix::net::bind(&socket, &SocketAddr::new(peer, 0)))
+                .is_err()
+    }
+}
+
+/// What an event is about: the listener, or the connection, of this number.
+#[derive(Clone, Copy)]
+enum Token {
+    Listener(u32),
+    Stream(u32),
+    Flow(u32),
+}
+
+impl Token {
+    fn data(self) -> EventData {
+        let (kind, number) = match self {
+            Self::Listener(number) => (0, number),
+            Self::Stream(number) => (1, number),
+            Self::Flow(number) => (2, number),
+        };
+        EventData::new_u64(kind << 32 | u64::from(number))
+    }
+
+    fn of(data: EventData) -> Self {
+        let data = data.u64();
+        let number = u32::try_from(data & u64::from(u32::MAX)).expect("as many bits as are kept");
+        match data >> 32 {
+            0 => Self::Listener(number),
+            1 => Self::Stream(number),
+            _ => Self::Flow(number),
+        }
+    }
+}
+
+fn serve(listeners: &[Listener], target: &Target<'_>) -> Result<()> {
+    let most = raise_descriptors();
+    let null = rustix::fs::open(
+        "/dev/null",
+        rustix::fs::OFlags::RDWR,
+        rustix::fs::Mode::empty(),
+    )
+    .context("opening /dev/null")?;
+    rustix::stdio::dup2_stdin(&null)?;
+    rustix::stdio::dup2_stdout(&null)?;
+    rustix::stdio::dup2_stderr(&null)?;
+    let kept: Vec<_> = listeners.iter().map(|it| it.socket.as_raw_fd()).collect();
+    // Above all the ends of the monitor's channels: who waits for those must see them close.
+    close_all_but(&kept)?;
+    let events = epoll::create(CreateFlags::CLOEXEC)?;
+    for (number, listener) in (0_u32..).zip(listeners) {
+        let data = Token::Listener(number).data();
+        epoll::add(&events, &listener.socket, data, EventFlags::IN)?;
+    }
+    let mut streams = Streams::new(most);
+    let mut datagrams = Datagrams::new(most);
+    let mut swept = Instant::now();
+    loop {
+        let mut ready = Vec::with_capacity(256);
+        let timeout = rustix::time::Timespec::try_from(TICK)?;
+        match epoll::wait(
+            &events,
+            rustix::buffer::spare_capacity(&mut ready),
+            Some(&timeout),
+        ) {
+            Err(Errno::INTR) => continue,
+            other => other?,
+        };
+        for event in ready {
+            match Token::of(event.data) {
+                Token::Listener(number) => {
+                    let listener = &listeners[number as usize];
+                    match listener.port.container.protocol {
+                        Protocol::Tcp => streams.accept(&events, listener, target)?,
+                        Protocol::Udp => datagrams.receive(&events, number, listener, target),
+                    }
+                }
+                Token::Stream(number) => streams.advance(number),
+                Token::Flow(number) => datagrams.answer(number, listeners),
+            }
+        }
+        streams.resume(&events, listeners)?;
+        if swept.elapsed() >= TICK {
+            datagrams.forget_silent();
+            swept = Instant::now();
+        }
+    }
+}
+
+/// Takes as many descriptors as there can be, and returns their number.
+fn raise_descriptors() -> usize {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    // What there is does too.
+    setrlimit(Resource::Nofile, raised).ok();
+    let current = getrlimit(Resource::Nofile).current;
+    current.map_or(1 << 20, |it| usize::try_from(it).unwrap_or(1 << 20))
+}

@@ -1,0 +1,230 @@
+//! Links, addresses, routes and rules: one request each (rtnetlink(7)).
+
+use crate::network::netlink::{
+    ACK, CREATE, EXCLUSIVE, Message, Socket, attribute, attribute_number,
+};
+use anyhow::Result;
+use ipnet::IpNet;
+use rustix::io::Errno;
+use std::net::IpAddr;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+// linux/rtnetlink.h
+const RTM_NEWLINK: u16 = 16;
+const RTM_DELLINK: u16 = 17;
+const RTM_GETLINK: u16 = 18;
+const RTM_NEWADDR: u16 = 20;
+const RTM_NEWROUTE: u16 = 24;
+const RTM_NEWRULE: u16 = 32;
+const RTN_UNICAST: u8 = 1;
+const RTN_LOCAL: u8 = 2;
+const RTPROT_BOOT: u8 = 3;
+const RT_SCOPE_HOST: u8 = 254;
+const RT_TABLE_MAIN: u8 = 254;
+const RTA_OIF: u16 = 4;
+const RTA_GATEWAY: u16 = 5;
+const RTA_TABLE: u16 = 15;
+// linux/if_link.h
+const IFLA_ADDRESS: u16 = 1;
+const IFLA_IFNAME: u16 = 3;
+const IFLA_MTU: u16 = 4;
+const IFLA_MASTER: u16 = 10;
+const IFLA_LINKINFO: u16 = 18;
+const IFLA_IFALIAS: u16 = 20;
+const IFLA_NET_NS_FD: u16 = 28;
+const IFLA_INFO_KIND: u16 = 1;
+const IFLA_INFO_DATA: u16 = 2;
+const VETH_INFO_PEER: u16 = 1;
+// linux/if.h
+const IFF_UP: u32 = 1;
+// linux/if_addr.h
+const IFA_ADDRESS: u16 = 1;
+const IFA_LOCAL: u16 = 2;
+const IFA_BROADCAST: u16 = 4;
+/// The address is ours to give: nobody needs to be asked whether it is taken, which takes a second.
+const IFA_F_NODAD: u8 = 2;
+// linux/fib_rules.h
+const FR_ACT_TO_TBL: u8 = 1;
+const FRA_FWMARK: u16 = 10;
+const FRA_TABLE: u16 = 15;
+
+/// `lo` is the first link of every network namespace.
+const LOOPBACK: u32 = 1;
+
+/// A hardware address.
+pub(crate) type Mac = [u8; 6];
+
+/// What is known of a link.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Link {
+    pub(super) index: u32,
+    pub(super) is_up: bool,
+    pub(super) mtu: u32,
+    /// `ip link set NAME alias TEXT`
+    pub(super) alias: String,
+}
+
+/// Looks a link up by its name.
+pub(super) fn find(socket: &mut Socket, name: &str) -> Result<Option<Link>> {
+    let what = format!("looking at the link `{name}`");
+    let message = Message::new(RTM_GETLINK, 0, &header(0, 0), what).text(IFLA_IFNAME, name);
+    let Some(answer) = socket.get(message, Errno::NODEV)? else {
+        return Ok(None);
+    };
+    let word = |at: usize| {
+        let bytes = answer.get(at..at + 4).and_then(|it| it.try_into().ok());
+        u32::from_ne_bytes(bytes.unwrap_or_default())
+    };
+    let attributes = answer.get(16..).unwrap_or_default();
+    let alias = attribute(attributes, IFLA_IFALIAS).unwrap_or_default();
+    Ok(Some(Link {
+        index: word(4),
+        is_up: word(8) & IFF_UP != 0,
+        mtu: attribute_number(attributes, IFLA_MTU).unwrap_or_default(),
+        alias: String::from_utf8_lossy(alias)
+            .trim_end_matches('\0')
+            .to_owned(),
+    }))
+}
+
+/// `struct ifinfomsg`
+fn header(index: u32, flags: u32) -> [u8; 16] {
+    let mut header = [0; 16];
+    header[4..8].copy_from_slice(&index.to_ne_bytes());
+    header[8..12].copy_from_slice(&flags.to_ne_bytes());
+    // Which flags are meant.
+    header[12..16].copy_from_slice(&flags.to_ne_bytes());
+    header
+}
+
+pub(super) fn add_bridge(name: &str, mac: Mac, mtu: u32) -> Message {
+    let flags = ACK | CREATE | EXCLUSIVE;
+    let what = format!("making the bridge `{name}`");
+    Message::new(RTM_NEWLINK, flags, &header(0, 0), what)
+        .text(IFLA_IFNAME, name)
+        .put(IFLA_ADDRESS, &mac)
+        .number(IFLA_MTU, mtu)
+        .nest(IFLA_LINKINFO, |it| it.text(IFLA_INFO_KIND, "bridge"))
+}
+
+pub(super) fn bring_up(index: u32, name: &str) -> Message {
+    let what = format!("bringing the link `{name}` up");
+    Message::new(RTM_NEWLINK, ACK, &header(index, IFF_UP), what)
+}
+
+/// Brings a link up and gives it an alias.
+pub(super) fn bring_up_as(index: u32, name: &str, alias: &str) -> Message {
+    bring_up(index, name).put(IFLA_IFALIAS, alias.as_bytes())
+}
+
+pub(super) fn delete(name: &str) -> Message {
+    let what = format!("removing the link `{name}`");
+    Message::new(RTM_DELLINK, ACK, &header(0, 0), what).text(IFLA_IFNAME, name)
+}
+
+/// The end of a pair of links that a container has.
+pub(super) struct Inside<'a> {
+    pub(super) namespace: BorrowedFd<'a>,
+    pub(super) name: &'a str,
+    pub(super) mac: Mac,
+}
+
+/// Makes a pair of links: one is a port of the bridge and up, the other is inside.
+///
+/// Refused with EEXIST if there is a link called `port`.
+pub(super) fn add_pair(port: &str, bridge: u32, mtu: u32, inside: &Inside<'_>) -> Message {
+    let namespace = inside.namespace.as_raw_fd().cast_unsigned();
+    let flags = ACK | CREATE | EXCLUSIVE;
+    let what = format!("making the link `{port}` (veth)");
+    let peer = |peer: Message| {
+        // Not up yet: the kernel brings an end up only when there is another.
+        peer.raw(&header(0, 0))
+            .text(IFLA_IFNAME, inside.name)
+            .put(IFLA_ADDRESS, &inside.mac)
+            .number(IFLA_MTU, mtu)
+            .number(IFLA_NET_NS_FD, namespace)
+    };
+    Message::new(RTM_NEWLINK, flags, &header(0, IFF_UP), what)
+        .text(IFLA_IFNAME, port)
+        .number(IFLA_MASTER, bridge)
+        .number(IFLA_MTU, mtu)
+        .nest(IFLA_LINKINFO, |info| {
+            info.text(IFLA_INFO_KIND, "veth")
+                .nest(IFLA_INFO_DATA, |data| data.nest(VETH_INFO_PEER, peer))
+        })
+}
+
+fn family(address: IpAddr) -> u8 {
+    let family = match address {
+        IpAddr::V4(_) => libc::AF_INET,
+        IpAddr::V6(_) => libc::AF_INET6,
+    };
+    u8::try_from(family).expect("both families are small numbers")
+}
+
+fn bytes(address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
+    }
+}
+
+/// Gives a link an address, and with it the route to its network.
+pub(super) fn add_address(link: u32, address: IpNet) -> Message {
+    let mut header = vec![
+        family(address.addr()),
+        address.prefix_len(),
+        IFA_F_NODAD,
+        0, // everywhere
+    ];
+    header.extend(link.to_ne_bytes());
+    let what = format!("adding the address {address}");
+    let message = Message::new(RTM_NEWADDR, ACK | CREATE | EXCLUSIVE, &header, what)
+        .put(IFA_LOCAL, &bytes(address.addr()))
+        .put(IFA_ADDRESS, &bytes(address.addr()));
+    match address {
+        IpNet::V4(_) => message.put(IFA_BROADCAST, &bytes(address.broadcast())),
+        IpNet::V6(_) => message,
+    }
+}
+
+/// `struct rtmsg`
+fn route_header(family: u8, table: u8, scope: u8, kind: u8) -> [u8; 12] {
+    let mut header = [0; 12];
+    header[0] = family;
+    header[4] = table;
+    header[5] = RTPROT_BOOT;
+    header[6] = scope;
+    header[7] = kind;
+    header
+}
+
+/// Sends everything that has no nearer route to `gateway`.
+pub(super) fn add_default_route(link: u32, gateway: IpAddr) -> Message {
+    let header = route_header(family(gateway), RT_TABLE_MAIN, 0, RTN_UNICAST);
+    let what = format!("adding the default route through {gateway}");
+    Message::new(RTM_NEWROUTE, ACK | CREATE | EXCLUSIVE, &header, what)
+        .put(RTA_GATEWAY, &bytes(gateway))
+        .number(RTA_OIF, link)
+}
+
+/// Takes every address of `any`'s family for the host's own, in the routing table `table`.
+pub(super) fn add_local_route(any: IpAddr, table: u8) -> Message {
+    let header = route_header(family(any), table, RT_SCOPE_HOST, RTN_LOCAL);
+    let what = format!("adding a route to the table {table}");
+    Message::new(RTM_NEWROUTE, ACK | CREATE | EXCLUSIVE, &header, what)
+        .number(RTA_TABLE, table.into())
+        .number(RTA_OIF, LOOPBACK)
+}
+
+/// Has packets of `any`'s family that bear `mark` routed by `table`.
+pub(super) fn add_rule(any: IpAddr, mark: u32, table: u8) -> Message {
+    let mut header = [0; 12];
+    header[0] = family(any);
+    header[4] = table;
+    header[7] = FR_ACT_TO_TBL;
+    let what = format!("adding a routing rule for the table {table}");
+    Message::new(RTM_NEWRULE, ACK | CREATE | EXCLUSIVE, &header, what)
+        .number(FRA_FWMARK, mark)
+        .number(FRA_TABLE, table.into())
+}

@@ -73,7 +73,7 @@ pub(crate) fn plan(
     let points = wanted.iter().map(|it| point(it, request)).collect();
     let wanted: Vec<Mount> = wanted
         .into_iter()
-        .map(|wanted| mount(wanted, request, host))
+        .map(|wanted| mount(wanted, request, host, root))
         .collect::<Result<_>>()?;
 
     // What the user mounts from the host, `/dev` itself or a part, must not be added to.
@@ -194,7 +194,7 @@ impl Mount {
 }
 
 /// Returns what was asked for as config.json has it.
-fn mount(wanted: Wanted, request: &Request, host: &Host) -> Result<Mount> {
+fn mount(wanted: Wanted, request: &Request, host: &Host, root: BorrowedFd<'_>) -> Result<Mount> {
     let write = if wanted.read_only { "ro" } else { "rw" };
     // `ro` is the mount itself, `rro` everything below it.
     let write = |below| match (wanted.read_only, below) {
@@ -216,7 +216,10 @@ fn mount(wanted: Wanted, request: &Request, host: &Host) -> Result<Mount> {
             let source = store::volume_data(&request.volumes, &volume.name);
             ("bind", source, owned(&options), volume.subpath)
         }
-        Content::Tmpfs(options) => ("tmpfs", "tmpfs".into(), options, None),
+        Content::Tmpfs(mut options) => {
+            options.extend(covered_mode(&options, &wanted.target, root)?);
+            ("tmpfs", "tmpfs".into(), options, None)
+        }
         Content::Image(Image { name, subpath }) => {
             let layers = request.files.images.get(&name);
             let layers = layers.with_context(|| format!("the image `{name}` is not there"))?;
@@ -238,6 +241,15 @@ fn mount(wanted: Wanted, request: &Request, host: &Host) -> Result<Mount> {
         source,
         options,
     })
+}
+
+/// Returns the mode of the image's directory that a tmpfs covers, unless another is asked for: what is private stays so.
+fn covered_mode(options: &[String], target: &Path, root: BorrowedFd<'_>) -> Result<Option<String>> {
+    if options.iter().any(|option| option.starts_with("mode=")) {
+        return Ok(None);
+    }
+    let found = tree::find(root, target)?.filter(|entry| !entry.is_file());
+    Ok(found.map(|directory| format!("mode={:o}", directory.mode())))
 }
 
 fn owned(words: &[&str]) -> Vec<String> {

@@ -18,12 +18,18 @@ const ATTEMPTS: usize = 128;
 pub(crate) struct Entry {
     file: OwnedFd,
     kind: FileType,
+    mode: Mode,
 }
 
 impl Entry {
     /// Returns true for what is there and is not a directory.
     pub(crate) fn is_file(&self) -> bool {
         self.kind != FileType::Directory
+    }
+
+    /// Returns its permissions, with the sticky bit and its like.
+    pub(crate) fn mode(&self) -> u32 {
+        self.mode.as_raw_mode()
     }
 
     /// Returns a descriptor of it, which nothing can be read from (`O_PATH`).
@@ -68,8 +74,12 @@ pub(crate) fn find(root: BorrowedFd<'_>, path: &Path) -> Result<Option<Entry>> {
         Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
         Err(error) => return Err(error).with_context(inside),
     };
-    let kind = FileType::from_raw_mode(fstat(&file).with_context(inside)?.st_mode);
-    Ok(Some(Entry { file, kind }))
+    let mode = fstat(&file).with_context(inside)?.st_mode;
+    Ok(Some(Entry {
+        file,
+        kind: FileType::from_raw_mode(mode),
+        mode: Mode::from_raw_mode(mode),
+    }))
 }
 
 /// Returns the text of a file, empty if it is not there; refuses what is no regular file or is larger than 10 MiB.

@@ -127,6 +127,26 @@ fn one_target_cannot_be_mounted_twice() {
 }
 
 #[test]
+fn a_tmpfs_is_as_private_as_the_directory_of_the_image_that_it_covers() {
+    let (ddock, image) = Ddock::with_busybox();
+    let tmpfs = [
+        "--tmpfs",
+        "/root",
+        "--tmpfs",
+        "/new",
+        "--tmpfs",
+        "/home/alice:mode=711",
+    ];
+    let flags = [&tmpfs[..], &["--mount", "type=tmpfs,dst=/tmp,ro"]].concat();
+    let modes = ddock.sh(
+        &flags,
+        &image,
+        "stat -c '%n %a' /root /new /home/alice /tmp",
+    );
+    assert_eq!(modes, "/root 700\n/new 1777\n/home/alice 711\n/tmp 1777\n");
+}
+
+#[test]
 fn a_tmpfs_has_dockers_options_and_takes_others() {
     let (ddock, image) = Ddock::with_busybox();
     let options = |flag: &str| {

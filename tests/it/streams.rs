@@ -244,7 +244,7 @@ fn only_the_streams_that_are_asked_for_are_attached() {
     assert_eq!(ddock.ok(&["logs", id]), "read");
     ddock
         .run(&["run", "-d", "-a", "stdout", &image, "true"])
-        .exits(125)
+        .exits(1)
         .says("conflicting options: cannot specify both --attach and --detach");
 }
 

@@ -77,9 +77,9 @@ impl LifetimeFlags {
     pub(super) fn check(self, removes: bool) -> Result<Lifetime, Refusal> {
         refuse_restart(self.restart.as_deref(), removes)?;
         if self.detach && !self.attach.is_empty() {
-            return Err(Refusal::new(
-                "conflicting options: cannot specify both --attach and --detach",
-            ));
+            // Docker's words and exit code.
+            let message = "conflicting options: cannot specify both --attach and --detach";
+            return Err(Refusal::new(message).code(1));
         }
         if let Some(text) = &self.stop_signal
             && signal::parse(text).is_none()

@@ -82,7 +82,7 @@ const FLAGS: &[(&str, &str, &[&str])] = &[
     ("run", "", &[
         "--cert-dir", "--cgroup-conf", "--cgroups", "--chrootdirs", "--conmon-pidfile",
         "--cpu-count", "--cpu-percent", "--decryption-key", "--disable-content-trust",
-        "--domainname", "--gidmap", "--gpus", "--group-entry",
+        "--gidmap", "--gpus", "--group-entry",
         "--health-cmd", "--health-interval", "--health-log-destination",
         "--health-max-log-count", "--health-max-log-size", "--health-on-failure",
         "--health-retries", "--health-start-interval", "--health-start-period",

@@ -85,7 +85,9 @@ impl Publication {
             None => (None, rest),
         };
         let container = numbers_of(container).with_context(bad)?;
-        let host = host.filter(|host| !host.is_empty()).map(numbers_of);
+        // As for the kernel, 0 is whatever is free (ip(7)).
+        let host = host.filter(|host| !matches!(*host, "" | "0"));
+        let host = host.map(numbers_of);
         let host = host.transpose().with_context(bad)?;
         let port = |number| Port { number, protocol };
         let Some(host) = host else {
@@ -211,6 +213,8 @@ mod tests {
             ("127.0.0.1::80/TCP", "127.0.0.1 any 80/tcp"),
             ("[::1]:8080:80", "::1 8080-8080 80/tcp"),
             ("::80", "* any 80/tcp"),
+            ("0:80", "* any 80/tcp"),
+            ("127.0.0.1:0:80/udp", "127.0.0.1 any 80/udp"),
             ("8000-8001:80-81", "* 8000-8000 80/tcp; * 8001-8001 81/tcp"),
             ("8000-8009:80", "* 8000-8009 80/tcp"),
             ("80-81", "* any 80/tcp; * any 81/tcp"),

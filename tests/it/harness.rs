@@ -15,6 +15,7 @@ pub(crate) mod line;
 pub(crate) mod listing;
 pub(crate) mod neighbour;
 pub(crate) mod network;
+pub(crate) mod peer;
 pub(crate) mod proxy;
 pub(crate) mod pulling;
 pub(crate) mod random;

@@ -13,6 +13,7 @@ mod budget;
 mod cannot_start;
 mod choose;
 mod detached;
+mod differential;
 mod explain;
 mod faults;
 mod harness;

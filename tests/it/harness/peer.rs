@@ -36,7 +36,8 @@ impl Peer {
         // A test that is killed takes its daemon along.
         let daemon = Command::new("setpriv")
             .args(["--pdeathsig", "TERM", "/usr/sbin/dockerd"])
-            .args(["--bridge=none", "--iptables=false", "--ip6tables=false"])
+            .args(["--bridge=none", "--ip-forward=false"])
+            .args(["--iptables=false", "--ip6tables=false"])
             .args(["--data-root", &path("data"), "--exec-root", &path("exec")])
             .args(["--pidfile", &path("pid"), "--host", &socket])
             .args([

@@ -346,3 +346,18 @@ fn the_program_is_short() {
     let length = compile(&published()).len();
     assert!(length < 400, "{length} instructions");
 }
+
+#[test]
+fn what_is_compiled_already_is_what_the_compiler_makes() {
+    let made = Filter::make(&serde_json::from_str(compiled::PROFILE).unwrap()).unwrap();
+    let taken = Filter::compile(compiled::PROFILE).unwrap();
+    if made.program != taken.program {
+        let path = std::env::temp_dir().join("program.bpf");
+        fs_err::write(&path, compiled::to_bytes(&made.program)).unwrap();
+        panic!(
+            "src/runtime/seccomp/compiled/program.bpf is another: see {}",
+            path.display()
+        );
+    }
+    assert_eq!(made.flags, taken.flags);
+}

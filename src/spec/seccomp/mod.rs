@@ -3,6 +3,7 @@
 mod builtin;
 mod profile;
 
+use crate::runtime;
 use crate::spec::capabilities::Names;
 use crate::spec::security::Profile as Choice;
 use anyhow::{Context, Result};
@@ -58,6 +59,10 @@ pub(super) fn build(choice: &Choice, capabilities: &Names) -> Result<Option<Box<
     };
     match choice {
         Choice::Unconfined => Ok(None),
+        Choice::Builtin if builtin::is_usual(capabilities, facts) => {
+            let text = runtime::COMPILED_PROFILE.to_owned();
+            Ok(Some(RawValue::from_string(text)?))
+        }
         Choice::Builtin => lay_out(&builtin::filter(capabilities, facts)).map(Some),
         Choice::File(path) => {
             let text = fs_err::read_to_string(path).context("opening the seccomp profile")?;

@@ -70,7 +70,7 @@ pub(crate) fn parse(mut words: Vec<OsString>) -> Result<Parsed, Refusal> {
     }
     let parsed = clap
         .try_get_matches_from_mut(&words)
-        .and_then(|matches| Arguments::from_arg_matches(&matches));
+        .and_then(|mut matches| Arguments::from_arg_matches_mut(&mut matches));
     match parsed {
         Ok(arguments) => Ok(Parsed::Command(arguments)),
         Err(error) if !error.use_stderr() => {

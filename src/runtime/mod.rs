@@ -2,6 +2,7 @@
 
 pub(crate) mod cgroup;
 mod cgroup_view;
+mod config;
 mod descendants;
 mod diagnosis;
 mod exec;
@@ -30,6 +31,7 @@ pub(crate) use join::Donor;
 pub(crate) use plan::Plan;
 pub(crate) use reaper::{init_for, reap};
 pub(crate) use rootfs::Rootfs;
+pub(crate) use seccomp::{COMPILED_PROFILE, Filter};
 pub(crate) use start::{
     Connect, ExitStatus, Privilege, Running, Streams, kill, remove_cgroup, start,
 };

@@ -1,14 +1,13 @@
 //! The plan of a container: its OCI spec, parsed once, with nothing optional left.
 
+use crate::runtime::cgroup::Limits;
+use crate::runtime::config::{self, Config, DeviceType};
 use crate::runtime::join::{Elsewhere, Namespace};
 use crate::runtime::options::Options;
+use crate::runtime::resources;
 use crate::runtime::seccomp::Filter;
 use anyhow::{Context, Result, bail, ensure};
 use nix::sched::CloneFlags;
-use oci_spec::runtime::{
-    Capabilities, Linux, LinuxDevice, LinuxDeviceType, LinuxNamespaceType, LinuxResources,
-    PosixRlimitType, Process, Spec,
-};
 use rustix::fs::FileType;
 use rustix::process::{Resource, Rlimit};
 use rustix::thread::CapabilitySet;
@@ -35,7 +34,7 @@ pub(crate) struct Plan {
     pub(crate) cgroups_path: PathBuf,
     /// The system calls that the command may make; all, if none.
     pub(crate) seccomp: Option<Filter>,
-    pub(crate) resources: LinuxResources,
+    pub(crate) limits: Limits,
 }
 
 /// A mount inside the container, in the order in which they are made.
@@ -93,96 +92,50 @@ pub(crate) struct CapabilityPlan {
 }
 
 impl Plan {
-    /// Interprets `spec`; what is asked for and not implemented is refused, never dropped.
-    pub(crate) fn from_spec(spec: &Spec) -> Result<Self> {
-        let root = spec.root().as_ref().context("the spec has no root")?;
-        let process = spec.process().as_ref().context("the spec has no process")?;
-        let linux = spec.linux().as_ref().context("the spec is not for Linux")?;
-        refuse_unimplemented(spec, process, linux)?;
-        let (namespaces, joined) = namespaces(linux)?;
+    /// Interprets the text of `config.json`; what is asked for and not implemented is refused, never dropped.
+    pub(crate) fn parse(config: &str) -> Result<Self> {
+        let config: Config<'_> = serde_json::from_str(config).context("reading the OCI spec")?;
+        let linux = config.linux;
+        let (namespaces, joined) = namespaces(&linux.namespaces)?;
+        let seccomp = linux.seccomp.map(|text| Filter::compile(text.get()));
         Ok(Self {
             namespaces,
             joined,
-            hostname: spec.hostname().clone().unwrap_or_default(),
-            domain_name: spec.domainname().clone(),
-            read_only_root: root.readonly().unwrap_or(false),
-            mounts: mounts(spec)?,
-            nodes: linux
-                .devices()
-                .iter()
-                .flatten()
-                .map(node)
+            hostname: config.hostname.unwrap_or_default(),
+            domain_name: config.domainname,
+            read_only_root: config.root.readonly,
+            mounts: config
+                .mounts
+                .into_iter()
+                .map(mount)
                 .collect::<Result<_>>()?,
-            masked: linux.masked_paths().clone().unwrap_or_default(),
-            read_only: linux.readonly_paths().clone().unwrap_or_default(),
-            sysctls: sysctls(linux),
-            process: command(process)?,
-            cgroups_path: linux
-                .cgroups_path()
-                .clone()
-                .context("the spec has no cgroup")?,
-            seccomp: linux.seccomp().as_ref().map(Filter::compile).transpose()?,
-            resources: linux
-                .resources()
-                .clone()
-                .context("the spec has no resources")?,
+            nodes: linux.devices.into_iter().map(node).collect::<Result<_>>()?,
+            masked: linux.masked_paths,
+            read_only: linux.readonly_paths,
+            sysctls: linux.sysctl.into_iter().collect(),
+            process: command(config.process)?,
+            cgroups_path: linux.cgroups_path,
+            seccomp: seccomp.transpose()?,
+            limits: resources::limits(linux.resources)?,
         })
     }
 }
 
-fn refuse_unimplemented(spec: &Spec, process: &Process, linux: &Linux) -> Result<()> {
-    let asked = [
-        ("hooks", spec.hooks().is_some()),
-        (
-            "uidMappings",
-            linux
-                .uid_mappings()
-                .as_ref()
-                .is_some_and(|maps| !maps.is_empty()),
-        ),
-        (
-            "gidMappings",
-            linux
-                .gid_mappings()
-                .as_ref()
-                .is_some_and(|maps| !maps.is_empty()),
-        ),
-        (
-            "timeOffsets",
-            linux
-                .time_offsets()
-                .as_ref()
-                .is_some_and(|offsets| !offsets.is_empty()),
-        ),
-        ("personality", linux.personality().is_some()),
-        ("intelRdt", linux.intel_rdt().is_some()),
-        ("mountLabel", linux.mount_label().is_some()),
-        ("apparmorProfile", process.apparmor_profile().is_some()),
-        ("selinuxLabel", process.selinux_label().is_some()),
-        ("ioPriority", process.io_priority().is_some()),
-        ("scheduler", process.scheduler().is_some()),
-    ];
-    match asked.iter().find(|(_, is_asked)| *is_asked) {
-        Some((field, _)) => bail!("the spec asks for `{field}`, which is not there yet"),
-        None => Ok(()),
-    }
-}
-
 /// Returns the namespaces to make, and those to join, opened.
-fn namespaces(linux: &Linux) -> Result<(CloneFlags, Vec<Namespace>)> {
+fn namespaces(asked: &[config::Namespace]) -> Result<(CloneFlags, Vec<Namespace>)> {
     let mut flags = CloneFlags::empty();
     let mut joined = Vec::new();
-    for namespace in linux.namespaces().iter().flatten() {
-        let kind = match namespace.typ() {
-            LinuxNamespaceType::Mount => CloneFlags::CLONE_NEWNS,
-            LinuxNamespaceType::Cgroup => CloneFlags::CLONE_NEWCGROUP,
-            LinuxNamespaceType::Uts => CloneFlags::CLONE_NEWUTS,
-            LinuxNamespaceType::Ipc => CloneFlags::CLONE_NEWIPC,
-            LinuxNamespaceType::Pid => CloneFlags::CLONE_NEWPID,
-            LinuxNamespaceType::Network => CloneFlags::CLONE_NEWNET,
-            other => bail!("a namespace of type `{other:?}` is not there yet"),
+    for namespace in asked {
+        let kind = match namespace.kind.as_str() {
+            "mount" => CloneFlags::CLONE_NEWNS,
+            "cgroup" => CloneFlags::CLONE_NEWCGROUP,
+            "uts" => CloneFlags::CLONE_NEWUTS,
+            "ipc" => CloneFlags::CLONE_NEWIPC,
+            "pid" => CloneFlags::CLONE_NEWPID,
+            "network" => CloneFlags::CLONE_NEWNET,
+            other => bail!("a namespace of type `{other}` is not there yet"),
         };
-        match namespace.path() {
+        match &namespace.path {
             Some(path) => joined.push(Namespace::open(kind, path)?),
             None => flags |= kind,
         }
@@ -195,140 +148,108 @@ fn namespaces(linux: &Linux) -> Result<(CloneFlags, Vec<Namespace>)> {
     Ok((flags, joined))
 }
 
-fn mounts(spec: &Spec) -> Result<Vec<Mount>> {
-    let mounts = spec.mounts().iter().flatten();
-    mounts
-        .map(|mount| {
-            let words = mount.options().iter().flatten().map(String::as_str);
-            ensure!(
-                mount.destination().is_absolute(),
-                "the mount target `{}` is not absolute",
-                mount.destination().display()
-            );
-            let source = mount.source().clone().unwrap_or_default();
-            Ok(Mount {
-                target: mount.destination().clone(),
-                kind: mount.typ().clone().unwrap_or_default(),
-                elsewhere: Elsewhere::find(&source)?,
-                source,
-                options: Options::parse(words),
-            })
-        })
-        .collect()
-}
-
-fn node(device: &LinuxDevice) -> Result<Node> {
-    let kind = match device.typ() {
-        LinuxDeviceType::C | LinuxDeviceType::U => FileType::CharacterDevice,
-        LinuxDeviceType::B => FileType::BlockDevice,
-        LinuxDeviceType::P => FileType::Fifo,
-        LinuxDeviceType::A => bail!("`{}` has no device type", device.path().display()),
-    };
-    let number = |number: i64| u32::try_from(number).context("a device number is out of range");
-    Ok(Node {
-        path: device.path().clone(),
-        kind,
-        device: rustix::fs::makedev(number(device.major())?, number(device.minor())?),
-        mode: device.file_mode().unwrap_or(0o666),
-        uid: device.uid().unwrap_or(0),
-        gid: device.gid().unwrap_or(0),
+fn mount(mount: config::Mount) -> Result<Mount> {
+    ensure!(
+        mount.destination.is_absolute(),
+        "the mount target `{}` is not absolute",
+        mount.destination.display()
+    );
+    Ok(Mount {
+        target: mount.destination,
+        kind: mount.kind,
+        elsewhere: Elsewhere::find(&mount.source)?,
+        source: mount.source,
+        options: Options::parse(mount.options.iter().map(String::as_str)),
     })
 }
 
-/// In the order of their names: the spec keeps them in a hash map.
-fn sysctls(linux: &Linux) -> Vec<(String, String)> {
-    let mut sysctls: Vec<_> = linux
-        .sysctl()
-        .iter()
-        .flatten()
-        .map(|(name, value)| (name.clone(), value.clone()))
-        .collect();
-    sysctls.sort();
-    sysctls
+fn node(device: config::Device) -> Result<Node> {
+    let kind = match device.kind {
+        DeviceType::C | DeviceType::U => FileType::CharacterDevice,
+        DeviceType::B => FileType::BlockDevice,
+        DeviceType::P => FileType::Fifo,
+        DeviceType::A => bail!("`{}` has no device type", device.path.display()),
+    };
+    Ok(Node {
+        path: device.path,
+        kind,
+        device: rustix::fs::makedev(device.major, device.minor),
+        mode: device.file_mode.unwrap_or(0o666),
+        uid: device.uid,
+        gid: device.gid,
+    })
 }
 
-fn command(process: &Process) -> Result<Command> {
-    let user = process.user();
-    let text = |text: &String| {
-        CString::new(text.as_str()).context("a NUL in an argument or the environment")
+fn command(process: config::Process) -> Result<Command> {
+    let texts = |texts: Vec<String>| {
+        let texts = texts.into_iter().map(CString::new);
+        texts
+            .collect::<Result<_, _>>()
+            .context("a NUL in an argument or the environment")
     };
-    let texts =
-        |texts: &Option<Vec<String>>| texts.iter().flatten().map(text).collect::<Result<Vec<_>>>();
-    let arguments = texts(process.args())?;
+    let arguments: Vec<CString> = texts(process.args)?;
     ensure!(!arguments.is_empty(), "no command specified");
-    let size = process.console_size().map(|size| {
-        let cells = |cells: u64| u16::try_from(cells).unwrap_or(u16::MAX);
-        (cells(size.height()), cells(size.width()))
-    });
+    let limits = process.rlimits.iter().map(limit);
     Ok(Command {
         arguments,
-        environment: texts(process.env())?,
-        directory: process.cwd().clone(),
-        uid: user.uid(),
-        gid: user.gid(),
-        groups: user.additional_gids().clone().unwrap_or_default(),
-        umask: user.umask().unwrap_or(0o022),
-        capabilities: capabilities(process)?,
-        no_new_privileges: process.no_new_privileges().unwrap_or(false),
-        limits: limits(process),
-        oom_score: process.oom_score_adj(),
+        environment: texts(process.env)?,
+        directory: process.cwd,
+        uid: process.user.uid,
+        gid: process.user.gid,
+        groups: process.user.additional_gids,
+        umask: process.user.umask.unwrap_or(0o022),
+        capabilities: capabilities(&process.capabilities)?,
+        no_new_privileges: process.no_new_privileges,
+        limits: limits.collect::<Result<_>>()?,
+        oom_score: process.oom_score_adj,
         has_init: false,
-        terminal: process
-            .terminal()
-            .unwrap_or(false)
-            .then(|| size.unwrap_or((0, 0))),
+        // What is not known yet.
+        terminal: process.terminal.then_some((0, 0)),
     })
 }
 
-fn capabilities(process: &Process) -> Result<CapabilityPlan> {
-    let sets = process
-        .capabilities()
-        .as_ref()
-        .context("the spec has no capabilities")?;
+fn capabilities(sets: &config::Capabilities) -> Result<CapabilityPlan> {
     Ok(CapabilityPlan {
-        bounding: capability_set(sets.bounding().as_ref()),
-        effective: capability_set(sets.effective().as_ref()),
-        permitted: capability_set(sets.permitted().as_ref()),
-        inheritable: capability_set(sets.inheritable().as_ref()),
-        ambient: capability_set(sets.ambient().as_ref()),
+        bounding: capability_set(&sets.bounding)?,
+        effective: capability_set(&sets.effective)?,
+        permitted: capability_set(&sets.permitted)?,
+        inheritable: capability_set(&sets.inheritable)?,
+        ambient: capability_set(&sets.ambient)?,
     })
 }
 
-fn capability_set(names: Option<&Capabilities>) -> CapabilitySet {
-    let names = names.into_iter().flatten();
-    names
-        .filter_map(|capability| CapabilitySet::from_name(&capability.to_string()))
-        .collect()
+fn capability_set(names: &[String]) -> Result<CapabilitySet> {
+    let find = |name: &String| {
+        let found = name.strip_prefix("CAP_").and_then(CapabilitySet::from_name);
+        found.with_context(|| format!("`{name}` is no capability"))
+    };
+    names.iter().map(find).collect()
 }
 
-fn limits(process: &Process) -> Vec<(Resource, Rlimit)> {
-    let limits = process.rlimits().iter().flatten();
-    limits
-        .map(|limit| {
-            let bound = |value: u64| (value != u64::MAX).then_some(value);
-            let (current, maximum) = (bound(limit.soft()), bound(limit.hard()));
-            (resource(limit.typ()), Rlimit { current, maximum })
-        })
-        .collect()
+fn limit(limit: &config::Rlimit) -> Result<(Resource, Rlimit)> {
+    let bound = |value: u64| (value != u64::MAX).then_some(value);
+    let (current, maximum) = (bound(limit.soft), bound(limit.hard));
+    Ok((resource(&limit.kind)?, Rlimit { current, maximum }))
 }
 
-fn resource(kind: PosixRlimitType) -> Resource {
-    match kind {
-        PosixRlimitType::RlimitCpu => Resource::Cpu,
-        PosixRlimitType::RlimitFsize => Resource::Fsize,
-        PosixRlimitType::RlimitData => Resource::Data,
-        PosixRlimitType::RlimitStack => Resource::Stack,
-        PosixRlimitType::RlimitCore => Resource::Core,
-        PosixRlimitType::RlimitRss => Resource::Rss,
-        PosixRlimitType::RlimitNproc => Resource::Nproc,
-        PosixRlimitType::RlimitNofile => Resource::Nofile,
-        PosixRlimitType::RlimitMemlock => Resource::Memlock,
-        PosixRlimitType::RlimitAs => Resource::As,
-        PosixRlimitType::RlimitLocks => Resource::Locks,
-        PosixRlimitType::RlimitSigpending => Resource::Sigpending,
-        PosixRlimitType::RlimitMsgqueue => Resource::Msgqueue,
-        PosixRlimitType::RlimitNice => Resource::Nice,
-        PosixRlimitType::RlimitRtprio => Resource::Rtprio,
-        PosixRlimitType::RlimitRttime => Resource::Rttime,
-    }
+fn resource(name: &str) -> Result<Resource> {
+    Ok(match name {
+        "RLIMIT_CPU" => Resource::Cpu,
+        "RLIMIT_FSIZE" => Resource::Fsize,
+        "RLIMIT_DATA" => Resource::Data,
+        "RLIMIT_STACK" => Resource::Stack,
+        "RLIMIT_CORE" => Resource::Core,
+        "RLIMIT_RSS" => Resource::Rss,
+        "RLIMIT_NPROC" => Resource::Nproc,
+        "RLIMIT_NOFILE" => Resource::Nofile,
+        "RLIMIT_MEMLOCK" => Resource::Memlock,
+        "RLIMIT_AS" => Resource::As,
+        "RLIMIT_LOCKS" => Resource::Locks,
+        "RLIMIT_SIGPENDING" => Resource::Sigpending,
+        "RLIMIT_MSGQUEUE" => Resource::Msgqueue,
+        "RLIMIT_NICE" => Resource::Nice,
+        "RLIMIT_RTPRIO" => Resource::Rtprio,
+        "RLIMIT_RTTIME" => Resource::Rttime,
+        other => bail!("`{other}` is no resource limit"),
+    })
 }

@@ -1,12 +1,12 @@
 //! Starting a container: the parent's side, from the cgroup to a command that runs.
 
 use crate::narration::{Step, tell};
-use crate::runtime::cgroup::{self, Cgroup, Entrance, Limits, Unenforceable, View};
+use crate::runtime::cgroup::{self, Cgroup, Entrance, Unenforceable, View};
 use crate::runtime::failure::StartError;
 use crate::runtime::gate::Gate;
 use crate::runtime::join::Namespace;
 use crate::runtime::plan::Plan;
-use crate::runtime::{descendants, init, resources, told};
+use crate::runtime::{descendants, init, told};
 use crate::sys::clone::{Child, Clone, clone, end_child};
 use crate::sys::message::Channel;
 use crate::sys::signal;
@@ -128,10 +128,9 @@ pub(crate) fn start(
     streams: Streams,
     connect: Option<Connect<'_>>,
 ) -> Result<Running> {
-    let limits = resources::limits(&plan.resources)?;
-    let cgroup = Cgroup::create(&plan.cgroups_path, &limits).map_err(refused)?;
+    let cgroup = Cgroup::create(&plan.cgroups_path, &plan.limits).map_err(refused)?;
     tell(|| told::cgroup(&cgroup));
-    let started = confine(plan, &cgroup, &limits, privilege)
+    let started = confine(plan, &cgroup, privilege)
         .and_then(|confinement| start_in(plan, &confinement, root, place, streams, connect));
     match started {
         Ok(started) => Ok(Running {
@@ -163,13 +162,9 @@ fn pid_of(child: &Child) -> u32 {
     child.pid.as_raw_nonzero().get().cast_unsigned()
 }
 
-fn confine(
-    plan: &Plan,
-    cgroup: &Cgroup,
-    limits: &Limits,
-    privilege: Privilege,
-) -> Result<Confinement> {
-    let device_rules_hold = cgroup.guards_devices() || !cgroup::restricts_devices(&limits.devices);
+fn confine(plan: &Plan, cgroup: &Cgroup, privilege: Privilege) -> Result<Confinement> {
+    let device_rules_hold =
+        cgroup.guards_devices() || !cgroup::restricts_devices(&plan.limits.devices);
     ensure!(
         device_rules_hold || privilege.in_user_namespace,
         "devices cannot be kept from the container: there is no devices cgroup here, and no right to load a BPF program"

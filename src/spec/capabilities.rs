@@ -50,7 +50,7 @@ const NAMES: [&str; 41] = [
 ];
 
 /// Docker's 14: what the programs of most images need, and nothing that reaches the host. `CapEff: 00000000a80425fb`.
-const DEFAULT: [&str; 14] = [
+pub(crate) const DEFAULT: [&str; 14] = [
     "CAP_AUDIT_WRITE",
     "CAP_CHOWN",
     "CAP_DAC_OVERRIDE",

@@ -44,8 +44,8 @@ pub(crate) use wanted::MountPoint;
 use anyhow::{Context, Result, bail, ensure};
 use devices::Device;
 use mounts::Mounts;
-use oci_spec::runtime::Spec;
-use serde::Deserialize as _;
+use serde::Serialize;
+use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 use std::io::ErrorKind;
 use std::os::fd::BorrowedFd;
@@ -64,9 +64,7 @@ const HOSTNAME_LIMIT: usize = 64;
 /// A container as it is to be run.
 #[derive(Debug)]
 pub(crate) struct Built {
-    /// Its root is `rootfs` in the container's directory; its cgroup `ddock/<id>`, from the root of the hierarchy if the path is absolute.
-    pub(crate) spec: Spec,
-    /// The same as the text of `config.json`.
+    /// The OCI spec, as the text of `config.json`. Its root is `rootfs` in the container's directory; its cgroup `ddock/<id>`, from the root of the hierarchy if the path is absolute.
     pub(crate) config: String,
     /// To be written into the container's directory before it starts.
     pub(crate) files: Vec<File>,
@@ -106,26 +104,19 @@ pub(crate) fn build(
     };
     let mut mounts = mounts::plan(&image.volumes, request, host, devices, root)?;
     mounts.show(&shown, &request.directory);
-    let mut document = json!({
-        "ociVersion": VERSION,
-        "root": { "path": "rootfs", "readonly": request.files.read_only },
-        "hostname": (!request.namespaces.uts_of_host).then_some(&hostname), // else the host's to set
-        "domainname": domain_name(request)?,
-        "annotations": annotations(request),
-        "process": process(image, request, host, &user, &hostname, &rights)?,
-        "mounts": mounts.list,
-        "linux": linux(request, host, &mounts, &resources, rights)?,
-    });
-    if let Some(fields) = document.as_object_mut() {
-        fields.retain(|_, value| !value.is_null());
-    }
-    // From JSON, not from the crate's builders: those fill what is left out with opinions of their own.
-    let spec = Spec::deserialize(&document).context("building the OCI spec")?;
+    let document = Document {
+        version: VERSION,
+        root: json!({ "path": "rootfs", "readonly": request.files.read_only }),
+        hostname: (!request.namespaces.uts_of_host).then_some(&hostname), // else the host's to set
+        domain_name: domain_name(request)?,
+        annotations: annotations(request),
+        process: process(image, request, host, &user, &hostname, &rights)?,
+        mounts: &mounts.list,
+        linux: linux(request, host, &mounts, &resources, rights)?,
+    };
     let mut files = files::build(request, &hostname, host.ipv6)?;
     files.extend(shown.into_iter().map(|shown| shown.file));
     Ok(Built {
-        spec,
-        // The document's text rather than the spec's: that has its sets in hash maps, in another order each time.
         config: serde_json::to_string_pretty(&document).context("writing the OCI spec")?,
         files,
         volumes: mounts.volumes,
@@ -138,6 +129,32 @@ pub(crate) fn build(
     })
 }
 
+/// `config.json`
+#[derive(Serialize)]
+struct Document<'a> {
+    #[serde(rename = "ociVersion")]
+    version: &'static str,
+    root: Value,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hostname: Option<&'a String>,
+    #[serde(rename = "domainname", skip_serializing_if = "Option::is_none")]
+    domain_name: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    annotations: Option<Value>,
+    process: Value,
+    mounts: &'a [mounts::Mount],
+    linux: Linux,
+}
+
+#[derive(Serialize)]
+struct Linux {
+    #[serde(flatten)]
+    fields: Value,
+    /// A text of its own: it is long, and the same for most containers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seccomp: Option<Box<RawValue>>,
+}
+
 /// Returns the spec's `linux`.
 fn linux(
     request: &Request,
@@ -145,9 +162,9 @@ fn linux(
     mounts: &Mounts,
     resources: &Map<String, Value>,
     rights: Rights,
-) -> Result<Value> {
+) -> Result<Linux> {
     let nodes: Vec<Value> = mounts.nodes.iter().map(Device::to_json).collect();
-    let mut linux = json!({
+    let fields = json!({
         "namespaces": request.namespaces.list(),
         "cgroupsPath": cgroup_path(request, host),
         "resources": resources,
@@ -157,10 +174,10 @@ fn linux(
         "maskedPaths": if rights.hides_paths { hiding::masked()? } else { Vec::new() },
         "readonlyPaths": if rights.hides_paths { &hiding::READ_ONLY[..] } else { &[] },
     });
-    if let Some(filter) = rights.filter {
-        linux["seccomp"] = filter;
-    }
-    Ok(linux)
+    Ok(Linux {
+        fields,
+        seccomp: rights.filter,
+    })
 }
 
 /// Returns the user's annotations and our own; none if there are none.
@@ -233,7 +250,7 @@ struct Rights {
     capabilities: capabilities::Names,
     no_new_privileges: bool,
     /// `linux.seccomp`
-    filter: Option<Value>,
+    filter: Option<Box<RawValue>>,
     hides_paths: bool,
 }
 

@@ -3,6 +3,7 @@
 mod limits;
 
 use super::*;
+use crate::runtime::Plan;
 use rustix::fs::{Mode, OFlags, open};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::symlink;
@@ -119,8 +120,8 @@ fn no_field_is_lost_or_added_on_the_way_through_the_crate() {
     ] {
         assert!(!text.contains(&format!("\"{name}\"")), "{name}");
     }
-    let again: Spec = serde_json::from_str(text).unwrap();
-    assert_eq!(again, built.spec);
+    let plan = Plan::parse(text).unwrap();
+    assert_eq!(plan.hostname, "0123456789ab");
 }
 
 #[test]
@@ -392,4 +393,26 @@ busybox mount | busybox grep ' /proc/'; busybox test -e {device} && echo the hos
         ..Request::default()
     };
     insta::assert_snapshot!(under_runc(2, request));
+}
+
+#[test]
+fn what_the_runtime_does_not_know_it_refuses() {
+    let spec = built(&image(), &request(), &host()).unwrap();
+    assert!(Plan::parse(&spec.to_string()).is_ok());
+    for (object, field) in [
+        ("", "hooks"),
+        ("/process", "apparmorProfile"),
+        ("/linux", "intelRdt"),
+        ("/linux/resources", "hugepageLimits"),
+        ("/linux/seccomp", "listenerPath"),
+        ("/mounts/0", "uidMappings"),
+    ] {
+        let mut spec = spec.clone();
+        spec.pointer_mut(object).unwrap()[field] = json!([]);
+        let error = format!("{:#}", Plan::parse(&spec.to_string()).unwrap_err());
+        assert!(
+            error.contains(&format!("unknown field `{field}`")),
+            "{error}"
+        );
+    }
 }

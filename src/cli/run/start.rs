@@ -245,11 +245,12 @@ fn prepare(
         container.provide_volumes(&built.volumes)?;
     }
     container.record.mounts = built.mount_points;
+    let mut plan = Plan::parse(&built.config).context("reading the container's config.json")?;
     // Kept when the command has started.
-    let process = built.spec.process().as_ref();
-    let words = process.and_then(|process| process.args().clone());
-    container.record.command = words.unwrap_or_default();
-    let mut plan = Plan::from_spec(&built.spec)?;
+    let words = plan.process.arguments.iter();
+    container.record.command = words
+        .map(|word| word.to_string_lossy().into_owned())
+        .collect();
     if let Some(terminal) = &mut plan.process.terminal
         && let Some(size) = monitor::terminal_size()
     {

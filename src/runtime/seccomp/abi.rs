@@ -1,7 +1,6 @@
 //! The ways to call the kernel that a filter covers.
 
 use crate::runtime::seccomp::numbers::Machine;
-use oci_spec::runtime::Arch;
 
 /// A way to call the kernel, as a filter sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,15 +49,15 @@ pub(super) const NATIVE: Abi = if cfg!(target_arch = "aarch64") {
 };
 
 /// Returns the ABIs of `architectures`, the native one first: that is always there, as with libseccomp.
-pub(super) fn abis(architectures: &[Arch]) -> Vec<Abi> {
+pub(super) fn abis(architectures: &[String]) -> Vec<Abi> {
     let mut abis = vec![NATIVE];
     for architecture in architectures {
-        let abi = match architecture {
-            Arch::ScmpArchX86_64 => X86_64,
-            Arch::ScmpArchX32 => X32,
-            Arch::ScmpArchX86 => X86,
-            Arch::ScmpArchAarch64 => AARCH64,
-            Arch::ScmpArchArm => ARM,
+        let abi = match architecture.as_str() {
+            "SCMP_ARCH_X86_64" => X86_64,
+            "SCMP_ARCH_X32" => X32,
+            "SCMP_ARCH_X86" => X86,
+            "SCMP_ARCH_AARCH64" => AARCH64,
+            "SCMP_ARCH_ARM" => ARM,
             // No call of another machine can come.
             _ => continue,
         };

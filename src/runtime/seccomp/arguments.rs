@@ -1,8 +1,8 @@
 //! Answers that depend on a system call's arguments.
 
 use crate::runtime::seccomp::assembler::{Assembler, Place, Test};
+use crate::runtime::seccomp::profile::{Condition, Operator};
 use crate::runtime::seccomp::tree::tree;
-use oci_spec::runtime::{LinuxSeccompArg as Condition, LinuxSeccompOperator as Operator};
 
 /// Offset of the first argument in `struct seccomp_data`; each has 8 bytes, the low half first.
 const ARGUMENTS: u32 = 16;
@@ -35,8 +35,8 @@ pub(super) fn answer(
 /// Returns the argument if all rules are about one, and compare it with 32-bit numbers by their order.
 fn one_small_argument(rules: &[Rule<'_>]) -> Option<usize> {
     let mut indices = rules.iter().map(|(conditions, _)| match conditions {
-        [only] if u32::try_from(only.value()).is_ok() && only.op() != Operator::ScmpCmpMaskedEq => {
-            Some(only.index())
+        [only] if u32::try_from(only.value).is_ok() && only.op != Operator::MaskedEq => {
+            Some(only.index)
         }
         _ => None,
     });
@@ -58,7 +58,7 @@ fn spectrum(
         found.map_or(otherwise, |(_, action)| *action)
     };
     let limits = rules.iter().flat_map(|(conditions, _)| {
-        let value = conditions[0].value();
+        let value = conditions[0].value;
         [value, value + 1]
     });
     let mut starts: Vec<u32> = limits.filter_map(|limit| limit.try_into().ok()).collect();
@@ -81,15 +81,15 @@ fn spectrum(
 
 /// Tells whether a condition that is no mask holds.
 fn holds(condition: &Condition, argument: u64) -> bool {
-    let value = condition.value();
-    match condition.op() {
-        Operator::ScmpCmpNe => argument != value,
-        Operator::ScmpCmpLt => argument < value,
-        Operator::ScmpCmpLe => argument <= value,
-        Operator::ScmpCmpEq => argument == value,
-        Operator::ScmpCmpGe => argument >= value,
-        Operator::ScmpCmpGt => argument > value,
-        Operator::ScmpCmpMaskedEq => argument & value == condition.value_two().unwrap_or(0),
+    let value = condition.value;
+    match condition.op {
+        Operator::Ne => argument != value,
+        Operator::Lt => argument < value,
+        Operator::Le => argument <= value,
+        Operator::Eq => argument == value,
+        Operator::Ge => argument >= value,
+        Operator::Gt => argument > value,
+        Operator::MaskedEq => argument & value == condition.value_two,
     }
 }
 
@@ -101,8 +101,8 @@ fn compare(
     yes: Place,
     no: Place,
 ) -> Place {
-    let at = offset(condition.index());
-    let (value, second) = (condition.value(), condition.value_two().unwrap_or(0));
+    let at = offset(condition.index);
+    let (value, second) = (condition.value, condition.value_two);
     let equal = |code: &mut Assembler, mask, wanted, yes, no| {
         let low = equal(code, at, word(mask, 0), word(wanted, 0), yes, no);
         if is_narrow {
@@ -120,15 +120,15 @@ fn compare(
         let high = code.test(Test::Greater, word(value, 32), yes, is_equal);
         code.load(at + 4, high)
     };
-    match condition.op() {
+    match condition.op {
         // The value is the mask, the second one what must be left.
-        Operator::ScmpCmpMaskedEq => equal(code, value, second, yes, no),
-        Operator::ScmpCmpEq => equal(code, u64::MAX, value, yes, no),
-        Operator::ScmpCmpNe => equal(code, u64::MAX, value, no, yes),
-        Operator::ScmpCmpGt => above(code, Test::Greater, yes, no),
-        Operator::ScmpCmpGe => above(code, Test::AtLeast, yes, no),
-        Operator::ScmpCmpLe => above(code, Test::Greater, no, yes),
-        Operator::ScmpCmpLt => above(code, Test::AtLeast, no, yes),
+        Operator::MaskedEq => equal(code, value, second, yes, no),
+        Operator::Eq => equal(code, u64::MAX, value, yes, no),
+        Operator::Ne => equal(code, u64::MAX, value, no, yes),
+        Operator::Gt => above(code, Test::Greater, yes, no),
+        Operator::Ge => above(code, Test::AtLeast, yes, no),
+        Operator::Le => above(code, Test::Greater, no, yes),
+        Operator::Lt => above(code, Test::AtLeast, no, yes),
     }
 }
 

@@ -6,18 +6,19 @@
 mod abi;
 mod arguments;
 mod assembler;
+mod compiled;
 mod numbers;
+mod profile;
 mod tree;
+
+pub(crate) use compiled::PROFILE as COMPILED_PROFILE;
 
 use crate::sys::seccomp::{self, Instruction};
 use abi::Abi;
 use anyhow::{Context, Result, bail, ensure};
 use assembler::{Assembler, Place, Test};
 use numbers::Call;
-use oci_spec::runtime::{
-    LinuxSeccomp, LinuxSeccompAction as Action, LinuxSeccompArg as Condition,
-    LinuxSeccompFilterFlag as Flag,
-};
+use profile::{Action, Condition, Flag, Profile};
 use tree::tree;
 
 /// Offsets into `struct seccomp_data` (linux/seccomp.h).
@@ -40,15 +41,28 @@ pub(crate) struct Filter {
 }
 
 impl Filter {
-    /// Compiles `seccomp`; names that no machine has are left out, as libseccomp does.
-    pub(crate) fn compile(seccomp: &LinuxSeccomp) -> Result<Self> {
-        ensure!(
-            seccomp.listener_path().is_none(),
-            "a listener for seccomp is not there yet"
-        );
-        let default = action(seccomp.default_action(), seccomp.default_errno_ret())?;
-        let rules = Rules::of(seccomp, default)?;
-        let abis = abi::abis(seccomp.architectures().as_deref().unwrap_or_default());
+    /// Compiles the text of a profile; names that no machine has are left out, as libseccomp does.
+    pub(crate) fn compile(text: &str) -> Result<Self> {
+        if cfg!(target_arch = "x86_64") && text == compiled::PROFILE {
+            return Ok(Self {
+                program: compiled::program(),
+                flags: 0,
+            });
+        }
+        Self::make(&serde_json::from_str(text)?)
+    }
+
+    fn make(profile: &Profile) -> Result<Self> {
+        let default = action(profile.default_action, profile.default_errno_ret)?;
+        let rules = Rules::of(profile, default)?;
+        let architectures = &profile.architectures;
+        if let Some(other) = architectures
+            .iter()
+            .find(|it| !it.starts_with("SCMP_ARCH_"))
+        {
+            bail!("`{other}` is no architecture");
+        }
+        let abis = abi::abis(architectures);
         let mut code = Assembler::default();
         let mut next = code.answer(RET_KILL_PROCESS);
         for abis in abis.chunk_by(|one, other| one.audit == other.audit).rev() {
@@ -62,7 +76,7 @@ impl Filter {
         code.load(AUDIT, next);
         Ok(Self {
             program: code.finish(),
-            flags: flags(seccomp)?,
+            flags: flags(profile),
         })
     }
 
@@ -76,20 +90,14 @@ impl Filter {
     }
 }
 
-fn flags(seccomp: &LinuxSeccomp) -> Result<libc::c_ulong> {
-    let mut flags = 0;
-    for flag in seccomp.flags().iter().flatten() {
-        flags |= match flag {
-            // One thread: there is none to synchronise with.
-            Flag::SeccompFilterFlagTsync => 0,
-            Flag::SeccompFilterFlagLog => libc::SECCOMP_FILTER_FLAG_LOG,
-            Flag::SeccompFilterFlagSpecAllow => libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW,
-            other @ Flag::SeccompFilterFlagWaitKillableRecv => {
-                bail!("the seccomp flag `{other}` is not there yet")
-            }
-        };
-    }
-    Ok(flags)
+fn flags(profile: &Profile) -> libc::c_ulong {
+    let flags = profile.flags.iter().map(|flag| match flag {
+        // One thread: there is none to synchronise with.
+        Flag::Tsync => 0,
+        Flag::Log => libc::SECCOMP_FILTER_FLAG_LOG,
+        Flag::SpecAllow => libc::SECCOMP_FILTER_FLAG_SPEC_ALLOW,
+    });
+    flags.fold(0, |flags, flag| flags | flag)
 }
 
 /// Returns the value that a filter returns for `action`; EPERM if it has no errno.
@@ -100,14 +108,13 @@ fn action(action: Action, errno: Option<u32>) -> Result<u32> {
         "the errno {data} of a seccomp rule is out of range"
     );
     Ok(match action {
-        Action::ScmpActKill | Action::ScmpActKillThread => 0,
-        Action::ScmpActKillProcess => RET_KILL_PROCESS,
-        Action::ScmpActTrap => 0x0003_0000,
-        Action::ScmpActErrno => RET_ERRNO | data,
-        Action::ScmpActTrace => 0x7ff0_0000 | data,
-        Action::ScmpActLog => 0x7ffc_0000,
-        Action::ScmpActAllow => 0x7fff_0000,
-        Action::ScmpActNotify => bail!("the seccomp action `SCMP_ACT_NOTIFY` is not there yet"),
+        Action::KillThread => 0,
+        Action::KillProcess => RET_KILL_PROCESS,
+        Action::Trap => 0x0003_0000,
+        Action::Errno => RET_ERRNO | data,
+        Action::Trace => 0x7ff0_0000 | data,
+        Action::Log => 0x7ffc_0000,
+        Action::Allow => 0x7fff_0000,
     })
 }
 
@@ -115,10 +122,7 @@ fn action(action: Action, errno: Option<u32>) -> Result<u32> {
 /// is none, and take the older (runc does the same).
 fn newer(default: Action) -> bool {
     // What is allowed, or decided by a tracer, goes to the kernel, which knows best.
-    !matches!(
-        default,
-        Action::ScmpActAllow | Action::ScmpActLog | Action::ScmpActTrace
-    )
+    !matches!(default, Action::Allow | Action::Log | Action::Trace)
 }
 
 /// The rules of a spec, found by their calls.
@@ -146,20 +150,20 @@ struct Answer {
 }
 
 impl Rules {
-    fn of(seccomp: &LinuxSeccomp, default: u32) -> Result<Self> {
+    fn of(profile: &Profile, default: u32) -> Result<Self> {
         let mut rules = Self {
             list: Vec::new(),
             named: Vec::new(),
             default,
-            refuses_newer: newer(seccomp.default_action()),
+            refuses_newer: newer(profile.default_action),
         };
-        for rule in seccomp.syscalls().iter().flatten() {
-            let calls = rule.names().iter().filter_map(|name| Call::find(name));
+        for rule in &profile.syscalls {
+            let calls = rule.names.iter().filter_map(|name| Call::find(name));
             let place = rules.list.len();
             rules.named.extend(calls.map(|call| (call, place)));
             rules.list.push(Rule {
-                alternatives: alternatives(rule.args().as_deref().unwrap_or_default())?,
-                action: action(rule.action(), rule.errno_ret())?,
+                alternatives: alternatives(&rule.args)?,
+                action: action(rule.action, rule.errno_ret)?,
             });
         }
         Ok(rules)
@@ -248,12 +252,12 @@ fn push(ranges: &mut Vec<(u32, Answer)>, start: u32, answer: Answer) {
 /// All arguments must match, but several conditions on the same one are a rule each (runc and Docker do so).
 fn alternatives(conditions: &[Condition]) -> Result<Vec<Vec<Condition>>> {
     ensure!(
-        conditions.iter().all(|condition| condition.index() < 6),
+        conditions.iter().all(|condition| condition.index < 6),
         "a seccomp rule names an argument beyond the sixth"
     );
     let repeats = conditions.iter().enumerate().any(|(place, condition)| {
         let mut earlier = conditions[..place].iter();
-        earlier.any(|earlier| earlier.index() == condition.index())
+        earlier.any(|earlier| earlier.index == condition.index)
     });
     Ok(match conditions {
         [] => Vec::new(),

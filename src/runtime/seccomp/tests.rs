@@ -57,7 +57,7 @@ fn filter(rules: &Value, architectures: &[&str]) -> Filter {
         "architectures": architectures.iter().map(|name| format!("SCMP_ARCH_{name}")).collect::<Value>(),
         "syscalls": rules,
     });
-    Filter::compile(&serde_json::from_value(seccomp).unwrap()).unwrap()
+    Filter::compile(&seccomp.to_string()).unwrap()
 }
 
 fn compile(rules: &Value) -> Vec<Instruction> {
@@ -139,7 +139,7 @@ fn a_profile_that_allows_what_it_does_not_name_refuses_nothing_newer() {
             "defaultAction": format!("SCMP_ACT_{default}"),
             "syscalls": [{ "names": ["read"], "action": "SCMP_ACT_ERRNO" }],
         });
-        let filter = Filter::compile(&serde_json::from_value(seccomp).unwrap()).unwrap();
+        let filter = Filter::compile(&seccomp.to_string()).unwrap();
         assert_eq!(run(&filter.program, X86_64, 500, [0; 6]), expected);
         assert_eq!(run(&filter.program, X86_64, 0, [0; 6]), EPERM);
     }
@@ -256,7 +256,7 @@ fn what_cannot_be_compiled_is_refused() {
         (allow(&["read"], &[is(6, "EQ", 0)]), "sixth"),
     ] {
         let seccomp = json!({ "defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule] });
-        let error = Filter::compile(&serde_json::from_value(seccomp).unwrap()).unwrap_err();
+        let error = Filter::compile(&seccomp.to_string()).unwrap_err();
         assert!(error.to_string().contains(said), "{error}");
     }
 }
@@ -345,4 +345,19 @@ fn the_program_is_short() {
     // What the kernel needs to load it grows with it: about 0.5 µs an instruction.
     let length = compile(&published()).len();
     assert!(length < 400, "{length} instructions");
+}
+
+#[test]
+fn what_is_compiled_already_is_what_the_compiler_makes() {
+    let made = Filter::make(&serde_json::from_str(compiled::PROFILE).unwrap()).unwrap();
+    let taken = Filter::compile(compiled::PROFILE).unwrap();
+    if made.program != taken.program {
+        let path = std::env::temp_dir().join("program.bpf");
+        fs_err::write(&path, compiled::to_bytes(&made.program)).unwrap();
+        panic!(
+            "src/runtime/seccomp/compiled/program.bpf is another: see {}",
+            path.display()
+        );
+    }
+    assert_eq!(made.flags, taken.flags);
 }

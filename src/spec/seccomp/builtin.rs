@@ -3,8 +3,8 @@
 //! `tests.rs` holds it against the published file. The names are texts, each a word: an array of them would have to be
 //! relocated whenever ddock starts.
 
-use crate::spec::capabilities::Names;
-use crate::spec::seccomp::Facts;
+use crate::spec::capabilities::{DEFAULT, Names};
+use crate::spec::seccomp::{Facts, Machine};
 use serde_json::{Value, json};
 
 /// What a rule does.
@@ -124,6 +124,22 @@ const RULES: &[Rule] = &[
     allow(For::Having("CAP_BPF"), "bpf"),
     allow(For::Having("CAP_PERFMON"), "perf_event_open"),
 ];
+
+/// What most containers have besides the default capabilities.
+const USUAL: Facts = Facts {
+    machine: Machine::X86_64,
+    kernel: (4, 8),
+};
+
+/// Tells whether the same rules hold as for the default capabilities, whose filter is `runtime::COMPILED_PROFILE`.
+pub(super) fn is_usual(capabilities: &Names, facts: Facts) -> bool {
+    let usual = Names::from(DEFAULT);
+    facts.machine == USUAL.machine
+        && RULES.iter().all(|rule| {
+            let audience = rule.audience;
+            audience.includes(capabilities, facts) == audience.includes(&usual, USUAL)
+        })
+}
 
 /// Returns `linux.seccomp` of the spec for a container with `capabilities`.
 pub(super) fn filter(capabilities: &Names, facts: Facts) -> Value {

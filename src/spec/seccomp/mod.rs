@@ -3,10 +3,12 @@
 mod builtin;
 mod profile;
 
+use crate::runtime;
 use crate::spec::capabilities::Names;
 use crate::spec::security::Profile as Choice;
 use anyhow::{Context, Result};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 /// What a profile depends on besides capabilities.
 #[derive(Debug, Clone, Copy)]
@@ -47,7 +49,7 @@ impl Machine {
 }
 
 /// Returns `linux.seccomp` of the spec for a container with `capabilities`; none if it is unconfined.
-pub(super) fn build(choice: &Choice, capabilities: &Names) -> Result<Option<Value>> {
+pub(super) fn build(choice: &Choice, capabilities: &Names) -> Result<Option<Box<RawValue>>> {
     let release = rustix::system::uname();
     let release = release.release().to_string_lossy();
     let facts = Facts {
@@ -57,13 +59,24 @@ pub(super) fn build(choice: &Choice, capabilities: &Names) -> Result<Option<Valu
     };
     match choice {
         Choice::Unconfined => Ok(None),
-        Choice::Builtin => Ok(Some(builtin::filter(capabilities, facts))),
+        Choice::Builtin if builtin::is_usual(capabilities, facts) => {
+            let text = runtime::COMPILED_PROFILE.to_owned();
+            Ok(Some(RawValue::from_string(text)?))
+        }
+        Choice::Builtin => lay_out(&builtin::filter(capabilities, facts)).map(Some),
         Choice::File(path) => {
             let text = fs_err::read_to_string(path).context("opening the seccomp profile")?;
-            profile::evaluate(&text, capabilities, facts)
-                .with_context(|| format!("invalid seccomp profile `{}`", path.display()))
+            let filter = profile::evaluate(&text, capabilities, facts)
+                .with_context(|| format!("invalid seccomp profile `{}`", path.display()))?;
+            filter.as_ref().map(lay_out).transpose()
         }
     }
+}
+
+/// Writes a filter as far in as it stands in `config.json`.
+fn lay_out(filter: &Value) -> Result<Box<RawValue>> {
+    let text = serde_json::to_string_pretty(filter)?;
+    Ok(RawValue::from_string(text.replace('\n', "\n    "))?)
 }
 
 /// Returns `4.8` and `4.8.0-1-amd64` as (4, 8).

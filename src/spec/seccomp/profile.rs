@@ -1,5 +1,6 @@
 //! A seccomp profile in Docker's format, and what of it holds for one container.
 
+use crate::runtime;
 use crate::spec::capabilities::Names;
 use crate::spec::seccomp::{Facts, version};
 use anyhow::{Context, Result, bail, ensure};
@@ -84,8 +85,8 @@ pub(super) fn evaluate(text: &str, capabilities: &Names, facts: Facts) -> Result
     if let Some(flags) = profile.flags {
         filter["flags"] = json!(flags);
     }
-    // What is no OCI word is found here, where the file can be named.
-    oci_spec::runtime::LinuxSeccomp::deserialize(&filter)?;
+    // What is no OCI word, or cannot be compiled, is found here, where the file can be named.
+    runtime::Filter::compile(&filter.to_string())?;
     Ok(Some(filter))
 }
 

@@ -43,6 +43,43 @@ fn the_builtin_profile_is_the_published_one() {
     }
 }
 
+#[test]
+fn the_usual_filter_is_the_compiled_one() {
+    let usual = Names::from(capabilities::DEFAULT);
+    let made = builtin::filter(&usual, HERE);
+    let compiled: Value = serde_json::from_str(runtime::COMPILED_PROFILE).unwrap();
+    if compiled != made {
+        let path = std::env::temp_dir().join("profile.json");
+        fs_err::write(&path, serde_json::to_string(&made).unwrap()).unwrap();
+        panic!(
+            "src/runtime/seccomp/compiled/profile.json is another: see {}",
+            path.display()
+        );
+    }
+    let mut every: Vec<Names> = capabilities::all(u64::MAX)
+        .into_iter()
+        .flat_map(|name| {
+            let (mut more, mut less) = (usual.clone(), usual.clone());
+            more.insert(name);
+            less.remove(name);
+            [more, less]
+        })
+        .collect();
+    every.extend([Names::new(), capabilities::all(u64::MAX)]);
+    for capabilities in every {
+        for kernel in [(4, 7), (4, 8), (6, 18)] {
+            for machine in [Machine::X86_64, Machine::Aarch64] {
+                let facts = Facts { machine, kernel };
+                assert_eq!(
+                    builtin::is_usual(&capabilities, facts),
+                    builtin::filter(&capabilities, facts) == compiled,
+                    "{capabilities:?} {facts:?}"
+                );
+            }
+        }
+    }
+}
+
 /// Returns the actions of the rules for `name`, and whether they look at arguments.
 fn rules(filter: &Value, name: &str) -> Vec<(String, bool)> {
     let rules = filter["syscalls"].as_array().unwrap().iter();

@@ -12,6 +12,7 @@ use crate::monitor::{DOOR, DetachKeys, FromMonitor, independent};
 use crate::narration::{Narration, Step, tell};
 use crate::runtime::{self, Connect, ExitStatus, Plan, Privilege, Running, StartError};
 use crate::sys::clone::{Clone, end_child, fork};
+use crate::sys::kernel;
 use crate::sys::message::{Channel, Listener};
 use anyhow::{Context, Result};
 use rustix::io::retry_on_intr;
@@ -80,6 +81,9 @@ pub(crate) fn run(job: Job<'_>) -> Result<End> {
     let wiring = Wiring::new(&job.session, has_terminal, job.log.is_some())?;
     let signals = Signals::take()?;
     let (client, monitor) = Channel::pair().context("making a channel to the monitor")?;
+    // Before there are two of them to copy what either writes to: what the command line took is free by now, and
+    // every process to come would touch it, one page after the other, as soon as it needs memory.
+    kernel::give_memory_back();
     match fork()? {
         Clone::Child => {
             // Ends of pipes that this process kept would keep readers waiting.

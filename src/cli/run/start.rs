@@ -64,6 +64,8 @@ pub(super) fn start(
         output::print(&format!("{config}\n"))?;
         return Ok(0);
     }
+    // Or the monitor would have it as long as the container runs.
+    drop(config);
     let id = container.record.id.clone();
     let job = Job {
         container,

@@ -1,5 +1,6 @@
 //! The plan of a container: its OCI spec, parsed once, with nothing optional left.
 
+use crate::runtime::idmap::Idmap;
 use crate::runtime::join::{Elsewhere, Namespace};
 use crate::runtime::options::Options;
 use crate::runtime::seccomp::Filter;
@@ -48,6 +49,8 @@ pub(crate) struct Mount {
     /// Where the source is, if it is in another container.
     pub(crate) elsewhere: Option<Elsewhere>,
     pub(crate) options: Options,
+    /// Whose the files are, if not who they belong to on the disk.
+    pub(crate) idmap: Option<Idmap>,
 }
 
 /// A device node under `/dev`.
@@ -206,12 +209,14 @@ fn mounts(spec: &Spec) -> Result<Vec<Mount>> {
                 mount.destination().display()
             );
             let source = mount.source().clone().unwrap_or_default();
+            let options = Options::parse(words);
             Ok(Mount {
                 target: mount.destination().clone(),
                 kind: mount.typ().clone().unwrap_or_default(),
                 elsewhere: Elsewhere::find(&source)?,
                 source,
-                options: Options::parse(words),
+                idmap: Idmap::of(mount, &options)?,
+                options,
             })
         })
         .collect()

@@ -284,6 +284,10 @@ mod tests {
                 "'data:/t:shared': `shared` is for host directories, and `data` is a volume",
             ),
             (
+                "/a:/t:U",
+                "'/a:/t:U': the option `U` is not there yet: `idmap` shows the files as the container's without changing any, or use `chown` on the host",
+            ),
+            (
                 "data:/t:idmap",
                 "'data:/t:idmap': `idmap` is for host directories, and `data` is a volume",
             ),

@@ -162,7 +162,9 @@ impl Mapping {
 /// Needs root outside, and a process with one thread.
 pub(crate) fn mapped(uids: &str, gids: &str) -> Result<OwnedFd> {
     let (inside, outside) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
-    match clone(CloneFlags::CLONE_NEWUSER, None).context("making a user namespace")? {
+    let cloned = clone(CloneFlags::CLONE_NEWUSER, None)
+        .context("making a user namespace (see user.max_user_namespaces in sysctl)")?;
+    match cloned {
         Clone::Child => {
             drop(outside);
             // It is there until the parent holds the namespace, or ends.

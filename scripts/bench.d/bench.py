@@ -39,7 +39,8 @@ def bench_run(scratch, image):
     state = scratch / "floor"
     candidates = {
         "floor (C, the same system calls)": ["target/floor", lower, str(state), "/bin/true"],
-        "ddock run --rm": ddock + ["run", "--rm", image, "true"],
+        "ddock run --rm --network none": ddock + ["run", "--rm", "--network", "none", image, "true"],
+        "ddock run --rm (bridge)": ddock + ["run", "--rm", image, "true"],
     }
     rows = {name: [] for name in candidates}
     for turn in range(STARTS + 5):

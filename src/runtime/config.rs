@@ -85,7 +85,7 @@ pub(super) struct Rlimit {
 }
 
 #[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Mount {
     pub(super) destination: PathBuf,
     #[serde(rename = "type", default)]
@@ -94,6 +94,21 @@ pub(super) struct Mount {
     pub(super) source: PathBuf,
     #[serde(default)]
     pub(super) options: Vec<String>,
+    #[serde(default)]
+    pub(super) uid_mappings: Vec<IdMapping>,
+    #[serde(default)]
+    pub(super) gid_mappings: Vec<IdMapping>,
+}
+
+/// IDs in a row (config-linux.md, "User namespace mappings").
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct IdMapping {
+    #[serde(rename = "containerID")]
+    pub(super) container: u32,
+    #[serde(rename = "hostID")]
+    pub(super) host: u32,
+    pub(super) size: u32,
 }
 
 #[derive(Debug, Deserialize)]

@@ -10,6 +10,7 @@ mod failure;
 mod gate;
 mod hiding;
 mod identity;
+mod idmap;
 mod init;
 mod join;
 mod mounts;

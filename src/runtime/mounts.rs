@@ -46,10 +46,7 @@ enum Held {
 pub(crate) fn prepare(mounts: &[Mount]) -> Result<Vec<Prepared<'_>>> {
     let prepared = mounts.iter().map(|mount| {
         let held = match (mount.options.bind, mount.kind.as_str()) {
-            (Some(bind), _) => Held::Tree(match &mount.elsewhere {
-                Some(elsewhere) => elsewhere.take()?,
-                None => take_tree(&mount.source, mount.options.subpath.as_deref(), bind)?,
-            }),
+            (Some(bind), _) => Held::Tree(take(mount, bind)?),
             (None, "cgroup" | "cgroup2") => Held::Cgroup,
             _ => Held::New(
                 new_of(mount).with_context(|| format!("mounting `{}`", mount.target.display()))?,
@@ -58,6 +55,20 @@ pub(crate) fn prepare(mounts: &[Mount]) -> Result<Vec<Prepared<'_>>> {
         Ok(Prepared { mount, held })
     });
     prepared.collect()
+}
+
+fn take(mount: &Mount, bind: Bind) -> Result<OwnedFd> {
+    let tree = match &mount.elsewhere {
+        Some(elsewhere) => elsewhere.take()?,
+        None => take_tree(&mount.source, mount.options.subpath.as_deref(), bind)?,
+    };
+    if let Some(idmap) = &mount.idmap {
+        idmap.apply(tree.as_fd()).with_context(|| {
+            let (source, target) = (mount.source.display(), mount.target.display());
+            format!("mounting `{source}` at `{target}` with `idmap`")
+        })?;
+    }
+    Ok(tree)
 }
 
 fn new_of(mount: &Mount) -> Result<OwnedFd> {

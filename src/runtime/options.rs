@@ -16,6 +16,8 @@ pub(crate) struct Options {
     /// Binds only: take the mounts below the source along.
     pub(crate) bind: Option<Bind>,
     pub(crate) propagation: Option<Propagation>,
+    /// Binds only: show owners as the mount's mappings say, of this mount or of those below too.
+    pub(crate) idmap: Option<Bind>,
     /// What the file system itself interprets, comma-separated.
     pub(crate) data: String,
 }
@@ -36,6 +38,7 @@ impl Options {
             subpath: None,
             bind: None,
             propagation: None,
+            idmap: None,
             data: String::new(),
         };
         for word in words {
@@ -82,6 +85,8 @@ impl Options {
         match word {
             "bind" => self.bind = Some(Bind::One),
             "rbind" => self.bind = Some(Bind::Recursive),
+            "idmap" => self.idmap = Some(Bind::One),
+            "ridmap" => self.idmap = Some(Bind::Recursive),
             "private" => self.propagation = Some(Propagation::PRIVATE),
             "rprivate" => self.propagation = Some(Propagation::PRIVATE | Propagation::REC),
             "slave" => self.propagation = Some(Propagation::DOWNSTREAM),

@@ -2,6 +2,7 @@
 
 use crate::runtime::cgroup::Limits;
 use crate::runtime::config::{self, Config, DeviceType};
+use crate::runtime::idmap::Idmap;
 use crate::runtime::join::{Elsewhere, Namespace};
 use crate::runtime::options::Options;
 use crate::runtime::resources;
@@ -47,6 +48,8 @@ pub(crate) struct Mount {
     /// Where the source is, if it is in another container.
     pub(crate) elsewhere: Option<Elsewhere>,
     pub(crate) options: Options,
+    /// Whose the files are, if not who they belong to on the disk.
+    pub(crate) idmap: Option<Idmap>,
 }
 
 /// A device node under `/dev`.
@@ -154,12 +157,14 @@ fn mount(mount: config::Mount) -> Result<Mount> {
         "the mount target `{}` is not absolute",
         mount.destination.display()
     );
+    let options = Options::parse(mount.options.iter().map(String::as_str));
     Ok(Mount {
+        idmap: Idmap::of(&mount, &options)?,
         target: mount.destination,
         kind: mount.kind,
         elsewhere: Elsewhere::find(&mount.source)?,
         source: mount.source,
-        options: Options::parse(mount.options.iter().map(String::as_str)),
+        options,
     })
 }
 

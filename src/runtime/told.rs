@@ -71,7 +71,8 @@ fn options(options: &Options) -> String {
         name => name.to_ascii_lowercase(),
     });
     let own = (!options.data.is_empty()).then(|| options.data.clone());
-    names.chain(own).collect::<Vec<_>>().join(",")
+    let mapped = options.idmap.map(|_| "idmap".to_owned());
+    names.chain(mapped).chain(own).collect::<Vec<_>>().join(",")
 }
 
 pub(crate) fn devices(nodes: &[Node]) -> Step {

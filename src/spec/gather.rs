@@ -73,6 +73,7 @@ fn inherited(point: &MountPoint) -> Result<Wanted> {
             source: point.source.clone(),
             propagation: wanted::propagation(&point.propagation).unwrap_or("rprivate"),
             below: Below::Alike,
+            idmap: point.idmap.clone(),
             make: false,
         }),
     };

@@ -9,6 +9,7 @@ mod files;
 mod gather;
 mod hiding;
 mod host;
+mod idmap;
 mod limits;
 mod mount_flag;
 mod mounts;

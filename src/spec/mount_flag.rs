@@ -1,6 +1,7 @@
 //! `--mount KEY=VALUE,…`, as typed.
 
 use crate::human;
+use crate::spec::idmap::Idmap;
 use crate::spec::tmpfs;
 use crate::spec::wanted::{self, Below, Bind, Content, Image, Volume, Wanted};
 use anyhow::{Context, Result, bail, ensure};
@@ -8,7 +9,7 @@ use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
 /// Every key, with Docker's other spellings of it.
-const KEYS: [(&str, &[&str]); 18] = [
+const KEYS: [(&str, &[&str]); 19] = [
     ("type", &[]),
     ("source", &["src"]),
     ("target", &["dst", "destination"]),
@@ -18,6 +19,7 @@ const KEYS: [(&str, &[&str]); 18] = [
     ("bind-nonrecursive", &[]),
     ("bind-recursive", &[]),
     ("bind-create-src", &[]),
+    ("idmap", &[]),
     ("volume-nocopy", &[]),
     ("volume-subpath", &[]),
     ("volume-label", &[]),
@@ -73,7 +75,7 @@ impl Fields {
             let key = known.map(|(key, _)| *key);
             let value = match (key, value) {
                 (Some(_), Some(value)) => value,
-                (Some(key), None) if SWITCHES.contains(&key) => "true",
+                (Some(key), None) if SWITCHES.contains(&key) || key == "idmap" => "true",
                 (_, None) => bail!("invalid field '{field}' must be a key=value pair"),
                 (None, Some(_)) => bail!("unexpected key '{name}' in '{field}'"),
             };
@@ -100,6 +102,10 @@ impl Fields {
                 "cannot mix '{prefix}-*' options with mount type '{kind}'"
             );
         }
+        ensure!(
+            kind == "bind" || self.get("idmap").is_none(),
+            "cannot mix 'idmap' with mount type '{kind}'"
+        );
         ensure!(self.get("target").is_some(), "target is required");
         Ok(())
     }
@@ -168,8 +174,19 @@ impl Fields {
             source,
             propagation,
             below,
+            idmap: self.idmap()?,
             make: self.is_set("bind-create-src"),
         })
+    }
+
+    fn idmap(&self) -> Result<Option<Idmap>> {
+        match self.get("idmap") {
+            None => Ok(None),
+            Some(text) => match boolean(text) {
+                Some(is_set) => Ok(is_set.then_some(Idmap::Owner)),
+                None => Idmap::parse(text).map(Some),
+            },
+        }
     }
 
     fn volume(&self) -> Result<Volume> {
@@ -355,6 +372,20 @@ mod tests {
     }
 
     #[test]
+    fn owners_are_mapped_as_podman_writes_it() {
+        let given = Idmap::parse("uids=0-1-2;gids=3-4-5").unwrap();
+        for (text, expected) in [
+            ("ro", None),
+            ("idmap", Some(Idmap::Owner)),
+            ("idmap=true", Some(Idmap::Owner)),
+            ("idmap=false", None),
+            ("idmap=uids=0-1-2;gids=3-4-5", Some(given)),
+        ] {
+            assert_eq!(bind(&format!("src=/a,{text}")).0.idmap, expected, "{text}");
+        }
+    }
+
+    #[test]
     fn binds_are_dockers() {
         for (text, expected) in [
             ("consistency=cached", (false, "rprivate", Below::Alike)),
@@ -430,6 +461,7 @@ invalid value for tmpfs-mode: 9|type=tmpfs,dst=/t,tmpfs-mode=9
 invalid value for tmpfs-size: zz|type=tmpfs,dst=/t,tmpfs-size=zz
 cannot mix 'volume-*' options with mount type 'bind'|type=bind,src=/a,dst=/t,volume-nocopy
 cannot mix 'bind-*' options with mount type 'volume'|dst=/t,bind-propagation=shared
+cannot mix 'idmap' with mount type 'tmpfs'|type=tmpfs,dst=/t,idmap
 invalid mount path: 't' mount path must be absolute|type=bind,src=/a,dst=t
 invalid mount path: 'a' mount path must be absolute|type=bind,src=a,dst=/t
 invalid propagation mode: foo|type=bind,src=/a,dst=/t,bind-propagation=foo

@@ -2,6 +2,7 @@
 
 use crate::spec::devices::Device;
 use crate::spec::host::Host;
+use crate::spec::idmap::IdMaps;
 use crate::spec::own_mounts::{device, etc_file, file_systems};
 use crate::spec::request::Request;
 use crate::spec::view::Shown;
@@ -22,6 +23,8 @@ pub(crate) struct Mount {
     pub(crate) kind: &'static str,
     pub(crate) source: PathBuf,
     pub(crate) options: Vec<String>,
+    #[serde(flatten)]
+    pub(crate) ids: IdMaps,
 }
 
 /// What is to be mounted, and what goes with it.
@@ -189,6 +192,7 @@ impl Mount {
             kind: "bind",
             source,
             options: options.map(|&option| option.to_owned()).collect(),
+            ids: IdMaps::default(),
         }
     }
 }
@@ -201,14 +205,19 @@ fn mount(wanted: Wanted, request: &Request, host: &Host, root: BorrowedFd<'_>) -
         (true, Below::Alike) => vec![write, "rro"],
         _ => vec![write],
     };
+    let mut ids = IdMaps::default();
     let (kind, source, mut options, subpath) = match wanted.content {
         Content::Bind(bind) => {
-            let word = if bind.below == Below::Absent {
-                "bind"
-            } else {
-                "rbind"
+            let (word, idmap) = match bind.below {
+                Below::Absent => ("bind", "idmap"),
+                _ => ("rbind", "ridmap"),
             };
-            let options = [vec![word, bind.propagation], write(bind.below)].concat();
+            let mut options = [vec![word, bind.propagation], write(bind.below)].concat();
+            let maps = bind.idmap.map(|idmap| idmap.maps(&bind.source, host));
+            if let Some(maps) = maps.transpose()?.flatten() {
+                options.push(idmap);
+                ids = maps;
+            }
             ("bind", bind.source, owned(&options), None)
         }
         Content::Volume(volume) => {
@@ -240,6 +249,7 @@ fn mount(wanted: Wanted, request: &Request, host: &Host, root: BorrowedFd<'_>) -
         kind,
         source,
         options,
+        ids,
     })
 }
 
@@ -278,6 +288,10 @@ fn merged(layers: &[PathBuf], host: &Host) -> Result<Vec<String>> {
 
 /// Returns what is written down of a mount.
 fn point(wanted: &Wanted, request: &Request) -> MountPoint {
+    let idmap = match &wanted.content {
+        Content::Bind(bind) => bind.idmap.clone(),
+        _ => None,
+    };
     let (kind, volume, source, propagation) = match &wanted.content {
         Content::Bind(bind) => ("bind", None, bind.source.clone(), bind.propagation),
         Content::Volume(volume) => {
@@ -295,6 +309,7 @@ fn point(wanted: &Wanted, request: &Request) -> MountPoint {
         mode: wanted.mode.clone(),
         read_only: wanted.read_only || kind == "image",
         propagation: propagation.to_owned(),
+        idmap,
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::spec::devices::Device;
 use crate::spec::host::Host;
+use crate::spec::idmap::IdMaps;
 use crate::spec::mounts::Mount;
 use crate::spec::namespaces::{Ipc, Network, Pid};
 use crate::spec::request::Request;
@@ -85,6 +86,7 @@ pub(crate) fn file_systems(request: &Request, host: &Host) -> Vec<Mount> {
             kind: if bind { "bind" } else { kind },
             source: if bind { destination } else { source }.into(),
             options: options.map(str::to_owned).collect(),
+            ids: IdMaps::default(),
         })
     };
     FILE_SYSTEMS.into_iter().filter_map(mount).collect()

@@ -1,5 +1,6 @@
 //! `-v [SOURCE:]TARGET[:OPTIONS]`, as typed.
 
+use crate::spec::idmap::Idmap;
 use crate::spec::wanted::{self, Below, Bind, Content, Volume, Wanted};
 use anyhow::{Context, Result, bail, ensure};
 use std::path::Path;
@@ -32,10 +33,12 @@ const OPTIONS: [(&str, &str); 22] = [
 ];
 
 /// Podman's, which change more than the mount.
-const ELSEWHERE: [(&str, &str); 3] = [
+const ELSEWHERE: [(&str, &str); 2] = [
     ("O", "mount a copy instead"),
-    ("U", "change the owner with `chown` on the host"),
-    ("idmap", "run as the owner with `-u`"),
+    (
+        "U",
+        "`idmap` shows the files as the container's without changing any, or use `chown` on the host",
+    ),
 ];
 
 const PROPAGATION: &str = "propagation";
@@ -49,6 +52,7 @@ struct Options {
     propagation: Option<&'static str>,
     flags: Vec<&'static str>,
     below: Below,
+    idmap: Option<Idmap>,
 }
 
 /// Returns what a `-v` asks for. `directory` is where a source that starts with a dot begins.
@@ -92,6 +96,7 @@ fn content(
             source: wanted::absolute(source, directory)?,
             propagation: options.propagation.unwrap_or("rprivate"),
             below: options.below,
+            idmap: options.idmap.clone(),
             make: true,
         };
         return Ok((Content::Bind(bind), ""));
@@ -100,6 +105,10 @@ fn content(
     if let Some(word) = options.propagation {
         bail!("`{word}` is for host directories, and `{name}` is a volume");
     }
+    ensure!(
+        options.idmap.is_none(),
+        "`idmap` is for host directories, and `{name}` is a volume"
+    );
     let volume = Volume {
         copy: options.copy.unwrap_or(true),
         ..Volume::named(name)
@@ -114,6 +123,12 @@ fn parse_options(mode: &str) -> Result<Options> {
         let name = word.split('=').next().unwrap_or_default();
         if let Some((_, instead)) = ELSEWHERE.iter().find(|(option, _)| *option == name) {
             bail!("the option `{word}` is not there yet: {instead}");
+        }
+        if name == "idmap" && !seen.contains(&name) {
+            seen.push("idmap");
+            let maps = word.split_once('=');
+            options.idmap = Some(maps.map_or(Ok(Idmap::Owner), |(_, maps)| Idmap::parse(maps))?);
+            continue;
         }
         // Podman's way to say what is so anyway.
         let word = if word == "rbind" { continue } else { word };
@@ -206,6 +221,16 @@ mod tests {
     }
 
     #[test]
+    fn owners_are_mapped_as_podman_writes_it() {
+        assert_eq!(bind("/a:/t:ro").1.idmap, None);
+        let (wanted, plain) = bind("/a:/t:ro,idmap");
+        assert_eq!((wanted.read_only, plain.idmap), (true, Some(Idmap::Owner)));
+        let maps = "uids=0-1000-1#5-6-2;gids=0-1-1";
+        let (_, given) = bind(&format!("/a:/t:idmap={maps},ro"));
+        assert_eq!(given.idmap, Some(Idmap::parse(maps).unwrap()));
+    }
+
+    #[test]
     fn a_bare_word_is_a_volume_and_a_target_alone_one_without_a_name() {
         for (text, mode, read_only, copy) in [
             ("data:/t", "z", false, true),
@@ -257,6 +282,18 @@ mod tests {
             (
                 "data:/t:shared",
                 "'data:/t:shared': `shared` is for host directories, and `data` is a volume",
+            ),
+            (
+                "/a:/t:U",
+                "'/a:/t:U': the option `U` is not there yet: `idmap` shows the files as the container's without changing any, or use `chown` on the host",
+            ),
+            (
+                "data:/t:idmap",
+                "'data:/t:idmap': `idmap` is for host directories, and `data` is a volume",
+            ),
+            (
+                "/a:/t:idmap,idmap",
+                "'/a:/t:idmap,idmap': invalid mode: idmap,idmap",
             ),
             (
                 "/a:/t:O",

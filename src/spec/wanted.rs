@@ -1,5 +1,6 @@
 //! A mount that somebody asks for, whichever flag or image it comes from.
 
+use crate::spec::idmap::Idmap;
 use crate::spec::tree;
 use crate::store::VolumeName;
 use anyhow::{Result, ensure};
@@ -37,6 +38,7 @@ pub(crate) struct Bind {
     pub(crate) source: PathBuf,
     pub(crate) propagation: &'static str,
     pub(crate) below: Below,
+    pub(crate) idmap: Option<Idmap>,
     /// A source that is missing becomes an empty directory.
     pub(crate) make: bool,
 }
@@ -89,6 +91,9 @@ pub(crate) struct MountPoint {
     /// Binds only.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub(crate) propagation: String,
+    /// Binds only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) idmap: Option<Idmap>,
 }
 
 impl Volume {

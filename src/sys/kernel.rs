@@ -99,6 +99,31 @@ pub(crate) fn mount_setattr(
         propagation: change.propagation,
         userns_fd: 0,
     };
+    set_attributes(mount, recursive, &attributes)
+}
+
+/// Makes a mount, and with `recursive` all below it, show the owners of files as the user namespace `ids` maps them.
+///
+/// The mount must be attached nowhere (`mount_setattr(2)`, "ID-mapped mounts").
+pub(crate) fn map_mount(
+    mount: BorrowedFd<'_>,
+    recursive: bool,
+    ids: BorrowedFd<'_>,
+) -> io::Result<()> {
+    let attributes = libc::mount_attr {
+        attr_set: libc::MOUNT_ATTR_IDMAP,
+        attr_clr: 0,
+        propagation: 0,
+        userns_fd: ids.as_raw_fd().cast_unsigned().into(),
+    };
+    set_attributes(mount, recursive, &attributes)
+}
+
+fn set_attributes(
+    mount: BorrowedFd<'_>,
+    recursive: bool,
+    attributes: &libc::mount_attr,
+) -> io::Result<()> {
     let recursive = if recursive { libc::AT_RECURSIVE } else { 0 };
     // SAFETY: the path is an empty C string, and `attributes` is valid for reads of its size.
     check(unsafe {
@@ -107,7 +132,7 @@ pub(crate) fn mount_setattr(
             mount.as_raw_fd(),
             c"".as_ptr(),
             libc::AT_EMPTY_PATH | recursive,
-            std::ptr::from_ref(&attributes),
+            std::ptr::from_ref(attributes),
             size_of::<libc::mount_attr>(),
         )
     })

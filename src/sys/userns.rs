@@ -1,12 +1,13 @@
 //! User namespaces for ordinary users: which IDs they may map, and entering one.
 
-use crate::sys::clone::{Clone, end_child, fork};
+use crate::sys::clone::{Clone, clone, end_child, fork};
 use anyhow::{Context, Result, bail, ensure};
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns, unshare};
 use rustix::mount::{MountPropagationFlags as Propagation, mount_change};
 use rustix::process::{Pid, WaitOptions, getegid, geteuid, waitpid};
 use std::fmt::{self, Display};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -154,6 +155,39 @@ impl Mapping {
         unshare(CloneFlags::CLONE_NEWNS).context("making a mount namespace")?;
         keep_mounts_in()
     }
+}
+
+/// Makes a user namespace with these lines of `uid_map` and `gid_map`, in which no process stays: for mounts.
+///
+/// Needs root outside, and a process with one thread.
+pub(crate) fn mapped(uids: &str, gids: &str) -> Result<OwnedFd> {
+    let (inside, outside) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+    let cloned = clone(CloneFlags::CLONE_NEWUSER, None)
+        .context("making a user namespace (see user.max_user_namespaces in sysctl)")?;
+    match cloned {
+        Clone::Child => {
+            drop(outside);
+            // It is there until the parent holds the namespace, or ends.
+            let held = rustix::io::retry_on_intr(|| rustix::io::read(&inside, &mut [0]));
+            end_child(u8::from(held.is_err()))
+        }
+        Clone::Parent(child) => {
+            drop(inside);
+            let made = map_and_hold(child.pid, uids, gids);
+            drop(outside);
+            rustix::io::retry_on_intr(|| waitpid(Some(child.pid), WaitOptions::empty()))?;
+            made
+        }
+    }
+}
+
+fn map_and_hold(process: Pid, uids: &str, gids: &str) -> Result<OwnedFd> {
+    let directory = PathBuf::from(format!("/proc/{}", process.as_raw_nonzero()));
+    fs_err::write(directory.join("uid_map"), uids)?;
+    fs_err::write(directory.join("gid_map"), gids)?;
+    Ok(fs_err::File::open(directory.join("ns/user"))?
+        .into_file()
+        .into())
 }
 
 fn keep_mounts_in() -> Result<()> {

@@ -5,8 +5,8 @@ use crate::harness::host::{unique_seconds, wait_for_process};
 use crate::harness::wait_for;
 use std::process::Command;
 
-/// System calls of `run --rm IMAGE true` of a cached image, in all of its processes: the client, the monitor, and the
-/// first process until it has become `true` and ended.
+/// System calls of `run --rm --network none IMAGE true` of a cached image, in all of its processes: the client, the
+/// monitor, and the first process until it has become `true` and ended.
 ///
 /// Where they go, on a hybrid host: 300 to make mounts and what they lie on, 130 to confine the process, 100 to read the
 /// image and keep the container's record, 70 to remove it, the rest to start three processes and hear of their ends. Each is
@@ -21,7 +21,7 @@ const MOST_CALLS: usize = 810;
 fn a_start_makes_a_bounded_number_of_system_calls() {
     let (ddock, image) = Ddock::with_busybox();
     let counts = ddock.scratch().path().join("counts");
-    let run = ddock.command(&["run", "--rm", &image, "true"]);
+    let run = ddock.command(&["run", "--rm", "--network", "none", &image, "true"]);
     let mut strace = Command::new("strace");
     // A build for debugging asks of each descriptor whether it is open, before it closes it.
     strace.args(["-f", "-c", "-e", "trace=!fcntl", "-o"]);

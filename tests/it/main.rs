@@ -23,6 +23,7 @@ mod hostile_layers;
 mod hostile_tars;
 mod hub;
 mod identity;
+mod idmap;
 mod images;
 mod init;
 mod isolation;

@@ -171,6 +171,7 @@ mod tests {
                 mode: "z".to_owned(),
                 read_only: false,
                 propagation: String::new(),
+                idmap: None,
             }],
             networks: Vec::new(),
             ports: Vec::new(),

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Files")]
 pub(super) struct FileFlags {
-    /// Show a directory or file of the host, or a volume, in the container
+    /// Show a directory or file of the host, or a volume, in the container (`idmap`: its owner is root inside)
     #[arg(short, long, value_name = "[SOURCE:]TARGET[:OPTIONS]")]
     volume: Vec<String>,
     /// Mount a bind, volume, tmpfs or image (type=…,source=…,target=…)

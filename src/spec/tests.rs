@@ -1,6 +1,7 @@
 //! The whole of a spec, and what the parts' tests share.
 
 mod limits;
+mod refused;
 
 use super::*;
 use crate::runtime::Plan;
@@ -393,26 +394,4 @@ busybox mount | busybox grep ' /proc/'; busybox test -e {device} && echo the hos
         ..Request::default()
     };
     insta::assert_snapshot!(under_runc(2, request));
-}
-
-#[test]
-fn what_the_runtime_does_not_know_it_refuses() {
-    let spec = built(&image(), &request(), &host()).unwrap();
-    assert!(Plan::parse(&spec.to_string()).is_ok());
-    for (object, field) in [
-        ("", "hooks"),
-        ("/process", "apparmorProfile"),
-        ("/linux", "intelRdt"),
-        ("/linux/resources", "hugepageLimits"),
-        ("/linux/seccomp", "listenerPath"),
-        ("/mounts/0", "uidMappings"),
-    ] {
-        let mut spec = spec.clone();
-        spec.pointer_mut(object).unwrap()[field] = json!([]);
-        let error = format!("{:#}", Plan::parse(&spec.to_string()).unwrap_err());
-        assert!(
-            error.contains(&format!("unknown field `{field}`")),
-            "{error}"
-        );
-    }
 }

@@ -9,7 +9,7 @@ mod mounts;
 mod start;
 
 use crate::cli::failure::Refusal;
-use crate::cli::reach::Reach;
+use crate::cli::pull_flags::PullFlags;
 use crate::cli::{detach_keys, output, pull};
 use crate::image;
 use crate::monitor::{DetachKeys, Session};
@@ -23,7 +23,7 @@ use crate::sys::userns::Mapping;
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use std::io::{self, IsTerminal as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use donors::Donors;
 use explain::Explain;
@@ -48,10 +48,8 @@ pub(crate) struct Run {
     publish: Publish,
     pull: PullPolicy,
     platform: Option<Platform>,
-    /// `--authfile`
-    authfile: Option<PathBuf>,
-    /// How a pull reaches the registry.
-    reach: Reach,
+    /// How the image is pulled.
+    pull_flags: PullFlags,
     /// `-q`
     quiet: bool,
     user_namespace: UserNamespace,
@@ -227,8 +225,7 @@ fn obtain(run: &Run, root: &Path, found: bool) -> Result<bool> {
         root,
         &run.image,
         run.platform.as_ref(),
-        run.authfile.as_deref(),
-        &run.reach,
+        &run.pull_flags,
         run.quiet,
     )?;
     Ok(true)

@@ -76,7 +76,6 @@ const FLAGS: &[(&str, &str, &[&str])] = &[
         "--link", "--link-local-ip", "--ip",
         "--ip6", "--mac-address", "--network-alias", "--net-alias", "--no-hosts",
     ]),
-    ("run", "`ddock login` or `--authfile FILE` keep the password off the command line", &["--creds"]),
     ("run", "it is spelled `--platform OS/ARCH/VARIANT`", &["--arch", "--os", "--variant"]),
     ("run", "the init of `--init` is ddock itself", &["--init-path"]),
     ("run", "", &[

@@ -9,7 +9,7 @@ use crate::cli::pull_flags::PullFlags;
 use crate::human;
 use crate::monitor::{self, Signals};
 use crate::platform::Platform;
-use crate::pull::{self, Pulled, Stopped};
+use crate::pull::{self, Pulled, Retry, Stopped};
 use crate::reference::{Reference, looks_like_registry};
 use crate::registry::{Access, Secret};
 use crate::store::Store;
@@ -106,6 +106,7 @@ pub(crate) fn run(arguments: &Arguments, root: &Path) -> Result<()> {
         access,
         unpacking: unpacking(&mapping).with_context(context)?,
         jobs: arguments.jobs.into(),
+        retry: arguments.flags.retry(),
         style,
     };
     if arguments.all_tags {
@@ -123,6 +124,7 @@ struct Pulls<'a> {
     unpacking: unpack::Options,
     /// Connections to the registry at once.
     jobs: usize,
+    retry: Retry,
     style: Style,
 }
 
@@ -135,6 +137,7 @@ impl Pulls<'_> {
             access: &self.access,
             unpacking: &self.unpacking,
             jobs: self.jobs,
+            retry: self.retry,
         };
         let pulled = pull::pull(&self.store, &request, &|event| progress.event(event))?;
         Ok((pulled, progress))

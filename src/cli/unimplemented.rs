@@ -90,7 +90,7 @@ const FLAGS: &[(&str, &str, &[&str])] = &[
         "--hosts-file", "--hostuser", "--http-proxy", "--init-ctr", "--isolation",
         "--no-healthcheck", "--no-hostname", "--passwd", "--passwd-entry", "--personality",
         "--pidfile", "--pod", "--pod-id-file", "--preserve-fd", "--preserve-fds", "--rdt-class",
-        "--requires", "--retry", "--retry-delay", "--rmi", "--rootfs", "--runtime", "--sdnotify",
+        "--requires", "--rmi", "--rootfs", "--runtime", "--sdnotify",
         "--seccomp-policy", "--secret", "--shm-size-systemd", "--subgidname", "--subuidname",
         "--systemd", "--uidmap", "--use-api-socket",
     ]),
@@ -99,8 +99,7 @@ const FLAGS: &[(&str, &str, &[&str])] = &[
     ("logout", "", &["-a", "--all", "--compat-auth-file"]),
     ("pull", "", &[
         "--all-platforms", "--cert-dir",
-        "--decryption-key", "--disable-content-trust", "--policy", "--retry",
-        "--retry-delay", "--unpack", "--verify",
+        "--decryption-key", "--disable-content-trust", "--policy", "--unpack", "--verify",
     ]),
     ("images", "", &["--format", "--tree", "--history", "-n", "--noheading", "--sort"]),
     ("rmi", "", &["--no-prune", "--platform", "-a", "--all", "-i", "--ignore"]),

@@ -89,7 +89,7 @@ const FLAGS: &[(&str, &str, &[&str])] = &[
         "--health-startup-success", "--health-startup-timeout", "--health-timeout",
         "--hosts-file", "--hostuser", "--http-proxy", "--init-ctr", "--isolation",
         "--no-healthcheck", "--no-hostname", "--passwd", "--passwd-entry", "--personality",
-        "--pidfile", "--pod", "--pod-id-file", "--preserve-fd", "--preserve-fds", "--rdt-class",
+        "--pidfile", "--pod", "--pod-id-file", "--preserve-fd", "--rdt-class",
         "--requires", "--rmi", "--rootfs", "--runtime", "--sdnotify",
         "--seccomp-policy", "--secret", "--shm-size-systemd", "--subgidname", "--subuidname",
         "--systemd", "--uidmap", "--use-api-socket",

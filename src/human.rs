@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use std::collections::BTreeSet;
+use std::time::Duration;
 use unicode_width::UnicodeWidthStr;
 
 /// Returns `bytes` in decimal units with at most `digits` significant digits: `29.7MB`.
@@ -100,6 +101,33 @@ pub(crate) fn duration(seconds: i64) -> String {
         _ if hours < 24 * 365 * 2 => format!("{} months", hours / 24 / 30),
         _ => format!("{} years", hours / 24 / 365),
     }
+}
+
+/// Returns the time meant by `1h30m`, `2.5s` or `100ms`: numbers with units, one after the other, as Go has them.
+pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
+    let mut rest = text;
+    let mut seconds = 0.0;
+    while !rest.is_empty() {
+        let number = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
+        let (digits, tail) = rest.split_at(number);
+        let unit = tail
+            .find(|c: char| c.is_ascii_digit())
+            .unwrap_or(tail.len());
+        let (unit, tail) = tail.split_at(unit);
+        let scale = match unit {
+            "h" => 3600.0,
+            "m" => 60.0,
+            "s" => 1.0,
+            "ms" => 1e-3,
+            "us" | "µs" => 1e-6,
+            "ns" => 1e-9,
+            _ => return None,
+        };
+        seconds += digits.parse::<f64>().ok()? * scale;
+        rest = tail;
+    }
+    let duration = Duration::try_from_secs_f64(seconds).ok();
+    duration.filter(|_| !text.is_empty())
 }
 
 /// Returns rows as an aligned table: three spaces between columns, at least ten cells each, as Docker prints them.

@@ -108,6 +108,10 @@ pub(crate) enum Step {
         gid: u32,
         groups: Vec<u32>,
     },
+    /// So many of the caller's descriptors, from 3 on, stay open for the command.
+    Descriptors {
+        count: usize,
+    },
     /// System calls go through a filter from here on.
     Filter {
         instructions: usize,

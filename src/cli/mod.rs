@@ -20,6 +20,7 @@ mod port;
 mod progress;
 mod prompt;
 mod pull;
+mod pull_flags;
 mod reach;
 mod rmi;
 mod run;

@@ -5,13 +5,13 @@ use crate::cli::layer_limits;
 use crate::cli::output::{self, Stream};
 use crate::cli::place;
 use crate::cli::progress::{Mode, Progress, Style};
-use crate::cli::reach::Reach;
+use crate::cli::pull_flags::PullFlags;
 use crate::human;
 use crate::monitor::{self, Signals};
 use crate::platform::Platform;
-use crate::pull::{self, Pulled, Stopped};
+use crate::pull::{self, Pulled, Retry, Stopped};
 use crate::reference::{Reference, looks_like_registry};
-use crate::registry::{Access, Given, Secret};
+use crate::registry::{Access, Secret};
 use crate::store::Store;
 use crate::sys::signal;
 use crate::sys::userns::Mapping;
@@ -21,9 +21,10 @@ use clap::Args;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::retry_on_intr;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open};
+use std::io::{self, Write as _};
 use std::os::fd::AsFd as _;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 
 #[derive(Debug, Args, PartialEq, Eq)]
@@ -40,13 +41,7 @@ pub(crate) struct Arguments {
     )]
     platform: Option<Platform>,
     #[command(flatten)]
-    reach: Reach,
-    /// Log in to the registry as this user; others can see it in the list of processes
-    #[arg(long, value_name = "USER:PASSWORD")]
-    creds: Option<Secret>,
-    /// Look into this file first for how to log in to the registry
-    #[arg(long, value_name = "FILE")]
-    authfile: Option<PathBuf>,
+    flags: PullFlags,
     /// Connections to the registry at the same time
     #[arg(long, value_name = "N", default_value = "6", value_parser = clap::value_parser!(u8).range(1..=64))]
     jobs: u8,
@@ -87,12 +82,12 @@ pub(crate) fn run(arguments: &Arguments, root: &Path) -> Result<()> {
         output::print("Using default tag: latest\n")?;
     }
     // Before the namespace is entered: there, everybody is root.
-    let given = Given {
-        pair: arguments.creds.clone(),
-        file: arguments.authfile.clone(),
-    };
+    let mut given = arguments.flags.given();
+    if arguments.for_run {
+        given.pair = handed_over().with_context(context)?;
+    }
     let access =
-        Access::gather(&reference, &given, arguments.reach.flags()).with_context(context)?;
+        Access::gather(&reference, &given, arguments.flags.reach.flags()).with_context(context)?;
     for warning in access.warnings() {
         output::tell(&format!("ddock: {}\n", human::printable(warning)));
     }
@@ -111,6 +106,7 @@ pub(crate) fn run(arguments: &Arguments, root: &Path) -> Result<()> {
         access,
         unpacking: unpacking(&mapping).with_context(context)?,
         jobs: arguments.jobs.into(),
+        retry: arguments.flags.retry(),
         style,
     };
     if arguments.all_tags {
@@ -128,6 +124,7 @@ struct Pulls<'a> {
     unpacking: unpack::Options,
     /// Connections to the registry at once.
     jobs: usize,
+    retry: Retry,
     style: Style,
 }
 
@@ -140,6 +137,7 @@ impl Pulls<'_> {
             access: &self.access,
             unpacking: &self.unpacking,
             jobs: self.jobs,
+            retry: self.retry,
         };
         let pulled = pull::pull(&self.store, &request, &|event| progress.event(event))?;
         Ok((pulled, progress))
@@ -194,24 +192,28 @@ pub(crate) fn in_child(
     root: &Path,
     name: &str,
     platform: Option<&Platform>,
-    authfile: Option<&Path>,
-    reach: &Reach,
+    flags: &PullFlags,
     quiet: bool,
 ) -> Result<()> {
     let mut child = Command::new("/proc/self/exe");
     child.arg0("ddock").arg("--root").arg(root);
     child.args(["pull", "--for-run"]);
     child.args(platform.map(|platform| format!("--platform={platform}")));
-    if let Some(authfile) = authfile {
-        child.arg("--authfile").arg(authfile);
-    }
-    child.args(reach.words());
+    child.args(flags.words());
     child.args(quiet.then_some("--quiet"));
-    child.args(["--", name]).stdin(Stdio::null());
+    let given = flags.given();
+    child.args(["--", name]).stdin(match given.pair {
+        Some(_) => Stdio::piped(),
+        None => Stdio::null(),
+    });
     let signals = Signals::take_endings()?;
-    let child = child
+    let mut child = child
         .spawn()
         .with_context(|| format!("cannot start a pull of `{name}`"))?;
+    if let (Some(mut pipe), Some(pair)) = (child.stdin.take(), given.pair) {
+        // A child that ended before it read this says why.
+        pipe.write_all(pair.expose().as_bytes()).ok();
+    }
     let (status, stopped) = end(child, &signals).context("waiting for the pull")?;
     signals.give_back()?;
     if let Some(signal) = stopped {
@@ -228,6 +230,12 @@ pub(crate) fn in_child(
             Err(Told(interrupted.unwrap_or(DDOCK_FAILED)).into())
         }
     }
+}
+
+/// Returns the user name and password that [`in_child`] wrote here, where no list of processes shows them.
+fn handed_over() -> Result<Option<Secret>> {
+    let pair = io::read_to_string(io::stdin()).context("reading the credentials of `ddock run`")?;
+    Ok((!pair.is_empty()).then(|| pair.into()))
 }
 
 /// Waits for `child`, passing signals on; returns how it ended, and the last signal that came.

@@ -9,7 +9,7 @@ mod mounts;
 mod start;
 
 use crate::cli::failure::Refusal;
-use crate::cli::reach::Reach;
+use crate::cli::pull_flags::PullFlags;
 use crate::cli::{detach_keys, output, pull};
 use crate::image;
 use crate::monitor::{DetachKeys, Session};
@@ -18,12 +18,13 @@ use crate::platform::Platform;
 use crate::reference::Reference;
 use crate::spec::{Pid, Request};
 use crate::store::{NotFound, Store};
-use crate::sys::program;
 use crate::sys::userns::Mapping;
+use crate::sys::{kernel, program};
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use std::io::{self, IsTerminal as _};
-use std::path::{Path, PathBuf};
+use std::os::fd::OwnedFd;
+use std::path::Path;
 
 use donors::Donors;
 use explain::Explain;
@@ -48,10 +49,8 @@ pub(crate) struct Run {
     publish: Publish,
     pull: PullPolicy,
     platform: Option<Platform>,
-    /// `--authfile`
-    authfile: Option<PathBuf>,
-    /// How a pull reaches the registry.
-    reach: Reach,
+    /// How the image is pulled.
+    pull_flags: PullFlags,
     /// `-q`
     quiet: bool,
     user_namespace: UserNamespace,
@@ -145,6 +144,7 @@ pub(crate) fn run(arguments: Arguments, root: &Path) -> Result<u8> {
     if run.lifetime.init || run.request.namespaces.pid != Pid::Private {
         program::protect()?;
     }
+    let handed = handed(run.lifetime.preserve_fds)?;
     let session = run.session.session(run.request.terminal)?;
     if run.session.stdin && run.request.terminal && !io::stdin().is_terminal() {
         return Err(no_terminal().into());
@@ -165,7 +165,16 @@ pub(crate) fn run(arguments: Arguments, root: &Path) -> Result<u8> {
     let wish = format!("cannot run `{}`", run.image);
     let donors = enter(&mut run, root, &mut mapping).context(wish)?;
     let store = Store::open(root, &mapping.to_string())?;
-    start::start(&run, session, id_file, &store, &mapping, &donors)
+    start::start(&run, (session, handed), id_file, &store, &mapping, &donors)
+}
+
+/// Takes the caller's descriptors that are to be the command's; refuses in podman's words.
+fn handed(count: u16) -> Result<Vec<OwnedFd>, Refusal> {
+    kernel::take_inherited(count).map_err(|number| {
+        Refusal::new(format!(
+            "file descriptor {number} is not available - the preserve-fds option requires that file descriptors must be passed"
+        ))
+    })
 }
 
 /// Finds the containers that are to be joined, and enters the user namespace: theirs, if there are any.
@@ -227,8 +236,7 @@ fn obtain(run: &Run, root: &Path, found: bool) -> Result<bool> {
         root,
         &run.image,
         run.platform.as_ref(),
-        run.authfile.as_deref(),
-        &run.reach,
+        &run.pull_flags,
         run.quiet,
     )?;
     Ok(true)

@@ -178,6 +178,7 @@ fn repair(
             access,
             unpacking,
             jobs: JOBS,
+            retry: pull::Retry::default(),
         };
         if let Err(error) = pull::pull(store, &request, &tell) {
             failure = Some(error);

@@ -69,6 +69,25 @@ const GROUPED_TO_COME: &[(&str, &[&str])] = &[
 const NETWORKING: &str = "a container's network is the default one (`--network bridge`), the host's (`--network host`) \
     or its own with loopback up (`--network none`)";
 
+/// Flags of `run` that do not come: why, and what to use.
+const FLAGS_ELSEWHERE: &[(&str, &str, &str)] = &[
+    (
+        "--init-path",
+        "the init of `--init` is ddock itself",
+        "an image's own init needs no flag: name it first in the command",
+    ),
+    (
+        "--runtime",
+        "ddock is its own runtime",
+        "`--dry-run` prints the `config.json` that another one takes",
+    ),
+    (
+        "--secret",
+        "ddock has no store of secrets",
+        "`-v FILE:/run/secrets/NAME:ro` shows the container a file of yours",
+    ),
+];
+
 /// Flags that are to come: command, why they are missing if there is more to say, flags.
 #[rustfmt::skip]
 const FLAGS: &[(&str, &str, &[&str])] = &[
@@ -76,9 +95,7 @@ const FLAGS: &[(&str, &str, &[&str])] = &[
         "--link", "--link-local-ip", "--ip",
         "--ip6", "--mac-address", "--network-alias", "--net-alias", "--no-hosts",
     ]),
-    ("run", "`ddock login` or `--authfile FILE` keep the password off the command line", &["--creds"]),
     ("run", "it is spelled `--platform OS/ARCH/VARIANT`", &["--arch", "--os", "--variant"]),
-    ("run", "the init of `--init` is ddock itself", &["--init-path"]),
     ("run", "", &[
         "--cert-dir", "--cgroup-conf", "--cgroups", "--chrootdirs", "--conmon-pidfile",
         "--cpu-count", "--cpu-percent", "--decryption-key", "--disable-content-trust",
@@ -88,11 +105,11 @@ const FLAGS: &[(&str, &str, &[&str])] = &[
         "--health-retries", "--health-start-interval", "--health-start-period",
         "--health-startup-cmd", "--health-startup-interval", "--health-startup-retries",
         "--health-startup-success", "--health-startup-timeout", "--health-timeout",
-        "--hosts-file", "--hostuser", "--http-proxy", "--init-ctr", "--isolation",
+        "--hosts-file", "--hostuser", "--http-proxy", "--init-ctr",
         "--no-healthcheck", "--no-hostname", "--passwd", "--passwd-entry", "--personality",
-        "--pidfile", "--pod", "--pod-id-file", "--preserve-fd", "--preserve-fds", "--rdt-class",
-        "--requires", "--retry", "--retry-delay", "--rmi", "--rootfs", "--runtime", "--sdnotify",
-        "--seccomp-policy", "--secret", "--shm-size-systemd", "--subgidname", "--subuidname",
+        "--pidfile", "--pod", "--pod-id-file", "--preserve-fd", "--rdt-class",
+        "--requires", "--rmi", "--rootfs", "--sdnotify",
+        "--seccomp-policy", "--shm-size-systemd", "--subgidname", "--subuidname",
         "--systemd", "--uidmap", "--use-api-socket",
     ]),
     ("pull", "it is spelled `--platform OS/ARCH/VARIANT`", &["--arch", "--os", "--variant"]),
@@ -100,8 +117,7 @@ const FLAGS: &[(&str, &str, &[&str])] = &[
     ("logout", "", &["-a", "--all", "--compat-auth-file"]),
     ("pull", "", &[
         "--all-platforms", "--cert-dir",
-        "--decryption-key", "--disable-content-trust", "--policy", "--retry",
-        "--retry-delay", "--unpack", "--verify",
+        "--decryption-key", "--disable-content-trust", "--policy", "--unpack", "--verify",
     ]),
     ("images", "", &["--format", "--tree", "--history", "-n", "--noheading", "--sort"]),
     ("rmi", "", &["--no-prune", "--platform", "-a", "--all", "-i", "--ignore"]),
@@ -149,6 +165,10 @@ pub(crate) fn command(words: &[&str]) -> Option<Refusal> {
 
 /// Returns the refusal of a `flag` of `command` if it is a known one.
 pub(crate) fn flag(command: &str, flag: &str) -> Option<Refusal> {
+    let elsewhere = FLAGS_ELSEWHERE.iter().find(|(name, _, _)| *name == flag);
+    if let Some((_, why, instead)) = elsewhere.filter(|_| command == "run") {
+        return Some(Refusal::new(format!("`{flag}` is not there: {why}")).hint(*instead));
+    }
     let (_, why, _) = FLAGS
         .iter()
         .find(|(of, _, flags)| *of == command && flags.contains(&flag))?;

@@ -28,6 +28,7 @@ impl Wiring {
                 streams: Streams {
                     stdin: None,
                     output: None,
+                    handed: Vec::new(),
                 },
                 sources: Vec::new(),
                 sinks: Vec::new(),

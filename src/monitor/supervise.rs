@@ -33,6 +33,8 @@ pub(crate) struct Job<'a> {
     /// How the container's own network namespace is connected, if it is.
     pub(crate) connection: Option<Connection>,
     pub(crate) session: Session,
+    /// Descriptors of the caller that are the command's too, from 3 on.
+    pub(crate) handed: Vec<OwnedFd>,
     /// Where its output is kept too, if anywhere.
     pub(crate) log: Option<Rotation>,
     /// After this time it is killed.
@@ -76,9 +78,10 @@ pub(crate) struct Outcome {
 /// Runs a container: forks its monitor, and attaches to it until both are gone or the client leaves.
 ///
 /// Needs a process with one thread.
-pub(crate) fn run(job: Job<'_>) -> Result<End> {
+pub(crate) fn run(mut job: Job<'_>) -> Result<End> {
     let has_terminal = job.plan.process.terminal.is_some();
-    let wiring = Wiring::new(&job.session, has_terminal, job.log.is_some())?;
+    let mut wiring = Wiring::new(&job.session, has_terminal, job.log.is_some())?;
+    wiring.ends.streams.handed = std::mem::take(&mut job.handed);
     let signals = Signals::take()?;
     let (client, monitor) = Channel::pair().context("making a channel to the monitor")?;
     // Before there are two of them to copy what either writes to: what the command line took is free by now, and

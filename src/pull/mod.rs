@@ -6,10 +6,12 @@ mod event;
 mod layers;
 mod question;
 mod resolve;
+mod retry;
 mod room;
 
 pub(crate) use event::{Event, LayerId, LayerState, Pulled};
 pub(crate) use question::{manifest, tags};
+pub(crate) use retry::Retry;
 
 use crate::image;
 use crate::platform::Platform;
@@ -52,6 +54,7 @@ pub(crate) struct Request<'a> {
     pub(crate) unpacking: &'a unpack::Options,
     /// Connections to the registry at once.
     pub(crate) jobs: usize,
+    pub(crate) retry: Retry,
 }
 
 /// Layers that are unpacked at once. Each computes on two threads and has some 10 MB of memory: usual zstd streams
@@ -67,66 +70,77 @@ const FORGOTTEN: Duration = Duration::from_hours(7 * 24);
 /// Runs inside the user namespace that owns the store's files, if there is one. From here on the
 /// process has several threads. An error with [`Stopped`] says that the user ended it.
 pub(crate) fn pull(store: &Store, request: &Request<'_>, events: &dyn Fn(Event)) -> Result<Pulled> {
-    let Request {
-        reference,
-        platform,
-        access,
-        unpacking,
-        jobs,
-    } = *request;
     let runtime = runtime()?;
-    let notify = notify(events);
-    let client = Client::new(reference, access, &notify)?;
-    let resolving = resolve::resolve(store, &client, reference, platform);
-    let pulled = run(&runtime, resolving).and_then(|resolved| {
-        // First the lease, then the look at what is there: so nothing that was seen goes meanwhile.
-        let _lease = store.lease(&resolved.needed())?;
-        let (plan, partials) = run(&runtime, missing(store, &resolved, events))?;
-        let pulled = Pulled {
-            reference: reference.clone(),
-            digest: resolved.repo_digest.clone(),
-            image: resolved.image.clone(),
-            newer: !(plan.missing.is_empty() && resolved.is_out(store, reference)?),
-        };
-        if pulled.newer {
-            events(Event::Started {
-                reference: reference.clone(),
-                layers: plan.all.clone(),
-            });
-            room::check(store, &plan.missing, &partials, events)?;
-            let stage = store.stage()?;
-            let (connections, unpackers) = (Semaphore::new(jobs), Semaphore::new(UNPACKERS));
-            let staged = thread::scope(|scope| {
-                let work = layers::Work {
-                    client: &client,
-                    stage: &stage,
-                    unpacking,
-                    events,
-                    partials: &partials,
-                    connections: &connections,
-                    unpackers: &unpackers,
-                    scope,
-                };
-                run(&runtime, work.fetch(&plan))
-            });
-            let staged = staged.inspect_err(|error| {
-                if layers::may_pass(error) {
-                    tell_kept(&partials, events);
-                }
-            })?;
-            image::publish(store, stage, resolved.fetched(reference, staged))?;
-            for partial in partials.values() {
-                partial.remove()?;
-            }
-        }
-        Ok(pulled)
-    });
+    let attempt = || attempt(&runtime, store, request, events);
+    let pulled = retry::repeat(&runtime, request.retry, events, attempt);
     if pulled.is_ok() {
         store.sweep_partials(FORGOTTEN)?;
     }
     // A look-up of a name cannot be stopped, and need not be waited for.
     runtime.shutdown_background();
     pulled
+}
+
+/// Pulls once.
+fn attempt(
+    runtime: &Runtime,
+    store: &Store,
+    request: &Request<'_>,
+    events: &dyn Fn(Event),
+) -> Result<Pulled> {
+    let Request {
+        reference,
+        platform,
+        access,
+        unpacking,
+        jobs,
+        ..
+    } = *request;
+    let notify = notify(events);
+    let client = Client::new(reference, access, &notify)?;
+    let resolving = resolve::resolve(store, &client, reference, platform);
+    let resolved = run(runtime, resolving)?;
+    // First the lease, then the look at what is there: so nothing that was seen goes meanwhile.
+    let _lease = store.lease(&resolved.needed())?;
+    let (plan, partials) = run(runtime, missing(store, &resolved, events))?;
+    let pulled = Pulled {
+        reference: reference.clone(),
+        digest: resolved.repo_digest.clone(),
+        image: resolved.image.clone(),
+        newer: !(plan.missing.is_empty() && resolved.is_out(store, reference)?),
+    };
+    if pulled.newer {
+        events(Event::Started {
+            reference: reference.clone(),
+            layers: plan.all.clone(),
+        });
+        room::check(store, &plan.missing, &partials, events)?;
+        let stage = store.stage()?;
+        let (connections, unpackers) = (Semaphore::new(jobs), Semaphore::new(UNPACKERS));
+        let staged = thread::scope(|scope| {
+            let work = layers::Work {
+                client: &client,
+                stage: &stage,
+                unpacking,
+                events,
+                partials: &partials,
+                connections: &connections,
+                unpackers: &unpackers,
+                scope,
+            };
+            run(runtime, work.fetch(&plan))
+        });
+        let staged = staged.inspect_err(|error| {
+            if layers::may_pass(error) {
+                tell_kept(&partials, events);
+            }
+        })?;
+        image::publish(store, stage, resolved.fetched(reference, staged))?;
+        for partial in partials.values() {
+            partial.remove()?;
+        }
+    }
+    Ok(pulled)
 }
 
 /// Looks which layers are missing and takes them for us alone; what another process has is waited for, and is

@@ -1,7 +1,7 @@
 //! What tests of pulling stand on: a registry that they fill, and a real store.
 
 use crate::digest::Digest;
-use crate::pull::{Event, LayerId, LayerState, Pulled, Request, pull};
+use crate::pull::{Event, LayerId, LayerState, Pulled, Request, Retry, pull};
 use crate::registry::Access;
 use crate::registry::testing::{Answer, Asked, Server};
 use crate::store::Store;
@@ -174,6 +174,7 @@ pub(crate) struct Host {
     pub(crate) store: Store,
     pub(crate) events: RefCell<Vec<Event>>,
     pub(crate) jobs: usize,
+    pub(crate) retry: Retry,
 }
 
 impl Host {
@@ -186,6 +187,7 @@ impl Host {
             store,
             events,
             jobs: 4,
+            retry: Retry::default(),
         }
     }
 
@@ -210,6 +212,7 @@ impl Host {
             access: &Access::default(),
             unpacking: &unpacking,
             jobs: self.jobs,
+            retry: self.retry,
         };
         pull(&self.store, &request, &tell)
     }

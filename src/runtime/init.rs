@@ -19,7 +19,7 @@ use crate::sys::{kernel, program};
 use anyhow::{Context, Result, ensure};
 use nix::sched::CloneFlags;
 use rustix::fs::{CWD, FileType, Mode, OFlags};
-use rustix::io::Errno;
+use rustix::io::{Errno, FdFlags, fcntl_setfd};
 use rustix::mount::{
     MountFlags, MountPropagationFlags as Propagation, UnmountFlags, mount_change, mount_remount,
     unmount,
@@ -46,15 +46,15 @@ pub(crate) fn run(
     root: OwnedFd,
     place: &Path,
     confinement: &Confinement,
-    streams: &Streams,
+    streams: Streams,
     parent: &Channel,
     gate: Option<Gate>,
 ) -> StartError {
-    match prepare(plan, root, place, confinement, streams, parent, gate) {
+    match prepare(plan, root, place, confinement, &streams, parent, gate) {
         Ok(()) => {
             tell(|| told::exec(&plan.process));
             if plan.process.has_init {
-                return reaper::become_init(&plan.process);
+                return reaper::become_init(&plan.process, streams.handed);
             }
             become_command(&plan.process.arguments, &plan.process.environment)
         }
@@ -117,7 +117,9 @@ fn prepare(
     drop((prepared, root));
     attach_streams(terminal, streams, parent)?;
     rustix::process::umask(Mode::from_raw_mode(plan.process.umask));
-    drop_rights(plan, directory, confinement, parent)
+    drop_rights(plan, directory, confinement, parent)?;
+    keep(&streams.handed)?;
+    confine(plan)
 }
 
 /// Puts the container's root in place of the host's, which nothing here can reach afterwards.
@@ -320,8 +322,20 @@ fn drop_rights(
     set_parent_process_death_signal(Some(Signal::KILL))
         .context("asking to end with the monitor")?;
     ensure!(!is_orphan(parent), "the monitor died");
-    kernel::close_descriptors_on_exec().context("closing descriptors")?;
-    confine(plan)
+    kernel::close_descriptors_on_exec().context("closing descriptors")
+}
+
+/// Lets the command have what was handed over for it, which has lain on these numbers since ddock was started.
+fn keep(handed: &[OwnedFd]) -> Result<()> {
+    for descriptor in handed {
+        fcntl_setfd(descriptor, FdFlags::empty()).context("handing a descriptor over")?;
+    }
+    if !handed.is_empty() {
+        tell(|| Step::Descriptors {
+            count: handed.len(),
+        });
+    }
+    Ok(())
 }
 
 /// Takes away system calls and capabilities, last of all: what comes after needs what the filter allows.

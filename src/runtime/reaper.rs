@@ -11,15 +11,20 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::process::{Pid, PidfdFlags, WaitOptions, getpid, pidfd_open, setpgid, wait};
 use rustix::termios::tcsetpgrp;
 use std::ffi::{CString, OsStr};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 /// The name under which ddock is executed as a container's init; its argument is the command's PID.
 const NAME: &str = "ddock-init";
 
 /// Makes the command a child of this process, which becomes its init; returns, in either, only the reason why not.
-pub(super) fn become_init(command: &Command) -> StartError {
+///
+/// What was `handed` over is the command's alone: whoever reads from it must see its end.
+pub(super) fn become_init(command: &Command, handed: Vec<OwnedFd>) -> StartError {
     match split(command) {
-        Ok(Some(child)) => execute_init(&child),
+        Ok(Some(child)) => {
+            drop(handed);
+            execute_init(&child)
+        }
         Ok(None) => become_command(&command.arguments, &command.environment),
         Err(error) => StartError::Setup(format!("starting the init: {error:#}")),
     }

@@ -31,12 +31,14 @@ pub(crate) struct Privilege {
     pub(crate) can_set_groups: bool,
 }
 
-/// The command's standard streams when it has no terminal.
+/// The command's standard streams when it has no terminal, and what else is open for it.
 #[derive(Debug)]
 pub(crate) struct Streams {
     /// `None`: nothing to read.
     pub(crate) stdin: Option<OwnedFd>,
     pub(crate) output: Option<(OwnedFd, OwnedFd)>,
+    /// With the numbers that they have there, 3 and so on.
+    pub(crate) handed: Vec<OwnedFd>,
 }
 
 /// What the container's first process tells while it prepares; the end of the channel is the exec.
@@ -196,7 +198,7 @@ fn start_in(
     match clone(namespaces, cgroup)? {
         Clone::Child => {
             drop(ours);
-            let error = init::run(plan, root, place, confinement, &streams, &childs, gate);
+            let error = init::run(plan, root, place, confinement, streams, &childs, gate);
             // If the parent is gone, nobody is left to be told.
             childs.send(&Report::Failed(error), None).ok();
             end_child(125)

@@ -3,9 +3,10 @@
 
 use nix::libc;
 use nix::sched::CloneFlags;
+use rustix::io::{FdFlags, fcntl_setfd};
 use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 fn check(result: libc::c_long) -> io::Result<()> {
     if result < 0 {
@@ -39,9 +40,7 @@ pub(crate) fn close_inherited_descriptors() -> io::Result<()> {
         let Some(number) = number.filter(|number: &libc::c_int| *number > 2) else {
             continue;
         };
-        // SAFETY: only asks for flags; a number that is no descriptor any more gives an error.
-        let flags = unsafe { libc::fcntl(number, libc::F_GETFD) };
-        if flags >= 0 && flags & libc::FD_CLOEXEC == 0 {
+        if is_inherited(number) {
             inherited.push(number);
         }
     }
@@ -50,6 +49,31 @@ pub(crate) fn close_inherited_descriptors() -> io::Result<()> {
         unsafe { libc::close(number) };
     }
     Ok(())
+}
+
+/// Takes the `count` descriptors from 3 on that this process was given when it was executed, and lets the next exec
+/// close them; the first that it was not given is the error. To be called once, and not after
+/// [`close_inherited_descriptors`].
+pub(crate) fn take_inherited(count: u16) -> Result<Vec<OwnedFd>, RawFd> {
+    let numbers = 3..3 + RawFd::from(count);
+    numbers
+        .map(|number| {
+            if !is_inherited(number) {
+                return Err(number);
+            }
+            // SAFETY: nothing in this process owns it: what does closes on exec. From here on this one does too.
+            let descriptor = unsafe { OwnedFd::from_raw_fd(number) };
+            fcntl_setfd(&descriptor, FdFlags::CLOEXEC).map_err(|_| number)?;
+            Ok(descriptor)
+        })
+        .collect()
+}
+
+/// Tells whether `number` is a descriptor that does not close on exec, as none of this process's own does.
+fn is_inherited(number: RawFd) -> bool {
+    // SAFETY: only asks for flags; a number that is no descriptor gives an error.
+    let flags = unsafe { libc::fcntl(number, libc::F_GETFD) };
+    flags >= 0 && flags & libc::FD_CLOEXEC == 0
 }
 
 /// Closes every descriptor above 2 but `kept` (`close_range(2)`).

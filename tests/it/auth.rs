@@ -3,12 +3,14 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::mpsc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
 use crate::harness::authority::Authority;
+use crate::harness::canned::{Canned, Reply};
 use crate::harness::ddock::{Ddock, Output, output};
 use crate::harness::image::{Image, ImageBuilder, busybox};
 use crate::harness::registry::{Registry, tls};
@@ -227,9 +229,9 @@ fn flags_with_credentials_are_checked_and_not_shown() {
         ),
         ("pull --authfile /none r.io/x", 1, "/none"),
         (
-            "run --creds a:wr0ng r.io/x",
+            "run --creds wr0ng r.io/x",
             125,
-            "`--creds` is not there yet: `ddock login`",
+            "needs a user name, a colon and a password",
         ),
     ] {
         let args: Vec<_> = args.split(' ').collect();
@@ -261,6 +263,71 @@ fn a_password_is_typed_without_showing_and_the_terminal_stays_sound() {
     terminal.send("half\u{3}");
     assert_eq!(terminal.wait(), 130);
     assert!(terminal.is_cooked());
+}
+
+/// A terminal shows what runs, and whoever may look at processes sees their words: the pull's are not the password's place.
+#[test]
+fn the_pull_of_run_is_given_the_password_where_no_list_of_processes_shows_it() {
+    let (seen, words) = mpsc::channel();
+    let registry = Canned::serve(move |request| {
+        let authorization = request.header("authorization").map(str::to_owned);
+        // The pull waits for this answer, so it is there to be looked at.
+        seen.send((authorization, words_of_pulls())).unwrap();
+        Reply::error(401, "UNAUTHORIZED", "who are you?")
+            .header("www-authenticate", "Basic realm=\"x\"")
+    });
+    let reference = registry.reference("private/creds-of-run");
+    let ddock = Ddock::new();
+    let args = ["run", "-q", "--creds", &right(), &reference];
+    discreet(ddock.run(&args)).exits(125);
+    let seen: Vec<_> = words.try_iter().collect();
+    let basic = format!("Basic {}", STANDARD.encode(right()));
+    assert!(
+        seen.iter()
+            .any(|(header, _)| header.as_deref() == Some(&basic))
+    );
+    for (_, pulls) in seen {
+        let own: Vec<_> = pulls
+            .iter()
+            .filter(|words| words.contains(&reference))
+            .collect();
+        assert_eq!(own.len(), 1, "{pulls:?}");
+        assert!(!own[0].contains(PASSWORD));
+    }
+}
+
+/// Returns the words of every pull that `run` started.
+fn words_of_pulls() -> Vec<String> {
+    let processes = fs_err::read_dir("/proc").unwrap();
+    let files = processes.map(|entry| entry.unwrap().path().join("cmdline"));
+    let words = files.filter_map(|file| fs_err::read_to_string(file).ok());
+    words.filter(|words| words.contains("--for-run")).collect()
+}
+
+#[test]
+fn run_pulls_with_credentials_of_its_own() {
+    let guarded = Guarded::with(&busybox().build());
+    for ddock in [Ddock::new(), Ddock::for_user(User::with_ranges())] {
+        let args = ["run", "-q", "--rm", &guarded.reference, "true"];
+        guarded
+            .run(&ddock, &[], &args)
+            .exits(125)
+            .says("you are not logged in");
+        let wrong = format!("--creds={USER}:wr0ng");
+        let args = ["run", "-q", "--rm", &wrong, &guarded.reference, "true"];
+        guarded.run(&ddock, &[], &args).exits(125);
+        let right = format!("--creds={}", right());
+        let args = [
+            "run",
+            "-q",
+            "--rm",
+            &right,
+            &guarded.reference,
+            "echo",
+            "in",
+        ];
+        assert_eq!(guarded.run(&ddock, &[], &args).exits(0).stdout, "in\n");
+    }
 }
 
 /// Pulls with credentials in each place there is, alone.

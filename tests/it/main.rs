@@ -35,6 +35,7 @@ mod namespaces;
 mod network;
 mod network_ports;
 mod network_rootless;
+mod preserve_fds;
 mod process;
 mod progress;
 mod pull;

@@ -280,3 +280,35 @@ fn the_hosts_name_is_shown_where_its_namespace_is_shared() {
     let script = "hostname; cat /etc/hostname; echo $HOSTNAME";
     assert_eq!(ddock.sh(&["--uts=host"], &image, script), name.repeat(3));
 }
+
+#[test]
+fn flags_that_choose_how_to_isolate_say_what_there_is() {
+    let (ddock, image) = Ddock::with_busybox();
+    ddock.ok(&["run", "--rm", "--isolation", "default", &image, "true"]);
+    for (flag, texts) in [
+        (
+            "--isolation=hyperv",
+            [
+                "Invalid isolation: \"hyperv\"",
+                "linux only supports 'default'",
+            ],
+        ),
+        (
+            "--runtime=crun",
+            [
+                "`--runtime` is not there: ddock is its own runtime",
+                "--dry-run",
+            ],
+        ),
+        (
+            "--secret=key",
+            [
+                "`--secret` is not there: ",
+                "`-v FILE:/run/secrets/NAME:ro`",
+            ],
+        ),
+    ] {
+        let output = ddock.run(&["run", "--rm", flag, &image, "true"]).exits(125);
+        output.says(texts[0]).says(texts[1]);
+    }
+}

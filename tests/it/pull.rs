@@ -347,3 +347,27 @@ fn a_layer_listed_twice_is_fetched_once() {
         "twice"
     );
 }
+
+#[test]
+fn a_refused_pull_is_begun_anew_as_often_as_the_flag_says_by_run_too() {
+    let asked = AtomicUsize::new(0);
+    let registry = Canned::registry(&busybox().build(), move |request, reply| {
+        let is_manifest = request.target.contains("/manifests/");
+        if is_manifest && asked.fetch_add(1, Ordering::Relaxed) < 4 {
+            // Longer than a pull itself waits.
+            return Reply::new(429, "").header("Retry-After", "100000");
+        }
+        reply
+    });
+    let reference = registry.reference("test/image");
+    let ddock = Ddock::new();
+    let flags = ["--retry-delay", "10ms", "--retry"];
+    let pull = [&["pull"], &flags[..], &["1", &reference]].concat();
+    ddock.run(&pull).exits(1).says("toomanyrequests");
+    let run = [&["run"], &flags[..], &["2", &reference, "true"]].concat();
+    ddock.run(&run).exits(0).says("toomanyrequests");
+    ddock
+        .run(&["pull", "--retry-delay", "soon", &reference])
+        .exits(125)
+        .says("expected a duration such as");
+}

@@ -1,5 +1,6 @@
 //! `--since` and `--until`: points in time as Docker writes them.
 
+use crate::human;
 use chrono::{DateTime, Local, NaiveDate, NaiveDateTime, TimeDelta, TimeZone, Utc};
 use std::str::FromStr;
 
@@ -30,7 +31,7 @@ impl FromStr for When {
             .or_else(|| local(text))
             .or_else(|| unix(text))
             .map(Self::At)
-            .or_else(|| duration(text).map(Self::Before))
+            .or_else(|| Some(Self::Before(TimeDelta::from_std(human::parse_duration(text)?).ok()?)))
             .ok_or("expected a time such as `2026-01-31T12:00:00Z`, seconds since 1970, or a duration such as `1h30m`")
     }
 }
@@ -54,35 +55,6 @@ fn unix(text: &str) -> Option<DateTime<Utc>> {
     let is_fraction = fraction.len() <= 9 && fraction.bytes().all(|byte| byte.is_ascii_digit());
     let nanoseconds = format!("{fraction:0<9}").parse().ok()?;
     DateTime::from_timestamp(seconds.parse().ok()?, nanoseconds).filter(|_| is_fraction)
-}
-
-/// Go's durations: numbers with units, one after the other.
-fn duration(text: &str) -> Option<TimeDelta> {
-    let mut rest = text;
-    let mut seconds = 0.0;
-    while !rest.is_empty() {
-        let number = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-        let (digits, tail) = rest.split_at(number);
-        let unit = tail
-            .find(|c: char| c.is_ascii_digit())
-            .unwrap_or(tail.len());
-        let (unit, tail) = tail.split_at(unit);
-        let scale = match unit {
-            "h" => 3600.0,
-            "m" => 60.0,
-            "s" => 1.0,
-            "ms" => 1e-3,
-            "us" | "µs" => 1e-6,
-            "ns" => 1e-9,
-            _ => return None,
-        };
-        seconds += digits.parse::<f64>().ok()? * scale;
-        rest = tail;
-    }
-    let duration = std::time::Duration::try_from_secs_f64(seconds).ok()?;
-    TimeDelta::from_std(duration)
-        .ok()
-        .filter(|_| !text.is_empty())
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ pub(crate) use lifetime::invalid_signal;
 
 use crate::cli::failure::Refusal;
 use crate::cli::names;
-use crate::cli::reach::Reach;
+use crate::cli::pull_flags::PullFlags;
 use crate::cli::run::{Explain, PullPolicy, Run, Wish};
 use crate::platform::Platform;
 use crate::spec::Request;
@@ -55,7 +55,7 @@ pub(crate) struct Arguments {
     #[arg(long, value_enum, default_value = "missing", value_name = "WHEN")]
     pull: PullPolicy,
     #[command(flatten)]
-    reach: Reach,
+    pull_flags: PullFlags,
     /// Run the image made for this platform instead of the machine's own
     #[arg(
         long,
@@ -64,9 +64,6 @@ pub(crate) struct Arguments {
         hide_env = true
     )]
     platform: Option<Platform>,
-    /// Look into this file first for how to log in to the registry
-    #[arg(long, value_name = "FILE")]
-    authfile: Option<PathBuf>,
     /// Tell on stderr how the container is made, step by step; `json` is for programs
     #[arg(
         long,
@@ -128,8 +125,7 @@ impl TryFrom<Arguments> for Run {
             remove: arguments.rm,
             pull: arguments.pull,
             platform: arguments.platform,
-            authfile: arguments.authfile,
-            reach: arguments.reach,
+            pull_flags: arguments.pull_flags,
             quiet: arguments.quiet,
             explain: arguments.explain,
             volumes_from: arguments.files.volumes_from.clone(),

@@ -154,6 +154,10 @@ fn inside(step: &Step) -> String {
             let groups: Vec<_> = groups.iter().map(u32::to_string).collect();
             format!("became user {uid}, group {gid}, in the groups [{}]", groups.join(" "))
         }
+        Step::Descriptors { count: number } => format!(
+            "kept {} of the caller's open for the command, from number 3 on",
+            count(*number, "descriptor")
+        ),
         Step::Filter { instructions } => format!(
             "has the kernel filter its system calls (seccomp, {}): what it may ask for",
             count(*instructions, "instruction")

@@ -16,6 +16,8 @@ pub(super) struct Lifetime {
     pub(super) cidfile: Option<PathBuf>,
     /// `--init`
     pub(super) init: bool,
+    /// `--preserve-fds`
+    pub(super) preserve_fds: u16,
     pub(super) log: Log,
     pub(super) stop: Stop,
     /// `--timeout`

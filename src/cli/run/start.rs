@@ -30,7 +30,7 @@ const NAME_ATTEMPTS: usize = 16;
 /// This process is inside the user namespace that `mapping` describes, if it describes one.
 pub(super) fn start(
     run: &Run,
-    session: Session,
+    (session, handed): (Session, Vec<OwnedFd>),
     id_file: Option<IdFile>,
     store: &Store,
     mapping: &Mapping,
@@ -75,6 +75,7 @@ pub(super) fn start(
         log: keeps_log(run).then_some(run.lifetime.log.rotation),
         timeout: run.lifetime.timeout,
         session,
+        handed,
         connection,
         notify: &|notice| output::tell(&format!("ddock: {notice}\n")),
         narration: narration.as_ref(),

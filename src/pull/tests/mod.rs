@@ -3,7 +3,7 @@
 use super::*;
 use crate::digest::Digest;
 use crate::pull::testing::{Content, HOST, Host, LAYER, gzip, layer_id, tar};
-use crate::registry::testing::Server;
+use crate::registry::testing::{Answer, Server};
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD as STANDARD;
 use serde_json::json;
@@ -105,6 +105,35 @@ fn a_tag_that_moved_is_followed_and_a_removed_layer_comes_back() {
     fs_err::remove_dir_all(host.file(&two, "").parent().unwrap()).unwrap();
     assert!(host.pull(&server, ":1").unwrap().newer);
     assert!(host.file(&two, "two").exists());
+}
+
+#[test]
+fn a_pull_is_begun_anew_as_often_as_asked_when_what_was_wrong_may_pass() {
+    let content = Content::default();
+    let layer = tar("f", b"1");
+    content.tag_image("1", &content.image(&[&layer], HOST));
+    for (status, times, pulls) in [(429, 1, false), (429, 2, true), (403, 9, false)] {
+        let content = content.clone();
+        let server = Server::start(move |asked, number| match number {
+            // Longer than a pull itself waits.
+            0..2 => Answer::status(status).header("Retry-After", "100000"),
+            _ => content.answer(asked),
+        });
+        let mut host = Host::new();
+        let delay = Some(Duration::from_millis(20));
+        host.retry = Retry { times, delay };
+        assert_eq!(host.pull(&server, ":1").is_ok(), pulls, "{status} {times}");
+        let events = host.events.borrow();
+        let waits = events
+            .iter()
+            .filter(|event| matches!(event, Event::Waiting { wait, .. } if Some(*wait) == delay));
+        let expected = if status == 429 { times } else { 0 };
+        assert_eq!(
+            u32::try_from(waits.count()),
+            Ok(expected),
+            "{status} {times}"
+        );
+    }
 }
 
 #[test]

@@ -187,6 +187,7 @@ fn two_pulls_of_one_image_fetch_it_once() {
         store: first.store.clone(),
         events: std::cell::RefCell::default(),
         jobs: 4,
+        retry: first.retry,
     };
     thread::scope(|scope| {
         let server = &server;

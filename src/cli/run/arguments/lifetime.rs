@@ -20,6 +20,9 @@ pub(super) struct LifetimeFlags {
     /// Attach to this stream only; may be repeated
     #[arg(short, long, value_enum, value_name = "STREAM", ignore_case = true)]
     pub(super) attach: Vec<StreamName>,
+    /// Hand so many of this process's descriptors, from 3 on, to the command too
+    #[arg(long, value_name = "N", default_value = "0", hide_default_value = true)]
+    preserve_fds: u16,
     /// Keys that leave a container with a terminal running; empty for none [default: ctrl-p,ctrl-q]
     #[arg(long, value_name = "KEYS")]
     pub(super) detach_keys: Option<String>,
@@ -81,6 +84,11 @@ impl LifetimeFlags {
             let message = "conflicting options: cannot specify both --attach and --detach";
             return Err(Refusal::new(message).code(1));
         }
+        if self.detach && self.preserve_fds > 0 {
+            return Err(Refusal::new(
+                "conflicting options: cannot specify both --preserve-fds and --detach",
+            ));
+        }
         if let Some(text) = &self.stop_signal
             && signal::parse(text).is_none()
         {
@@ -89,6 +97,7 @@ impl LifetimeFlags {
         Ok(Lifetime {
             cidfile: self.cidfile,
             init: self.init,
+            preserve_fds: self.preserve_fds,
             log: log(self.log_driver.as_deref(), &self.log_opt)?,
             stop: Stop {
                 signal: self.stop_signal,

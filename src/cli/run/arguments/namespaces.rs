@@ -36,6 +36,9 @@ pub(super) struct NamespaceFlags {
     /// Cgroups it sees: `private` (its own; the default) or `host`
     #[arg(long, value_name = "MODE")]
     cgroupns: Option<String>,
+    /// How it is isolated: `default` is all there is on Linux
+    #[arg(long, value_name = "TECHNOLOGY")]
+    isolation: Option<String>,
 }
 
 impl NamespaceFlags {
@@ -71,6 +74,7 @@ impl TryFrom<NamespaceFlags> for Namespaces {
     /// Docker's words for what it refuses too.
     fn try_from(flags: NamespaceFlags) -> Result<Self, Refusal> {
         let refuse = |message: &str| Err(Refusal::new(message));
+        check_isolation(flags.isolation.as_deref())?;
         let network = match (flags.network.as_deref(), donor(flags.network.as_deref())) {
             (_, Some(donor)) if donor.name.is_empty() => {
                 return refuse(
@@ -127,6 +131,18 @@ impl TryFrom<NamespaceFlags> for Namespaces {
             cgroup_of_host,
             proc_of_host,
         })
+    }
+}
+
+/// Docker's words, which knows more of them on Windows.
+fn check_isolation(technology: Option<&str>) -> Result<(), Refusal> {
+    match technology {
+        Some(other) if !other.is_empty() && !other.eq_ignore_ascii_case("default") => {
+            Err(Refusal::new(format!(
+                "Invalid isolation: {other:?} - linux only supports 'default'"
+            )))
+        }
+        _ => Ok(()),
     }
 }
 

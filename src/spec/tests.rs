@@ -1,7 +1,7 @@
 //! The whole of a spec, and what the parts' tests share.
 
 mod limits;
-mod refusals;
+mod refused;
 
 use super::*;
 use crate::runtime::Plan;

@@ -7,12 +7,23 @@ use std::collections::BTreeSet;
 /// Flags in no case, each with the reason.
 const EXCEPTIONS: &[(&str, &str)] = &[
     ("--authfile", "says how to pull: see `auth`"),
+    ("--creds", "says how to pull: see `auth`"),
     ("--dry-run", "ours alone"),
     ("--explain", "ours alone"),
     ("--help", "its text is ours"),
     ("--insecure-registry", "ours alone"),
+    (
+        "--isolation",
+        "Docker takes `default` alone on Linux, and podman has none: see `cli`",
+    ),
     ("--mirror", "ours alone"),
+    (
+        "--preserve-fds",
+        "needs descriptors that are open: see `preserve_fds`",
+    ),
     ("--proc", "ours alone"),
+    ("--retry", "says how to pull: see `pull`"),
+    ("--retry-delay", "says how to pull: see `pull`"),
     ("--tls-verify", "says how to pull: see `transport`"),
 ];
 

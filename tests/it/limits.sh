@@ -1,7 +1,8 @@
 # What runs into each limit, the same on cgroup v1, hybrid and v2: one line a check, for tests/it/limits.rs and tests/it/vm.rs.
 # DDOCK is the program, IMAGE one with busybox that is in the store, DISK a block device of 4 MiB or more, WORK a directory.
 
-run() { "$DDOCK" run --rm "$@"; }
+# The machines have no modules for a bridge.
+run() { "$DDOCK" run --rm --network none "$@"; }
 # In the container: the first of the files below /sys/fs/cgroup that is there.
 show='show() { for file; do cat "/sys/fs/cgroup/$file" 2>/dev/null && return; done; echo none; }; '
 

@@ -7,7 +7,7 @@ truncate -s 64M home && mke2fs -F home >/dev/null 2>&1
 mkdir -p /home/alice && losetup /dev/loop1 home && mount -t ext4 /dev/loop1 /home/alice && chown 1000:1000 /home/alice
 chmod 755 /root
 as_alice() { HOME=/home/alice DDOCK_ROOT=/home/alice/store su -p -c 'exec "$@"' -- alice sh "$@"; }
-run() { as_alice "$DDOCK" run --rm "$@"; }
+run() { as_alice "$DDOCK" run --rm --network none "$@"; }
 as_alice "$DDOCK" pull -q "$IMAGE" >/dev/null
 # The exit code, whether the reason is said, and whether the cure is.
 refused() {

@@ -96,6 +96,11 @@ impl Target<'_> {
         SocketAddr::new(address, port)
     }
 
+    /// Tells whether this process is root's: a user has a share of the memory for pipes only, and needs it for others too.
+    fn is_of_root(&self) -> bool {
+        matches!(self, Self::Beside(_))
+    }
+
     /// Opens a connected socket to the container that speaks as `peer` where that can be.
     fn connect(
         &self,

@@ -6,7 +6,7 @@ use anyhow::Result;
 use rustix::event::epoll::{self, EventFlags};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{Shutdown, SocketFlags, SocketType, acceptfrom_with, shutdown, sockopt};
-use rustix::pipe::{PipeFlags, SpliceFlags, pipe_with, splice};
+use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
@@ -17,8 +17,9 @@ const DESCRIPTORS: usize = 6;
 /// What is left for everything else.
 const RESERVE: usize = 64;
 
-/// Read at a time; what a pipe holds by default (pipe(7)).
-const CHUNK: usize = 64 << 10;
+/// Moved at a time, and what a pipe holds if this process may make it as large (pipe(7)): four times what it holds by
+/// default takes a sixth less of the processor, and a client that reads nothing still keeps little.
+const CHUNK: usize = 256 << 10;
 
 pub(super) struct Streams {
     connections: Vec<Option<Connection>>,
@@ -82,7 +83,9 @@ impl Streams {
             let port = listener.port.container.number;
             match target.connect(peer, port, SocketType::STREAM) {
                 // One for which there is no room is closed again.
-                Ok(server) => self.add(events, client, server).unwrap_or_default(),
+                Ok(server) => self
+                    .add(events, client, server, target.is_of_root())
+                    .unwrap_or_default(),
                 // The client sees its connection break: nobody is there.
                 Err(_) => break_off(&client),
             }
@@ -94,13 +97,14 @@ impl Streams {
         events: &OwnedFd,
         client: OwnedFd,
         server: OwnedFd,
+        is_large: bool,
     ) -> rustix::io::Result<()> {
         // Small answers do not wait for larger ones.
         sockopt::set_tcp_nodelay(&client, true)?;
         sockopt::set_tcp_nodelay(&server, true)?;
         let connection = Connection {
-            up: Way::new()?,
-            down: Way::new()?,
+            up: Way::new(is_large)?,
+            down: Way::new(is_large)?,
             client,
             server,
         };
@@ -176,8 +180,11 @@ fn break_off(side: &OwnedFd) {
 }
 
 impl Way {
-    fn new() -> rustix::io::Result<Self> {
+    fn new(is_large: bool) -> rustix::io::Result<Self> {
         let (read, write) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+        if is_large {
+            fcntl_setpipe_size(&write, CHUNK)?;
+        }
         Ok(Self {
             read,
             write,

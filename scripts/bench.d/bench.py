@@ -10,7 +10,8 @@ import tempfile
 
 sys.dont_write_bytecode = True
 
-import pull  # noqa: E402 (the line above is for these imports)
+import network  # noqa: E402 (the line above is for these imports)
+import pull  # noqa: E402
 import unpack  # noqa: E402
 from tools import DDOCK, quiet, registry, remove, timed  # noqa: E402
 
@@ -63,9 +64,10 @@ def system_calls(scratch, command):
 
 
 def main():
-    wanted = sys.argv[1:] or ["run", "pull", "unpack"]
-    if os.geteuid() or not set(wanted) <= {"run", "pull", "unpack"}:
-        sys.exit("usage: scripts/bench [run|pull|unpack], as root")
+    parts = ["run", "pull", "unpack", "network"]
+    wanted = sys.argv[1:] or parts
+    if os.geteuid() or not set(wanted) <= set(parts):
+        sys.exit(f"usage: scripts/bench [{'|'.join(parts)}], as root")
     # An end by a signal is an end like others: daemons, mounts and the scratch go.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("bench: terminated"))
     scratch = pathlib.Path(tempfile.mkdtemp(prefix="ddock-bench-", dir="/dev/shm"))
@@ -77,6 +79,8 @@ def main():
                 pull.bench(scratch, image)
             if "unpack" in wanted:
                 unpack.bench(scratch)
+            if "network" in wanted:
+                network.bench(scratch, image)
     finally:
         remove(scratch)
 

@@ -33,6 +33,7 @@ mod mounts;
 mod named_volumes;
 mod namespaces;
 mod network;
+mod network_many;
 mod network_ports;
 mod network_rootless;
 mod preserve_fds;

@@ -348,7 +348,10 @@ pub(crate) fn kill(pid: u32, start_time: u64) -> Result<()> {
     };
     // Asked after the descriptor is ours: from here on it cannot become another process.
     match self::start_time(pid.as_raw_nonzero().get().cast_unsigned()) {
-        Ok(found) if found == start_time => Ok(pidfd_send_signal(&pidfd, Signal::KILL)?),
+        Ok(found) if found == start_time => match pidfd_send_signal(&pidfd, Signal::KILL) {
+            Err(Errno::SRCH) => Ok(()),
+            other => Ok(other?),
+        },
         _ => Ok(()),
     }
 }

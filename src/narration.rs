@@ -25,6 +25,10 @@ pub(crate) enum Step {
         id: String,
         layers: usize,
     },
+    /// A directory of the host is there instead of an image.
+    Rootfs {
+        directory: String,
+    },
     /// The container's directory was made in the store.
     Container {
         id: String,

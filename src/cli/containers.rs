@@ -1,7 +1,7 @@
 //! `ddock ps` and `ddock rm`.
 
 use crate::cli::{failure, output, place};
-use crate::container::{self, Record, Status, Volumes};
+use crate::container::{self, Origin, Record, Status, Volumes};
 use crate::human;
 use crate::network::{self, Port};
 use crate::store::NotFound;
@@ -104,7 +104,7 @@ fn render(arguments: &ListArguments, mut containers: Vec<Record>, now: DateTime<
     table.extend(containers.iter().map(|container| {
         vec![
             id(container),
-            human::printable(&container.image_name),
+            human::printable(&image(&container.origin)),
             command(&container.command, arguments.no_trunc),
             human::ago(container.created, now),
             status(&container.status, now),
@@ -113,6 +113,14 @@ fn render(arguments: &ListArguments, mut containers: Vec<Record>, now: DateTime<
         ]
     }));
     human::table(&table)
+}
+
+/// Returns what the user named: the image, or the directory that is there instead of one.
+fn image(origin: &Origin) -> String {
+    match origin {
+        Origin::Image { image_name, .. } => image_name.clone(),
+        Origin::Directory { rootfs } => rootfs.display().to_string(),
+    }
 }
 
 /// Returns the published ports, then those that are only said to be served; nothing of what runs no more.
@@ -177,8 +185,10 @@ mod tests {
         let container = |digit: &str, name: &str, command: &[&str], created, status| Record {
             id: digit.repeat(64),
             name: name.to_owned(),
-            image: Digest::of(b"ubuntu"),
-            image_name: "ubuntu".to_owned(),
+            origin: Origin::Image {
+                image: Digest::of(b"ubuntu"),
+                image_name: "ubuntu".to_owned(),
+            },
             command: command.iter().copied().map(str::to_owned).collect(),
             created: time(created),
             auto_remove: false,

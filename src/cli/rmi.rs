@@ -34,7 +34,7 @@ pub(crate) fn run(arguments: &Arguments, root: &Path) -> Result<()> {
 /// Returns the containers that were made from the image `id`. The store is locked, so this must not sweep it.
 fn uses(store: &Store, id: &Digest) -> Result<Vec<Use>> {
     let containers = container::records(store)?.into_iter();
-    let made_from = containers.filter(|container| container.image == *id);
+    let made_from = containers.filter(|container| container.origin.image() == Some(id));
     Ok(made_from
         .map(|container| Use {
             running: matches!(container.status, Status::Running { .. }),

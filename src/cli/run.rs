@@ -6,6 +6,7 @@ mod donors;
 mod explain;
 mod lifetime;
 mod mounts;
+mod origin;
 mod start;
 
 use crate::cli::failure::Refusal;
@@ -29,6 +30,7 @@ use std::path::Path;
 use donors::Donors;
 use explain::Explain;
 use lifetime::{IdFile, Lifetime};
+use origin::Wanted;
 
 pub(crate) use arguments::{Arguments, invalid_signal};
 pub(crate) use start::{left, tell_of_end};
@@ -36,8 +38,8 @@ pub(crate) use start::{left, tell_of_end};
 /// What `ddock run` was asked to do: the container's shape, and what is done around it.
 #[derive(Debug)]
 pub(crate) struct Run {
-    /// The image, as the user named it.
-    image: String,
+    /// What its root is made from.
+    origin: Wanted,
     /// The container's shape. Its ID and directory are empty until it is created.
     request: Request,
     /// `--name`, well formed.
@@ -152,20 +154,28 @@ pub(crate) fn run(arguments: Arguments, root: &Path) -> Result<u8> {
     let id_file = run.lifetime.cidfile.as_deref().map(IdFile::create);
     let id_file = id_file.transpose()?;
     let mut mapping = Mapping::of_caller();
-    let mut is_here = is_here(&run, root, &mapping)?;
+    if let Wanted::Image(image) = &run.origin {
+        provide(&run, image, root, &mapping)?;
+    }
+    let wish = format!("cannot run `{}`", run.origin);
+    let donors = enter(&mut run, root, &mut mapping).context(wish)?;
+    let store = Store::open(root, &mapping.to_string())?;
+    start::start(&run, (session, handed), id_file, &store, &mapping, &donors)
+}
+
+/// Sees to it that the image is in the store, also when somebody else removes it meanwhile.
+fn provide(run: &Run, image: &str, root: &Path, mapping: &Mapping) -> Result<()> {
+    let mut is_here = is_here(run, image, root, mapping)?;
     for _ in 0..PULLS {
-        if !obtain(&run, root, is_here)? {
+        if !obtain(run, image, root, is_here)? {
             break;
         }
-        is_here = self::is_here(&run, root, &mapping)?;
+        is_here = self::is_here(run, image, root, mapping)?;
         if is_here {
             break;
         }
     }
-    let wish = format!("cannot run `{}`", run.image);
-    let donors = enter(&mut run, root, &mut mapping).context(wish)?;
-    let store = Store::open(root, &mapping.to_string())?;
-    start::start(&run, (session, handed), id_file, &store, &mapping, &donors)
+    Ok(())
 }
 
 /// Takes the caller's descriptors that are to be the command's; refuses in podman's words.
@@ -200,12 +210,12 @@ fn enter(run: &mut Run, root: &Path, mapping: &mut Mapping) -> Result<Donors> {
 }
 
 /// Tells whether the image is in the store, for a platform that is wanted.
-fn is_here(run: &Run, root: &Path, mapping: &Mapping) -> Result<bool> {
+fn is_here(run: &Run, image: &str, root: &Path, mapping: &Mapping) -> Result<bool> {
     if !Store::exists(root)? {
         return Ok(false);
     }
     let store = Store::open(root, &mapping.to_string())?;
-    match image::find(&store, &run.image) {
+    match image::find(&store, image) {
         Err(error) if error.is::<NotFound>() => Ok(false),
         found => Ok(run.takes(&found?.record.platform)),
     }
@@ -218,15 +228,15 @@ fn no_terminal() -> Refusal {
         .code(1)
 }
 
-/// Sees to it that the image is in the store, as `--pull` says; returns whether it was pulled.
-fn obtain(run: &Run, root: &Path, found: bool) -> Result<bool> {
+/// Pulls the image if `--pull` says so, and returns whether it was pulled.
+fn obtain(run: &Run, image: &str, root: &Path, found: bool) -> Result<bool> {
     match run.pull {
         PullPolicy::Missing | PullPolicy::Never if found => return Ok(false),
-        PullPolicy::Never => return Err(absent(&run.image).into()),
+        PullPolicy::Never => return Err(absent(image).into()),
         PullPolicy::Missing if !run.quiet => {
-            let shown = match run.image.parse::<Reference>() {
+            let shown = match image.parse::<Reference>() {
                 Ok(reference) => reference.familiar(),
-                Err(_) => run.image.clone(),
+                Err(_) => image.to_owned(),
             };
             output::tell(&format!("Unable to find image '{shown}' locally\n"));
         }
@@ -234,7 +244,7 @@ fn obtain(run: &Run, root: &Path, found: bool) -> Result<bool> {
     }
     pull::in_child(
         root,
-        &run.image,
+        image,
         run.platform.as_ref(),
         &run.pull_flags,
         run.quiet,

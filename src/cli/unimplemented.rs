@@ -108,7 +108,7 @@ const FLAGS: &[(&str, &str, &[&str])] = &[
         "--hosts-file", "--hostuser", "--http-proxy", "--init-ctr",
         "--no-healthcheck", "--no-hostname", "--passwd", "--passwd-entry", "--personality",
         "--pidfile", "--pod", "--pod-id-file", "--preserve-fd", "--rdt-class",
-        "--requires", "--rmi", "--rootfs", "--sdnotify",
+        "--requires", "--rmi", "--sdnotify",
         "--seccomp-policy", "--shm-size-systemd", "--subgidname", "--subuidname",
         "--systemd", "--uidmap", "--use-api-socket",
     ]),

@@ -5,7 +5,7 @@ pub(crate) mod log;
 mod record;
 
 pub(crate) use init_files::make as make_init_files;
-pub(crate) use record::{Log, Record, Status, Stop};
+pub(crate) use record::{Log, Origin, Record, Status, Stop};
 
 use crate::digest::to_hex;
 use crate::image::Image;
@@ -55,19 +55,21 @@ pub(crate) fn new_id() -> String {
 }
 
 impl Container {
-    /// Makes a container that is to run `image`, which was found under the lock `shared`.
+    /// Makes a container that is to run `image`, if it needs one, which was found under the lock `shared`.
     ///
     /// The lock is given back once the container holds its image: claiming the name takes a stricter one,
     /// and would wait for this for ever. `store::NameInUse` if another container has the name.
     pub(crate) fn create(
         store: &Store,
         shared: Shared,
-        image: &Image,
+        image: Option<&Image>,
         record: Record,
     ) -> Result<Self> {
-        let holds = image.holds();
+        let holds = image.map(Image::holds).unwrap_or_default();
         let directory = store.create_container(&shared, &record.id, &holds)?;
-        store.touch_image(&image.id)?;
+        if let Some(image) = image {
+            store.touch_image(&image.id)?;
+        }
         // Locked before it has its name, so that no sweep finds it without an owner.
         let unnamed = directory.join("alive.new");
         let alive = fs::File::create_new(&unnamed)?;

@@ -7,16 +7,15 @@ use crate::spec::MountPoint;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 /// A container, running or not.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Record {
     pub(crate) id: String,
     pub(crate) name: String,
-    /// The image's ID.
-    pub(crate) image: Digest,
-    /// The image as the user named it.
-    pub(crate) image_name: String,
+    #[serde(flatten)]
+    pub(crate) origin: Origin,
     pub(crate) command: Vec<String>,
     pub(crate) created: DateTime<Utc>,
     /// `--rm`: nothing is kept when it has ended.
@@ -43,6 +42,30 @@ pub(crate) struct Record {
     #[serde(default)]
     pub(crate) exposed: Vec<Port>,
     pub(crate) status: Status,
+}
+
+/// What a container's root is made from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum Origin {
+    Image {
+        /// The image's ID.
+        image: Digest,
+        /// The image as the user named it.
+        image_name: String,
+    },
+    /// A directory of the host.
+    Directory { rootfs: PathBuf },
+}
+
+impl Origin {
+    /// Returns the image's ID, if there is an image.
+    pub(crate) fn image(&self) -> Option<&Digest> {
+        match self {
+            Self::Image { image, .. } => Some(image),
+            Self::Directory { .. } => None,
+        }
+    }
 }
 
 /// How a container is asked to end.

@@ -29,9 +29,7 @@ pub(super) struct Config<'a> {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Root {
-    /// The caller hands it over as a descriptor.
-    #[serde(rename = "path")]
-    _path: IgnoredAny,
+    pub(super) path: PathBuf,
     #[serde(default)]
     pub(super) readonly: bool,
 }

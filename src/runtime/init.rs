@@ -14,6 +14,7 @@ use crate::runtime::start::{Confinement, Report, Streams};
 use crate::runtime::target::{Kind, Root};
 use crate::runtime::terminal::Terminal;
 use crate::runtime::{cgroup_view, hiding, identity, reaper, rlimits, rootfs, told};
+use crate::sys::kernel::{MountAttributes, mount_setattr};
 use crate::sys::message::Channel;
 use crate::sys::{kernel, program};
 use anyhow::{Context, Result, ensure};
@@ -21,14 +22,13 @@ use nix::sched::CloneFlags;
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::io::{Errno, FdFlags, fcntl_setfd};
 use rustix::mount::{
-    MountFlags, MountPropagationFlags as Propagation, UnmountFlags, mount_change, mount_remount,
-    unmount,
+    MountFlags, MountPropagationFlags as Propagation, UnmountFlags, mount_change, unmount,
 };
 use rustix::process::{
     Signal, chdir, fchdir, getppid, pivot_root, set_parent_process_death_signal,
 };
 use std::io::{ErrorKind, Write as _};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 /// The symlinks of every container's `/dev` (config-linux.md, "Default Devices").
@@ -87,7 +87,7 @@ fn prepare(
     tell(|| Step::Session);
     rustix::process::umask(Mode::empty());
     let prepared = mounts::prepare(&plan.mounts)?;
-    enter_root(root.as_fd(), place)?;
+    let root = enter_root(root, plan.root_directory.as_deref(), place)?;
     tell(|| Step::Pivot);
     let inside = Root(root.as_fd());
     mount_all(plan, &prepared, confinement, inside)?;
@@ -109,8 +109,12 @@ fn prepare(
         .context("entering the working directory")?;
     tell(|| told::directory(&plan.process));
     if plan.read_only_root {
-        mount_remount("/", MountFlags::BIND | MountFlags::RDONLY, c"")
-            .context("making the root read-only")?;
+        let read_only = MountAttributes {
+            set: mounts::attributes(MountFlags::RDONLY),
+            ..MountAttributes::default()
+        };
+        // What else the directory's mount may not do, it still may not.
+        mount_setattr(root.as_fd(), false, read_only).context("making the root read-only")?;
         tell(|| Step::ReadOnlyRoot);
     }
     // What is left holds descriptors of the container's alone.
@@ -124,17 +128,24 @@ fn prepare(
 
 /// Puts the container's root in place of the host's, which nothing here can reach afterwards.
 ///
+/// `root` is a mount that is attached nowhere, or the host's `directory`, which is to be seen from this mount namespace.
 /// `place` is a directory of the host to attach it on; only this mount namespace sees it there.
-fn enter_root(root: BorrowedFd<'_>, place: &Path) -> Result<()> {
+fn enter_root(root: OwnedFd, directory: Option<&Path>, place: &Path) -> Result<OwnedFd> {
     // Nothing that is mounted from here on may reach the host (mount_namespaces(7)).
     mount_change("/", Propagation::REC | Propagation::PRIVATE).context("making mounts private")?;
+    let root = match directory {
+        // Not before: what the clone of a shared mount gets, the host would get.
+        Some(directory) => rootfs::take_directory(directory, root.as_fd())?,
+        None => root,
+    };
     let place = rootfs::open_directory(place)?;
-    mounts::move_here(root, place.as_fd()).context("attaching the root")?;
-    fchdir(root).context("entering the root")?;
+    mounts::move_here(root.as_fd(), place.as_fd()).context("attaching the root")?;
+    fchdir(&root).context("entering the root")?;
     // `pivot_root(2)`, "pivot_root(".", ".")": the old root comes to lie on the new one, and goes.
     pivot_root(".", ".").context("pivot_root")?;
     unmount(".", UnmountFlags::DETACH).context("leaving the host's root")?;
-    chdir("/").context("entering the root")
+    chdir("/").context("entering the root")?;
+    Ok(root)
 }
 
 /// Mounts everything in the order of the spec, and makes what belongs into a new `/dev`.

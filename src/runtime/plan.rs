@@ -24,6 +24,8 @@ pub(crate) struct Plan {
     pub(crate) joined: Vec<Namespace>,
     pub(crate) hostname: String,
     pub(crate) domain_name: Option<String>,
+    /// The directory of the host that is the root; none if that is an overlay, which has no place there.
+    pub(crate) root_directory: Option<PathBuf>,
     pub(crate) read_only_root: bool,
     pub(crate) mounts: Vec<Mount>,
     pub(crate) nodes: Vec<Node>,
@@ -106,6 +108,8 @@ impl Plan {
             joined,
             hostname: config.hostname.unwrap_or_default(),
             domain_name: config.domainname,
+            // What is relative is in the bundle, where nothing lies: the caller has it.
+            root_directory: Some(config.root.path).filter(|path| path.is_absolute()),
             read_only_root: config.root.readonly,
             mounts: config
                 .mounts

@@ -1,9 +1,10 @@
 //! A container's root: the layers of its image under a writable directory, merged by overlayfs.
 
+use crate::runtime::mounts::clone_of;
 use crate::sys::times;
 use anyhow::{Context, Result, ensure};
 use nix::sched::{CloneFlags, unshare};
-use rustix::fs::{CWD, Gid, Mode, OFlags, Uid, fchmod, fchown, futimens, open};
+use rustix::fs::{CWD, Gid, Mode, OFlags, Uid, fchmod, fchown, fstat, futimens, open};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, OpenTreeFlags,
@@ -233,6 +234,20 @@ pub(crate) fn explained(error: anyhow::Error, context: BorrowedFd<'_>) -> anyhow
 pub(crate) fn open_directory(path: &Path) -> Result<OwnedFd> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     open(path, flags, Mode::empty()).with_context(|| format!("opening `{}`", path.display()))
+}
+
+/// Clones the mount of the host's directory `path`, with what is mounted below, as it is seen from this mount namespace.
+/// It must be the directory `held`, which was opened in another one.
+pub(crate) fn take_directory(path: &Path, held: BorrowedFd<'_>) -> Result<OwnedFd> {
+    let directory = open_directory(path)?;
+    let identity = |of: BorrowedFd<'_>| fstat(of).map(|stat| (stat.st_dev, stat.st_ino));
+    ensure!(
+        identity(directory.as_fd())? == identity(held)?,
+        "`{}` is another directory by now",
+        path.display()
+    );
+    clone_of(directory.as_fd(), true)
+        .with_context(|| format!("taking `{}` for the root", path.display()))
 }
 
 #[cfg(test)]

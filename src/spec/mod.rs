@@ -107,7 +107,7 @@ pub(crate) fn build(
     mounts.show(&shown, &request.directory);
     let document = Document {
         version: VERSION,
-        root: json!({ "path": "rootfs", "readonly": request.files.read_only }),
+        root: json!({ "path": root_path(request), "readonly": request.files.read_only }),
         hostname: (!request.namespaces.uts_of_host).then_some(&hostname), // else the host's to set
         domain_name: domain_name(request)?,
         annotations: annotations(request),
@@ -179,6 +179,11 @@ fn linux(
         fields,
         seccomp: rights.filter,
     })
+}
+
+/// Returns the host's directory, or where other runtimes find the root in a bundle.
+fn root_path(request: &Request) -> &Path {
+    request.root.as_deref().unwrap_or(Path::new("rootfs"))
 }
 
 /// Returns the user's annotations and our own; none if there are none.

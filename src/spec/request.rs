@@ -13,6 +13,8 @@ pub(crate) struct Request {
     pub(crate) id: String,
     /// The container's directory in the store: where `hostname`, `hosts` and `resolv.conf` will lie.
     pub(crate) directory: PathBuf,
+    /// The directory of the host that is the root; `None` if that is the overlay in `directory`.
+    pub(crate) root: Option<PathBuf>,
     /// The directory in the store that volumes lie in.
     pub(crate) volumes: PathBuf,
     /// What follows the image on the command line.

@@ -41,6 +41,7 @@ mod process;
 mod progress;
 mod pull;
 mod resume;
+mod rootfs;
 mod rootless;
 mod run;
 mod seccomp;

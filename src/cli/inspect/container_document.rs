@@ -1,7 +1,7 @@
 //! A container as `docker inspect` describes it.
 
 use crate::container::log::Driver;
-use crate::container::{Log, Record, Status};
+use crate::container::{Log, Origin, Record, Status};
 use crate::network::{Attachment, Mac};
 use crate::spec::MountPoint;
 use chrono::{DateTime, SecondsFormat, Utc};
@@ -10,15 +10,20 @@ use serde_json::{Value, json};
 /// When it has not happened (Go's zero time, which scripts compare with).
 const NEVER: &str = "0001-01-01T00:00:00Z";
 
-/// Returns Docker's description of a container (Engine API, `ContainerInspect`), in Docker's order.
+/// Returns Docker's description of a container (Engine API, `ContainerInspect`), in Docker's order; a directory that is
+/// there instead of an image is `Rootfs`, as podman has it.
 pub(crate) fn describe(record: &Record) -> Value {
-    json!({
+    let (image, image_name, rootfs) = match &record.origin {
+        Origin::Image { image, image_name } => (image.to_string(), image_name.as_str(), None),
+        Origin::Directory { rootfs } => (String::new(), "", Some(rootfs)),
+    };
+    let mut document = json!({
         "Id": record.id,
         "Created": time(record.created),
         "Path": record.command.first(),
         "Args": record.command.get(1..).unwrap_or_default(),
         "State": state(&record.status),
-        "Image": record.image.to_string(),
+        "Image": image,
         "Name": format!("/{}", record.name),
         "HostConfig": {
             "AutoRemove": record.auto_remove,
@@ -26,14 +31,18 @@ pub(crate) fn describe(record: &Record) -> Value {
             "Annotations": record.annotations,
         },
         "Config": {
-            "Image": record.image_name,
+            "Image": image_name,
             "Labels": record.labels,
             "StopSignal": record.stop.signal.as_deref().unwrap_or("SIGTERM"),
             "StopTimeout": record.stop.timeout,
         },
         "NetworkSettings": networks(&record.networks),
         "Mounts": record.mounts.iter().map(mount).collect::<Vec<_>>(),
-    })
+    });
+    if let Some(rootfs) = rootfs {
+        document["Rootfs"] = json!(rootfs);
+    }
+    document
 }
 
 fn log(log: &Log) -> Value {
@@ -145,8 +154,10 @@ mod tests {
         Record {
             id: "ab".repeat(32),
             name: "box".to_owned(),
-            image: Digest::of(b"config"),
-            image_name: "ubuntu".to_owned(),
+            origin: Origin::Image {
+                image: Digest::of(b"config"),
+                image_name: "ubuntu".to_owned(),
+            },
             command: vec!["sh".to_owned(), "-c".to_owned(), "exit 3".to_owned()],
             created: "2026-01-01T00:00:00Z".parse().unwrap(),
             auto_remove: false,
@@ -182,6 +193,18 @@ mod tests {
                 finished: "2026-01-01T00:00:01Z".parse().unwrap(),
             },
         }
+    }
+
+    #[test]
+    fn a_directory_instead_of_an_image_is_named_as_podman_names_it() {
+        let origin = Origin::Directory {
+            rootfs: "/srv/root".into(),
+        };
+        let document = describe(&Record { origin, ..record() });
+        let field = |pointer: &str| document.pointer(pointer).unwrap().as_str().unwrap();
+        assert_eq!(field("/Image"), "");
+        assert_eq!(field("/Config/Image"), "");
+        assert_eq!(field("/Rootfs"), "/srv/root");
     }
 
     #[test]

@@ -14,6 +14,7 @@ pub(crate) use lifetime::invalid_signal;
 use crate::cli::failure::Refusal;
 use crate::cli::names;
 use crate::cli::pull_flags::PullFlags;
+use crate::cli::run::origin::Wanted;
 use crate::cli::run::{Explain, PullPolicy, Run, Wish};
 use crate::platform::Platform;
 use crate::spec::Request;
@@ -115,10 +116,17 @@ impl TryFrom<Arguments> for Run {
         let session = session(&arguments);
         let lifetime = arguments.lifetime.check(arguments.rm)?;
         let mut words = arguments.image_and_command.into_iter();
+        let first = words.next().unwrap_or_default();
+        let origin = if arguments.files.rootfs {
+            refuse_platform(arguments.platform.as_ref())?;
+            Wanted::directory(&first)?
+        } else {
+            Wanted::Image(first)
+        };
         let command = arguments.command;
         let default_environment = command.default_environment();
         Ok(Self {
-            image: words.next().unwrap_or_default(),
+            origin,
             name: arguments.name,
             session,
             lifetime,
@@ -134,6 +142,7 @@ impl TryFrom<Arguments> for Run {
             request: Request {
                 id: String::new(),
                 directory: PathBuf::new(),
+                root: None,
                 volumes: PathBuf::new(),
                 command: words.collect(),
                 entrypoint: command.entrypoint,
@@ -159,6 +168,16 @@ impl TryFrom<Arguments> for Run {
             },
         })
     }
+}
+
+/// A directory is for whatever platform it is for. What a variable says for every image means nothing to it.
+fn refuse_platform(platform: Option<&Platform>) -> Result<(), Refusal> {
+    if platform.is_some() && std::env::var_os("DOCKER_DEFAULT_PLATFORM").is_none() {
+        return Err(Refusal::new(
+            "conflicting options: `--platform` and `--rootfs`",
+        ));
+    }
+    Ok(())
 }
 
 /// Returns who is attached to what.
@@ -212,7 +231,7 @@ mod tests {
         ] {
             let run = parsed(line).unwrap();
             assert_eq!(
-                (run.image.as_str(), run.request.command),
+                (run.origin.to_string().as_str(), run.request.command),
                 (image, owned(command)),
                 "{line}"
             );
@@ -241,7 +260,7 @@ mod tests {
                 expected,
                 "{line}"
             );
-            assert_eq!(run.image, "x", "{line}");
+            assert_eq!(run.origin.to_string(), "x", "{line}");
         }
     }
 
@@ -271,7 +290,7 @@ mod tests {
             )
         );
         insta::assert_compact_debug_snapshot!(run.request, @r#"
-        Request { id: "", directory: "", volumes: "", command: ["cmd"], entrypoint: Some("/e"), environment: ["A=1", "B", "C=-3"], environment_files: ["f"], default_environment: DefaultEnvironment { with_callers: false, unset: ["V"], unset_all: false, merged: ["M=${M}"] }, working_directory: Some("/w"), user: Some("1:2"), groups: ["g"], umask: Some(63), time_zone: Some("local"), hostname: Some("inside"), domain_name: Some("dom"), terminal: false, dry_run: false, annotations: {}, files: Files { read_only: true, read_only_tmpfs: false, volumes: ["/a:/b:ro", "/c:/d"], mounts: ["dst=/m"], tmpfs: ["/t:size=1m"], shm_size: Some(1048576), image_volumes: Anonymous, inherited: [], images: {} }, namespaces: Namespaces { network: Host, pid: Host, ipc: Shareable, uts_of_host: false, cgroup_of_host: true, proc_of_host: false }, names: NetworkNames { servers: [], search: [], options: [], hosts: [], gateways: [] }, limits: Limits { memory: Some(67108864), memory_swap: None, memory_reservation: None, memory_swappiness: None, oom_kill_disable: false, oom_score: None, nano_cpus: Some(1500000000), cpu_shares: None, cpu_period: None, cpu_quota: None, cpu_rt_period: None, cpu_rt_runtime: None, cpuset_cpus: "", cpuset_mems: "", pids: Some(-1), io: Io { weight: None, weight_devices: [], read_bytes: [], write_bytes: [], read_operations: [], write_operations: [] }, cgroup_parent: "", ulimits: [], sysctls: [] }, devices: Devices { nodes: [], rules: [] }, security: Security { privileged: true, capabilities_added: ["ALL"], capabilities_dropped: ["kill"], options: ["seccomp=x"] } }
+        Request { id: "", directory: "", root: None, volumes: "", command: ["cmd"], entrypoint: Some("/e"), environment: ["A=1", "B", "C=-3"], environment_files: ["f"], default_environment: DefaultEnvironment { with_callers: false, unset: ["V"], unset_all: false, merged: ["M=${M}"] }, working_directory: Some("/w"), user: Some("1:2"), groups: ["g"], umask: Some(63), time_zone: Some("local"), hostname: Some("inside"), domain_name: Some("dom"), terminal: false, dry_run: false, annotations: {}, files: Files { read_only: true, read_only_tmpfs: false, volumes: ["/a:/b:ro", "/c:/d"], mounts: ["dst=/m"], tmpfs: ["/t:size=1m"], shm_size: Some(1048576), image_volumes: Anonymous, inherited: [], images: {} }, namespaces: Namespaces { network: Host, pid: Host, ipc: Shareable, uts_of_host: false, cgroup_of_host: true, proc_of_host: false }, names: NetworkNames { servers: [], search: [], options: [], hosts: [], gateways: [] }, limits: Limits { memory: Some(67108864), memory_swap: None, memory_reservation: None, memory_swappiness: None, oom_kill_disable: false, oom_score: None, nano_cpus: Some(1500000000), cpu_shares: None, cpu_period: None, cpu_quota: None, cpu_rt_period: None, cpu_rt_runtime: None, cpuset_cpus: "", cpuset_mems: "", pids: Some(-1), io: Io { weight: None, weight_devices: [], read_bytes: [], write_bytes: [], read_operations: [], write_operations: [] }, cgroup_parent: "", ulimits: [], sysctls: [] }, devices: Devices { nodes: [], rules: [] }, security: Security { privileged: true, capabilities_added: ["ALL"], capabilities_dropped: ["kill"], options: ["seccomp=x"] } }
         "#);
     }
 

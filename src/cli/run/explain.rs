@@ -56,6 +56,7 @@ fn text(step: &Step, took: Duration) -> String {
 fn words(step: &Step) -> Vec<String> {
     match step {
         Step::Image { .. }
+        | Step::Rootfs { .. }
         | Step::Container { .. }
         | Step::Root { .. }
         | Step::Bundle { .. }
@@ -98,6 +99,9 @@ fn preparation(step: &Step) -> String {
             "the image `{name}` is {id}: {}, each a directory in the store; nothing is copied",
             count(*layers, "layer")
         ),
+        Step::Rootfs { directory } => {
+            format!("there is no image: its root is the directory `{directory}` of the host")
+        }
         Step::Container { id, directory } => {
             let id = id.get(..12).unwrap_or(id);
             format!("made the container {id}; what it changes goes to `{directory}`")
@@ -124,7 +128,7 @@ fn inside(step: &Step) -> String {
         }
         Step::Session => "began a session of its own: no way to your terminal by `/dev/tty`".into(),
         Step::Pivot => {
-            "made the merged layers its `/` (pivot_root) and let go of the host's: what it can reach"
+            "made that root its `/` (pivot_root) and let go of the host's: what it can reach"
                 .into()
         }
         Step::Devices { nodes } => format!("made the devices {}", nodes.join(" ")),

@@ -3,15 +3,15 @@
 use crate::cli::failure::DDOCK_FAILED;
 use crate::cli::run::donors::Donors;
 use crate::cli::run::lifetime::{IdFile, pairs};
+use crate::cli::run::origin::Origin;
 use crate::cli::run::{Run, connect, explain, mounts};
 use crate::cli::{names, output};
 use crate::container::log::Driver;
 use crate::container::{self, Container, Record, Status, Stop, Volumes};
-use crate::image::{self, Image, ImageConfig};
+use crate::image::ImageConfig;
 use crate::monitor::{self, Connection, End, Job, Leave, Outcome, Session};
 use crate::narration::{Narration, Step, tell};
-use crate::platform::Platform;
-use crate::runtime::{Plan, Privilege, Rootfs};
+use crate::runtime::{Plan, Privilege};
 use crate::spec::{self, Host, ImageDefaults, Request};
 use crate::store::{NameInUse, NotFound, Store};
 use crate::sys::signal;
@@ -21,11 +21,12 @@ use chrono::Utc;
 use nix::sched::CloneFlags;
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 
 /// How many random names are tried before the store is taken to be full of them.
 const NAME_ATTEMPTS: usize = 16;
 
-/// Runs the container from an image that is in the store; returns the exit code: its own, unless it is left running.
+/// Runs the container, from a directory or an image that is in the store; returns the exit code: its own, unless it is left running.
 ///
 /// This process is inside the user namespace that `mapping` describes, if it describes one.
 pub(super) fn start(
@@ -36,14 +37,14 @@ pub(super) fn start(
     mapping: &Mapping,
     donors: &Donors,
 ) -> Result<u8> {
-    let wish = || format!("cannot run `{}`", run.image);
+    let wish = || format!("cannot run `{}`", run.origin);
     let narration = run.explain.map(explain::listen).transpose()?;
     container::sweep(store).with_context(wish)?;
-    let (mut container, image) = create(run, store).with_context(wish)?;
+    let (mut container, origin) = create(run, store).with_context(wish)?;
     if let Some(mut file) = id_file.filter(|_| !run.request.dry_run) {
         file.write(&container.record.id).with_context(wish)?;
     }
-    let prepared = prepare(run, store, mapping, &mut container, &image)
+    let prepared = prepare(run, store, mapping, &mut container, origin)
         .and_then(|prepared| donors.check().map(|()| prepared));
     narration.as_ref().map_or(Ok(()), Narration::pass_on)?;
     let Prepared {
@@ -113,21 +114,14 @@ fn keeps_log(run: &Run) -> bool {
 }
 
 /// Finds the image and makes the container under one lock, so that the image cannot go in between.
-fn create(run: &Run, store: &Store) -> Result<(Container, Image)> {
+fn create(run: &Run, store: &Store) -> Result<(Container, Origin)> {
     for _ in 0..NAME_ATTEMPTS {
         let shared = store.shared()?;
-        let image = image::find(store, &run.image)?;
-        check_platform(run, &image)?;
-        tell(|| Step::Image {
-            name: run.image.clone(),
-            id: image.id.short().to_string(),
-            layers: image.record.layers.len(),
-        });
+        let origin = Origin::find(run, store)?;
         let record = Record {
             id: container::new_id(),
             name: run.name.clone().map_or_else(names::random, Ok)?,
-            image: image.id.clone(),
-            image_name: run.image.clone(),
+            origin: origin.record(&run.origin),
             command: Vec::new(),
             created: Utc::now(),
             auto_remove: run.remove,
@@ -144,7 +138,7 @@ fn create(run: &Run, store: &Store) -> Result<(Container, Image)> {
             exposed: Vec::new(),
             status: Status::Created,
         };
-        match Container::create(store, shared, &image, record) {
+        match Container::create(store, shared, origin.image(), record) {
             Err(error) if run.name.is_none() && error.is::<NameInUse>() => {}
             Err(error)
                 if run.lifetime.replace && !run.request.dry_run && error.is::<NameInUse>() =>
@@ -153,15 +147,21 @@ fn create(run: &Run, store: &Store) -> Result<(Container, Image)> {
             }
             created => {
                 let container = created?;
-                tell(|| Step::Container {
-                    id: container.record.id.clone(),
-                    directory: container.upper().display().to_string(),
-                });
-                return Ok((container, image));
+                tell(|| told(&container, &origin));
+                return Ok((container, origin));
             }
         }
     }
     anyhow::bail!("found no free name for the container; give it one with `--name`")
+}
+
+fn told(container: &Container, origin: &Origin) -> Step {
+    let upper = container.upper();
+    let changes = origin.root_directory().unwrap_or(&upper);
+    Step::Container {
+        id: container.record.id.clone(),
+        directory: changes.display().to_string(),
+    }
 }
 
 /// Removes the container that has the name, running or not; that it is gone is no error.
@@ -175,25 +175,6 @@ fn replace(store: &Store, name: Option<&str>) -> Result<()> {
         Err(error) if error.is::<NotFound>() => Ok(()),
         removed => removed.context("replacing the container that has the name"),
     }
-}
-
-/// An image for another platform is refused if this one was asked for, and may run by emulation if not.
-fn check_platform(run: &Run, image: &Image) -> Result<()> {
-    let found = &image.record.platform;
-    if let Some(wanted) = &run.platform {
-        anyhow::ensure!(
-            wanted.rank(found).is_some(),
-            "image with reference {} was found but its platform ({found}) does not match the specified platform ({wanted})",
-            run.image
-        );
-    } else if Platform::host().rank(found).is_none() {
-        output::tell(&format!(
-            "WARNING: The requested image's platform ({found}) does not match the detected host platform ({}) \
-             and no specific platform was requested\n",
-            Platform::host()
-        ));
-    }
-    Ok(())
 }
 
 /// A container that lacks nothing but to be started.
@@ -211,14 +192,18 @@ fn prepare(
     store: &Store,
     mapping: &Mapping,
     container: &mut Container,
-    image: &Image,
+    origin: Origin,
 ) -> Result<Prepared> {
-    let root = assemble(store, mapping, container, image)?;
-    container::make_init_files(root.as_fd())?;
-    let config = image.config(store)?;
+    let config = origin.config(store)?;
+    let root_directory = origin.root_directory().map(Path::to_owned);
+    let root = origin.assemble(store, mapping, container)?;
+    if !(run.request.dry_run && root_directory.is_some()) {
+        container::make_init_files(root.as_fd())?;
+    }
     let mut request = Request {
         id: container.record.id.clone(),
         directory: container.directory.clone(),
+        root: root_directory,
         annotations: container.record.annotations.clone(),
         volumes: store.volumes_directory(),
         ..run.request.clone()
@@ -278,30 +263,6 @@ fn inherit(config: &ImageConfig, labels: &mut BTreeMap<String, String>, stop: &m
     let images = config.config.stop_signal.as_ref();
     let images = images.filter(|text| signal::parse(text).is_some());
     stop.signal = stop.signal.take().or_else(|| images.cloned());
-}
-
-fn assemble(
-    store: &Store,
-    mapping: &Mapping,
-    container: &Container,
-    image: &Image,
-) -> Result<OwnedFd> {
-    let lower = image.lower_directories(store)?;
-    let layers = lower.len();
-    let rootfs = Rootfs {
-        lower,
-        upper: container.upper(),
-        work: container.work(),
-        discarded: container.record.auto_remove,
-        user_attributes: !mapping.is_root(),
-    };
-    // The upper directory is what the container sees as its root.
-    if let Some(directory) = image.root_directory(store) {
-        rootfs.adopt_root(&directory)?;
-    }
-    let root = rootfs.assemble(store.directory())?;
-    tell(|| Step::Root { layers });
-    Ok(root)
 }
 
 fn defaults(config: ImageConfig) -> ImageDefaults {

@@ -15,6 +15,8 @@ pub(crate) struct Case {
     command: &'static [&'static str],
     /// The flags of a container `NAME-donor` that runs meanwhile.
     donor: Option<&'static [&'static str]>,
+    /// That of the directory which is there instead of the image, if one is.
+    directory: Option<&'static str>,
     /// What `inspect` tells of the container afterwards, as JSON pointers.
     pub(crate) inspected: &'static [&'static str],
 }
@@ -22,6 +24,8 @@ pub(crate) struct Case {
 /// What the words of capitals stand for.
 pub(crate) struct Place {
     pub(crate) image: String,
+    /// A directory with the image's files.
+    pub(crate) root: String,
     pub(crate) source: String,
     pub(crate) out: String,
     pub(crate) name: String,
@@ -35,6 +39,7 @@ impl Case {
             // What is in a bundle can be told by its probe alone; an init and a terminal are not in it.
             Kind::Runc => {
                 self.command.is_empty()
+                    && !self.is_in_directory()
                     && self.donor.is_none()
                     && !self.flags.contains(&"-t")
                     && !self.flags.contains(&"--init")
@@ -48,9 +53,11 @@ impl Case {
         let life: &[&str] = if kept { &["--name", "NAME"] } else { &["--rm"] };
         let words = ["run", "--network", "none"].iter().chain(life);
         let words = words.chain(self.flags).copied();
-        let words = words
-            .map(|word| place.fill(word))
-            .chain([place.image.clone()]);
+        let origin = match self.directory {
+            Some(option) => format!("{}{option}", place.root),
+            None => place.image.clone(),
+        };
+        let words = words.map(|word| place.fill(word)).chain([origin]);
         words
             .chain(self.command.iter().map(|word| place.fill(word)))
             .collect()
@@ -73,6 +80,17 @@ impl Case {
             donor: Some(donor),
             ..self
         }
+    }
+
+    const fn in_directory(self, option: &'static str) -> Case {
+        Case {
+            directory: Some(option),
+            ..self
+        }
+    }
+
+    pub(crate) fn is_in_directory(&self) -> bool {
+        self.directory.is_some()
     }
 
     const fn inspect(self, inspected: &'static [&'static str]) -> Case {
@@ -108,6 +126,7 @@ const fn run(
         flags,
         command,
         donor: None,
+        directory: None,
         inspected: &[],
     }
 }
@@ -185,6 +204,11 @@ pub(crate) const CASES: &[Case] = &[
     run("volumes of nobody", &["--volumes-from", "no-such-container"], &["true"]),
     probe("image's volume in memory", &["--image-volume", "tmpfs"]).of(PODMAN),
     probe("image's volume ignored", &["--image-volume", "ignore"]).of(PODMAN),
+
+    run("directory for a root", &["--rootfs"], &["/probe"]).of(PODMAN).in_directory(""),
+    run("directory under an overlay", &["--rootfs"], &["/probe"]).of(PODMAN).in_directory(":O"),
+    run("no such directory for a root", &["--rootfs"], &["true"]).of(PODMAN).in_directory("/absent"),
+    run("directory without a command", &["--rootfs"], &[]).of(PODMAN).in_directory(""),
 
     // Namespaces.
     probe("hostname", &["-h", "box.example"]),

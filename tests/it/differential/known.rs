@@ -113,6 +113,7 @@ const KNOWN: &[Known] = &[
     known(PODMAN, "tmpfs", Both, "mount /run |mount /t |mount /data |mount /private |mount /home/alice ", "podman's tmpfs may run programs, Docker's not"),
     known(PODMAN, "tmpfs on a directory", Theirs, "file /data/file", "podman copies the image's files into a tmpfs"),
     known(PODMAN, "image's volume in memory", Theirs, "file /declared/file", "podman copies the image's files into a tmpfs"),
+    known(PODMAN, "directory under an overlay", Both, "mount / ", "podman's may hold no devices; ours are kept away like an image's"),
     known(PODMAN, "umask and zone", Both, "mount /etc/localtime", "podman copies the zone, ours is the host's own file, read-only"),
     known(PODMAN, "workdir", Both, "", "podman does not make the directory"),
     known(PODMAN, "cgroups of the host", Both, "devices:", "podman writes `libpod-` before the ID"),

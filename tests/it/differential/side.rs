@@ -74,6 +74,16 @@ fn fill(source: &Path) {
     }
 }
 
+/// Unpacks the image's layers.
+fn unpack(root: &Path) {
+    for layer in [busybox_tree(), tree()] {
+        let archive = root.with_extension("layer");
+        fs_err::write(&archive, layer.tar()).unwrap();
+        let mut tar = Command::new("tar");
+        command_succeeds(tar.arg("-xpf").arg(archive).arg("-C").arg(root));
+    }
+}
+
 /// Returns a node of some disk of the host, of which nothing is read.
 fn disk() -> String {
     let disks = fs_err::read_dir("/sys/block")
@@ -140,12 +150,16 @@ impl Ours {
 
     fn place(&self, case: &Case, side: &str) -> Place {
         let name = case.name.replace(|c: char| !c.is_ascii_alphanumeric(), "-");
+        let scratch = self.ddock.scratch();
+        let root = scratch.dir(&format!("roots/{side}/{name}"));
+        if case.is_in_directory() {
+            unpack(&root);
+        }
         Place {
             image: self.image.clone(),
+            root: root.display().to_string(),
             source: self.source.display().to_string(),
-            out: self
-                .ddock
-                .scratch()
+            out: scratch
                 .dir(&format!("out/{side}/{name}"))
                 .display()
                 .to_string(),
@@ -280,17 +294,7 @@ impl Side for Bundles<'_> {
             case.name
         );
         fs_err::write(bundle.join("config.json"), written).unwrap();
-        let root = scratch.dir(&format!("bundles/{name}/rootfs"));
-        for layer in [busybox_tree(), tree()] {
-            let layer = scratch.file(&format!("bundles/{name}/layer"), layer.tar());
-            command_succeeds(
-                Command::new("tar")
-                    .arg("-xpf")
-                    .arg(layer)
-                    .arg("-C")
-                    .arg(&root),
-            );
-        }
+        unpack(&scratch.dir(&format!("bundles/{name}/rootfs")));
         let mut runc = Command::new("runc");
         runc.arg("--root")
             .arg(scratch.join("runc"))

@@ -9,6 +9,11 @@ use std::collections::BTreeMap;
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Files")]
 pub(super) struct FileFlags {
+    /// Take a directory of the host instead of an image: `DIR[:O] COMMAND…`, with `:O` leaving the directory as it is
+    #[arg(long, conflicts_with_all = [
+        "pull", "creds", "authfile", "retry", "retry_delay", "mirror", "insecure_registry", "tls_verify",
+    ])]
+    pub(super) rootfs: bool,
     /// Show a directory or file of the host, or a volume, in the container (`idmap`: its owner is root inside)
     #[arg(short, long, value_name = "[SOURCE:]TARGET[:OPTIONS]")]
     volume: Vec<String>,

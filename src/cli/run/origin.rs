@@ -1,0 +1,231 @@
+//! What a container's root is made from: an image of the store, or a directory of the host.
+
+use crate::cli::failure::Refusal;
+use crate::cli::output;
+use crate::cli::run::Run;
+use crate::container;
+use crate::image::{self, Image, ImageConfig};
+use crate::narration::{Step, tell};
+use crate::platform::Platform;
+use crate::runtime::Rootfs;
+use crate::store::Store;
+use crate::sys::userns::Mapping;
+use anyhow::{Context, Result, bail, ensure};
+use rustix::fs::{Mode, OFlags, fstat, open, stat};
+use std::fmt::{self, Display};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+/// What the user named.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Wanted {
+    /// An image, by any of its names.
+    Image(String),
+    /// `--rootfs`
+    Directory {
+        path: PathBuf,
+        /// `:O`: what the container changes goes over it, and not into it.
+        covered: bool,
+    },
+}
+
+impl Wanted {
+    /// Interprets `DIRECTORY[:O]`. As podman has it, a colon before anything else is part of the name.
+    pub(super) fn directory(text: &str) -> Result<Self, Refusal> {
+        let (path, covered) = match text.rsplit_once(':') {
+            Some((path, "O")) => (path, true),
+            Some((path, option)) if option == "idmap" || option.starts_with("idmap=") => {
+                return Err(Refusal::new(format!(
+                    "`--rootfs {path}:{option}` is not there yet"
+                )));
+            }
+            _ => (text, false),
+        };
+        let path = path.into();
+        Ok(Self::Directory { path, covered })
+    }
+}
+
+impl Display for Wanted {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Image(name) => formatter.write_str(name),
+            Self::Directory { path, .. } => path.display().fmt(formatter),
+        }
+    }
+}
+
+/// What was found by that.
+#[derive(Debug)]
+pub(super) enum Origin {
+    Image(Box<Image>),
+    Directory {
+        /// Without symlinks.
+        path: PathBuf,
+        handle: OwnedFd,
+        covered: bool,
+    },
+}
+
+impl Origin {
+    pub(super) fn find(run: &Run, store: &Store) -> Result<Self> {
+        match &run.origin {
+            Wanted::Image(name) => {
+                let image = image::find(store, name)?;
+                check_platform(run, &image)?;
+                tell(|| Step::Image {
+                    name: name.clone(),
+                    id: image.id.short().to_string(),
+                    layers: image.record.layers.len(),
+                });
+                Ok(Self::Image(Box::new(image)))
+            }
+            Wanted::Directory { path, covered } => {
+                let (path, handle) = open_directory(path)?;
+                tell(|| Step::Rootfs {
+                    directory: path.display().to_string(),
+                });
+                Ok(Self::Directory {
+                    path,
+                    handle,
+                    covered: *covered,
+                })
+            }
+        }
+    }
+
+    pub(super) fn image(&self) -> Option<&Image> {
+        match self {
+            Self::Image(image) => Some(image),
+            Self::Directory { .. } => None,
+        }
+    }
+
+    /// Returns what is written down of it; the user called it `name`.
+    pub(super) fn record(&self, name: &Wanted) -> container::Origin {
+        match self {
+            Self::Image(image) => container::Origin::Image {
+                image: image.id.clone(),
+                image_name: name.to_string(),
+            },
+            Self::Directory { path, .. } => container::Origin::Directory {
+                rootfs: path.clone(),
+            },
+        }
+    }
+
+    /// Returns the image's config; no image has an empty one.
+    pub(super) fn config(&self, store: &Store) -> Result<ImageConfig> {
+        let config = self.image().map(|image| image.config(store));
+        config.unwrap_or_else(|| Ok(ImageConfig::default()))
+    }
+
+    /// Returns the directory of the host that is the root itself.
+    pub(super) fn root_directory(&self) -> Option<&Path> {
+        match self {
+            Self::Directory {
+                path,
+                covered: false,
+                ..
+            } => Some(path),
+            Self::Image(_) | Self::Directory { .. } => None,
+        }
+    }
+
+    /// Puts the root together; one that is a directory of the host itself is handed out as it is.
+    pub(super) fn assemble(
+        self,
+        store: &Store,
+        mapping: &Mapping,
+        container: &container::Container,
+    ) -> Result<OwnedFd> {
+        // Held until the layers are merged: its name leads there, and tells the container nothing.
+        let mut held = None;
+        let (lower, looks) = match self {
+            Self::Image(image) => (image.lower_directories(store)?, image.root_directory(store)),
+            Self::Directory {
+                handle,
+                covered: false,
+                ..
+            } => return Ok(handle),
+            Self::Directory { handle, .. } => {
+                let name = PathBuf::from(format!("/proc/self/fd/{}", handle.as_raw_fd()));
+                held = Some(handle);
+                (vec![name.clone()], Some(name))
+            }
+        };
+        let layers = lower.len();
+        let rootfs = Rootfs {
+            lower,
+            upper: container.upper(),
+            work: container.work(),
+            discarded: container.record.auto_remove,
+            user_attributes: !mapping.is_root(),
+        };
+        // The upper directory is what the container sees as its root.
+        if let Some(directory) = looks {
+            rootfs.adopt_root(&directory)?;
+        }
+        let root = rootfs.assemble(store.directory())?;
+        drop(held);
+        tell(|| Step::Root { layers });
+        Ok(root)
+    }
+}
+
+/// Opens a directory without entering it, and returns its name too, without symlinks.
+fn open_directory(path: &Path) -> Result<(PathBuf, OwnedFd)> {
+    let context = || format!("opening the root `{}`", path.display());
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let handle = open(path, flags, Mode::empty()).with_context(context)?;
+    let (found, hosts) = (fstat(&handle)?, stat("/")?);
+    if (found.st_dev, found.st_ino) == (hosts.st_dev, hosts.st_ino) {
+        bail!(
+            "the host's own root cannot be a container's: it would be changed, and its `/proc` and `/dev` covered"
+        );
+    }
+    let link = format!("/proc/self/fd/{}", handle.as_raw_fd());
+    let path = fs_err::read_link(link).with_context(context)?;
+    Ok((path, handle))
+}
+
+/// An image for another platform is refused if this one was asked for, and may run by emulation if not.
+fn check_platform(run: &Run, image: &Image) -> Result<()> {
+    let found = &image.record.platform;
+    if let Some(wanted) = &run.platform {
+        ensure!(
+            wanted.rank(found).is_some(),
+            "image with reference {} was found but its platform ({found}) does not match the specified platform ({wanted})",
+            run.origin
+        );
+    } else if Platform::host().rank(found).is_none() {
+        output::tell(&format!(
+            "WARNING: The requested image's platform ({found}) does not match the detected host platform ({}) \
+             and no specific platform was requested\n",
+            Platform::host()
+        ));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_option_is_taken_off_a_directorys_name() {
+        for (text, path, covered) in [
+            ("/a", "/a", false),
+            ("a/b:O", "a/b", true),
+            ("/a:X", "/a:X", false),
+            ("/a:O:O", "/a:O", true),
+            ("/a:O/b", "/a:O/b", false),
+        ] {
+            let path = path.into();
+            let expected = Wanted::Directory { path, covered };
+            assert_eq!(Wanted::directory(text).unwrap(), expected, "{text}");
+        }
+        let refusal = Wanted::directory("/a:idmap=uids=0-1-1").unwrap_err();
+        assert!(refusal.to_string().contains("not there yet"), "{refusal}");
+    }
+}

@@ -7,6 +7,7 @@ mod disks;
 mod environment;
 mod files;
 mod gather;
+mod given;
 mod hiding;
 mod host;
 mod idmap;
@@ -32,6 +33,7 @@ mod wanted;
 
 pub(crate) use files::File;
 pub(crate) use gather::images;
+pub(crate) use given::Given;
 pub(crate) use host::{Host, Mapping};
 pub(crate) use mounts::VolumeUse;
 pub(crate) use namespaces::{Donor, Ipc, Joined, Namespaces, Network, Pid, SHAREABLE_IPC};
@@ -71,6 +73,8 @@ pub(crate) struct Built {
     pub(crate) files: Vec<File>,
     /// To be there before it starts.
     pub(crate) volumes: Vec<VolumeUse>,
+    /// To be handed over before it starts, volumes too.
+    pub(crate) given: Vec<Given>,
     /// What is mounted because somebody asked for it.
     pub(crate) mount_points: Vec<MountPoint>,
     /// What the user should know, for stderr.
@@ -103,7 +107,7 @@ pub(crate) fn build(
     } else {
         view::build(&resources, &read_if_there)?
     };
-    let mut mounts = mounts::plan(&image.volumes, request, host, devices, root)?;
+    let mut mounts = mounts::plan(&image.volumes, request, host, &user, devices, root)?;
     mounts.show(&shown, &request.directory);
     let document = Document {
         version: VERSION,
@@ -121,6 +125,7 @@ pub(crate) fn build(
         config: serde_json::to_string_pretty(&document).context("writing the OCI spec")?,
         files,
         volumes: mounts.volumes,
+        given: mounts.given,
         mount_points: mounts.points,
         notes: if request.dry_run {
             Vec::new()

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
 /// Every key, with Docker's other spellings of it.
-const KEYS: [(&str, &[&str]); 19] = [
+const KEYS: [(&str, &[&str]); 20] = [
     ("type", &[]),
     ("source", &["src"]),
     ("target", &["dst", "destination"]),
@@ -20,6 +20,7 @@ const KEYS: [(&str, &[&str]); 19] = [
     ("bind-recursive", &[]),
     ("bind-create-src", &[]),
     ("idmap", &[]),
+    ("chown", &["u"]),
     ("volume-nocopy", &[]),
     ("volume-subpath", &[]),
     ("volume-label", &[]),
@@ -32,11 +33,12 @@ const KEYS: [(&str, &[&str]); 19] = [
 ];
 
 /// Keys that stand for `true` without a value.
-const SWITCHES: [&str; 4] = [
+const SWITCHES: [&str; 5] = [
     "readonly",
     "bind-nonrecursive",
     "bind-create-src",
     "volume-nocopy",
+    "chown",
 ];
 
 /// What was given, by key; a later value replaces an earlier one, but labels gather.
@@ -106,6 +108,14 @@ impl Fields {
             kind == "bind" || self.get("idmap").is_none(),
             "cannot mix 'idmap' with mount type '{kind}'"
         );
+        ensure!(
+            matches!(kind, "bind" | "volume") || self.get("chown").is_none(),
+            "cannot mix 'chown' with mount type '{kind}'"
+        );
+        ensure!(
+            !self.is_set("chown") || self.get("idmap").is_none(),
+            wanted::GIVEN_AND_MAPPED
+        );
         ensure!(self.get("target").is_some(), "target is required");
         Ok(())
     }
@@ -126,6 +136,7 @@ impl Fields {
         Ok(Wanted {
             target,
             read_only: self.is_set("readonly"),
+            given: self.is_set("chown"),
             flags: Vec::new(),
             mode: mode.to_owned(),
             content,

@@ -1,13 +1,15 @@
 //! Everything that is mounted in a container besides its root, in the order in which it is mounted.
 
 use crate::spec::devices::Device;
+use crate::spec::given::Given;
 use crate::spec::host::Host;
 use crate::spec::idmap::IdMaps;
 use crate::spec::own_mounts::{device, etc_file, file_systems};
 use crate::spec::request::Request;
+use crate::spec::user::User;
 use crate::spec::view::Shown;
 use crate::spec::wanted::{Below, Content, Image, MountPoint, Wanted};
-use crate::spec::{files, gather, propagation, time_zone, tree};
+use crate::spec::{files, gather, given, propagation, time_zone, tree};
 use crate::store::{self, Claim};
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
@@ -40,6 +42,8 @@ pub(crate) struct Mounts {
     pub(crate) missing: Vec<PathBuf>,
     /// Volumes that have to be there.
     pub(crate) volumes: Vec<VolumeUse>,
+    /// What becomes the property of the container's user.
+    pub(crate) given: Vec<Given>,
     /// What was asked for, to be written down.
     pub(crate) points: Vec<MountPoint>,
 }
@@ -66,6 +70,7 @@ pub(crate) fn plan(
     image_volumes: &[String],
     request: &Request,
     host: &Host,
+    user: &User,
     mut devices: Vec<Device>,
     root: BorrowedFd<'_>,
 ) -> Result<Mounts> {
@@ -73,6 +78,7 @@ pub(crate) fn plan(
     let missing = missing(&wanted, root)?;
     let root_propagation = root_propagation(&wanted);
     let volumes = volumes(&wanted, root)?;
+    let given = given::plan(&wanted, request, user)?;
     let points = wanted.iter().map(|it| point(it, request)).collect();
     let wanted: Vec<Mount> = wanted
         .into_iter()
@@ -114,6 +120,7 @@ pub(crate) fn plan(
         root_propagation,
         missing,
         volumes,
+        given,
         points,
     })
 }
@@ -407,7 +414,14 @@ mod tests {
 
     fn planned(request: &Request, host: &Host) -> Result<Mounts> {
         let (_dir, root) = tree();
-        plan(&[], request, host, devices::default(), root.as_fd())
+        plan(
+            &[],
+            request,
+            host,
+            &User::default(),
+            devices::default(),
+            root.as_fd(),
+        )
     }
 
     fn lines(mounts: &Mounts) -> Vec<String> {

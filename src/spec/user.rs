@@ -7,7 +7,7 @@ use anyhow::{Result, bail, ensure};
 const LARGEST: u32 = 0x7fff_ffff;
 
 /// Who the command runs as.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct User {
     pub(crate) uid: u32,
     pub(crate) gid: u32,

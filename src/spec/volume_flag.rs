@@ -7,7 +7,7 @@ use std::path::Path;
 
 /// Words after the second colon and what they are about: of each kind there can be one.
 /// Labels (`z`, `Z`) and consistency mean nothing here; Docker's users write them all the same.
-const OPTIONS: [(&str, &str); 22] = [
+const OPTIONS: [(&str, &str); 23] = [
     ("ro", "write"),
     ("rw", "write"),
     ("z", "label"),
@@ -30,16 +30,11 @@ const OPTIONS: [(&str, &str); 22] = [
     ("dev", "dev"),
     ("nodev", "dev"),
     ("bind", "below"),
+    ("U", "owner"),
 ];
 
-/// Podman's, which change more than the mount.
-const ELSEWHERE: [(&str, &str); 2] = [
-    ("O", "mount a copy instead"),
-    (
-        "U",
-        "`idmap` shows the files as the container's without changing any, or use `chown` on the host",
-    ),
-];
+/// Podman's, which changes more than the mount.
+const ELSEWHERE: [(&str, &str); 1] = [("O", "mount a copy instead")];
 
 const PROPAGATION: &str = "propagation";
 const COPY: &str = "copy";
@@ -48,6 +43,7 @@ const COPY: &str = "copy";
 #[derive(Debug, Default)]
 struct Options {
     read_only: bool,
+    given: bool,
     copy: Option<bool>,
     propagation: Option<&'static str>,
     flags: Vec<&'static str>,
@@ -72,6 +68,7 @@ pub(crate) fn parse(text: &str, directory: Option<&Path>) -> Result<Wanted> {
     Ok(Wanted {
         target,
         read_only: options.read_only,
+        given: options.given,
         flags: options.flags,
         mode: if mode.is_empty() { default } else { mode }.to_owned(),
         content,
@@ -138,6 +135,7 @@ fn parse_options(mode: &str) -> Result<Options> {
         };
         seen.push(kind);
         match kind {
+            "owner" => options.given = true,
             "write" => options.read_only = option == "ro",
             COPY => options.copy = Some(option == "copy"),
             PROPAGATION => options.propagation = Some(option),
@@ -146,6 +144,10 @@ fn parse_options(mode: &str) -> Result<Options> {
             _ => {}
         }
     }
+    ensure!(
+        !options.given || options.idmap.is_none(),
+        wanted::GIVEN_AND_MAPPED
+    );
     Ok(options)
 }
 
@@ -231,6 +233,13 @@ mod tests {
     }
 
     #[test]
+    fn files_are_given_if_that_is_asked_for() {
+        for (text, given) in [("/a:/t", false), ("/a:/t:U", true), ("data:/t:ro,U", true)] {
+            assert_eq!(parse(text).unwrap().given, given, "{text}");
+        }
+    }
+
+    #[test]
     fn a_bare_word_is_a_volume_and_a_target_alone_one_without_a_name() {
         for (text, mode, read_only, copy) in [
             ("data:/t", "z", false, true),
@@ -284,8 +293,8 @@ mod tests {
                 "'data:/t:shared': `shared` is for host directories, and `data` is a volume",
             ),
             (
-                "/a:/t:U",
-                "'/a:/t:U': the option `U` is not there yet: `idmap` shows the files as the container's without changing any, or use `chown` on the host",
+                "/a:/t:U,idmap",
+                &format!("'/a:/t:U,idmap': {}", wanted::GIVEN_AND_MAPPED),
             ),
             (
                 "data:/t:idmap",

@@ -14,6 +14,8 @@ pub(crate) struct Wanted {
     /// Where: absolute, plain, neither `/` nor in `/proc`.
     pub(crate) target: PathBuf,
     pub(crate) read_only: bool,
+    /// `U`: its files become the container's user's, for good.
+    pub(crate) given: bool,
     /// Mount flags beyond that: `noexec` and the like.
     pub(crate) flags: Vec<&'static str>,
     /// The options of a `-v` as typed, which `inspect` repeats.
@@ -121,12 +123,17 @@ impl Wanted {
         Self {
             target,
             read_only: false,
+            given: false,
             flags: Vec::new(),
             mode: String::new(),
             content,
         }
     }
 }
+
+/// Why there is one of both at most.
+pub(crate) const GIVEN_AND_MAPPED: &str = "`U` makes the files the container's user's for good, and `idmap` shows them as \
+    somebody else's: there can be one of both";
 
 /// Every way that mounts can spread (`mount_namespaces(7)`).
 pub(crate) const PROPAGATIONS: [&str; 6] = [

@@ -1,7 +1,9 @@
 //! Binds and tmpfs: what of the host a user puts into a container, and how.
 
 use crate::harness::ddock::Ddock;
-use crate::harness::image::{ImageBuilder, busybox_tree};
+use crate::harness::image::{ImageBuilder, busybox, busybox_tree};
+use crate::harness::user::User;
+use std::os::unix::fs::MetadataExt;
 
 #[test]
 fn a_bind_shows_the_hosts_files_both_ways() {
@@ -163,4 +165,72 @@ fn a_tmpfs_has_dockers_options_and_takes_others() {
     assert!(given.iter().any(|o| o == "size=1024k"), "{given:?}");
     assert!(given.iter().any(|o| o == "mode=700"), "{given:?}");
     assert!(!given.iter().any(|o| o == "noexec"), "{given:?}");
+}
+
+/// Makes a tree in the scratch directory, with a symlink out of it.
+fn foreign_tree(ddock: &Ddock, owner: (u32, u32)) -> std::path::PathBuf {
+    let dir = ddock.scratch().dir("data");
+    fs_err::create_dir(dir.join("sub")).unwrap();
+    fs_err::write(dir.join("sub/file"), "").unwrap();
+    let canary = ddock.scratch().file("canary", "");
+    std::os::unix::fs::symlink(&canary, dir.join("link")).unwrap();
+    for path in [dir.clone(), dir.join("sub"), dir.join("sub/file"), canary] {
+        std::os::unix::fs::chown(path, Some(owner.0), Some(owner.1)).unwrap();
+    }
+    std::os::unix::fs::lchown(dir.join("link"), Some(owner.0), Some(owner.1)).unwrap();
+    dir
+}
+
+const OWNERS: &str = "stat -c '%n %u:%g' /data /data/sub /data/sub/file /data/link";
+
+#[test]
+fn files_are_given_to_the_containers_user_and_nothing_behind_a_link_is() {
+    let user = User::with_ranges();
+    let own = (user.uid, user.gid);
+    for (ddock, before) in [(Ddock::new(), (0, 0)), (Ddock::for_user(user), own)] {
+        let image = ddock.pull(busybox());
+        let dir = foreign_tree(&ddock, before);
+        let bind = format!("{}:/data:U", dir.display());
+        let owner = |path: &str| {
+            let found = fs_err::symlink_metadata(ddock.scratch().join(path)).unwrap();
+            (found.uid(), found.gid())
+        };
+        ddock.ok(&["run", "--dry-run", "-u", "alice", "-v", &bind, &image]);
+        assert_eq!(owner("data/sub/file"), before, "a dry run changes nothing");
+        let stdout = ddock.sh(&["-u", "alice", "-v", &bind], &image, OWNERS);
+        let name = |name: &str| format!("/data{name} 1000:1000\n");
+        assert_eq!(
+            stdout,
+            ["", "/sub", "/sub/file", "/link"].map(name).concat()
+        );
+        assert_ne!(owner("data/sub/file"), before);
+        assert_eq!(owner("canary"), before);
+        // Back, in the other spelling.
+        let mount = format!("type=bind,src={},dst=/data,chown=true", dir.display());
+        ddock.sh(&["--mount", &mount], &image, "true");
+        assert_eq!(owner("data/sub/file"), before);
+    }
+}
+
+#[test]
+fn a_volume_is_given_to_the_containers_user() {
+    let (ddock, image) = Ddock::with_busybox();
+    let stdout = ddock.sh(
+        &["-u", "alice", "-v", "data:/tmp:U"],
+        &image,
+        "stat -c %u:%g /tmp; touch /tmp/x",
+    );
+    assert_eq!(stdout, "1000:1000\n");
+}
+
+#[test]
+fn the_machines_own_directories_are_given_to_nobody() {
+    let (ddock, image) = Ddock::with_busybox();
+    let link = ddock.scratch().join("link");
+    std::os::unix::fs::symlink("/etc", &link).unwrap();
+    for source in ["/usr", link.to_str().unwrap()] {
+        let bind = format!("{source}:/data:U");
+        let output = ddock.run(&["run", "--rm", "-v", &bind, &image, "true"]);
+        output.exits(125).says("the machine needs it as it is");
+    }
 }

@@ -12,13 +12,14 @@ use crate::image::ImageConfig;
 use crate::monitor::{self, Connection, End, Job, Leave, Outcome, Session};
 use crate::narration::{Narration, Step, tell};
 use crate::runtime::{Plan, Privilege};
-use crate::spec::{self, Host, ImageDefaults, Request};
+use crate::spec::{self, Given, Host, ImageDefaults, Request};
 use crate::store::{NameInUse, NotFound, Store};
-use crate::sys::signal;
 use crate::sys::userns::Mapping;
+use crate::sys::{owner, signal};
 use anyhow::{Context, Result};
 use chrono::Utc;
 use nix::sched::CloneFlags;
+use rustix::fs::{Gid, Uid};
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
@@ -231,6 +232,7 @@ fn prepare(
     });
     if !request.dry_run {
         container.provide_volumes(&built.volumes)?;
+        hand_over(&built.given)?;
     }
     container.record.mounts = built.mount_points;
     let mut plan = Plan::parse(&built.config).context("reading the container's config.json")?;
@@ -252,6 +254,18 @@ fn prepare(
         config: built.config,
         connection,
     })
+}
+
+/// Makes files of the host the container's user's.
+fn hand_over(given: &[Given]) -> Result<()> {
+    for Given { source, uid, gid } in given {
+        let (user, group) = (Uid::from_raw(*uid), Gid::from_raw(*gid));
+        owner::give(source, user, group).with_context(|| {
+            let source = source.display();
+            format!("making `{source}` the property of user {uid} and group {gid}")
+        })?;
+    }
+    Ok(())
 }
 
 /// Takes over from the image what the user left open.

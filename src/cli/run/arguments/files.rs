@@ -14,7 +14,7 @@ pub(super) struct FileFlags {
         "pull", "creds", "authfile", "retry", "retry_delay", "mirror", "insecure_registry", "tls_verify",
     ])]
     pub(super) rootfs: bool,
-    /// Show a directory or file of the host, or a volume, in the container (`idmap`: its owner is root inside)
+    /// Show a directory or file of the host, or a volume, in the container (`idmap`: its owner is root inside; `U`: its files become the user's)
     #[arg(short, long, value_name = "[SOURCE:]TARGET[:OPTIONS]")]
     volume: Vec<String>,
     /// Mount a bind, volume, tmpfs or image (type=…,source=…,target=…)

@@ -23,8 +23,9 @@ use crate::sys::userns::Mapping;
 use crate::sys::{kernel, program};
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
+use std::collections::BTreeSet;
 use std::io::{self, IsTerminal as _};
-use std::os::fd::OwnedFd;
+use std::os::fd::{OwnedFd, RawFd};
 use std::path::Path;
 
 use donors::Donors;
@@ -146,7 +147,7 @@ pub(crate) fn run(arguments: Arguments, root: &Path) -> Result<u8> {
     if run.lifetime.init || run.request.namespaces.pid != Pid::Private {
         program::protect()?;
     }
-    let handed = handed(run.lifetime.preserve_fds)?;
+    let handed = handed(&run.lifetime.handed)?;
     let session = run.session.session(run.request.terminal)?;
     if run.session.stdin && run.request.terminal && !io::stdin().is_terminal() {
         return Err(no_terminal().into());
@@ -179,8 +180,8 @@ fn provide(run: &Run, image: &str, root: &Path, mapping: &Mapping) -> Result<()>
 }
 
 /// Takes the caller's descriptors that are to be the command's; refuses in podman's words.
-fn handed(count: u16) -> Result<Vec<OwnedFd>, Refusal> {
-    kernel::take_inherited(count).map_err(|number| {
+fn handed(numbers: &BTreeSet<RawFd>) -> Result<Vec<OwnedFd>, Refusal> {
+    kernel::take_inherited(numbers).map_err(|number| {
         Refusal::new(format!(
             "file descriptor {number} is not available - the preserve-fds option requires that file descriptors must be passed"
         ))

@@ -107,7 +107,7 @@ const FLAGS: &[(&str, &str, &[&str])] = &[
         "--health-startup-success", "--health-startup-timeout", "--health-timeout",
         "--hosts-file", "--hostuser", "--http-proxy", "--init-ctr",
         "--no-healthcheck", "--no-hostname", "--passwd", "--passwd-entry", "--personality",
-        "--pidfile", "--pod", "--pod-id-file", "--preserve-fd", "--rdt-class",
+        "--pidfile", "--pod", "--pod-id-file", "--rdt-class",
         "--requires", "--rmi", "--sdnotify",
         "--seccomp-policy", "--shm-size-systemd", "--subgidname", "--subuidname",
         "--systemd", "--uidmap", "--use-api-socket",

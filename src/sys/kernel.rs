@@ -4,6 +4,7 @@
 use nix::libc;
 use nix::sched::CloneFlags;
 use rustix::io::{FdFlags, fcntl_setfd};
+use std::collections::BTreeSet;
 use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -51,17 +52,18 @@ pub(crate) fn close_inherited_descriptors() -> io::Result<()> {
     Ok(())
 }
 
-/// Takes the `count` descriptors from 3 on that this process was given when it was executed, and lets the next exec
-/// close them; the first that it was not given is the error. To be called once, and not after
+/// Takes the descriptors with these numbers, above 2, that this process was given when it was executed, and lets the next
+/// exec close them; the first that it was not given is the error. To be called once, and not after
 /// [`close_inherited_descriptors`].
-pub(crate) fn take_inherited(count: u16) -> Result<Vec<OwnedFd>, RawFd> {
-    let numbers = 3..3 + RawFd::from(count);
+pub(crate) fn take_inherited(numbers: &BTreeSet<RawFd>) -> Result<Vec<OwnedFd>, RawFd> {
     numbers
-        .map(|number| {
+        .iter()
+        .map(|&number| {
             if !is_inherited(number) {
                 return Err(number);
             }
-            // SAFETY: nothing in this process owns it: what does closes on exec. From here on this one does too.
+            // SAFETY: nothing in this process owns it: what does closes on exec. From here on this one does too, and in a
+            // set each number is there once.
             let descriptor = unsafe { OwnedFd::from_raw_fd(number) };
             fcntl_setfd(&descriptor, FdFlags::CLOEXEC).map_err(|_| number)?;
             Ok(descriptor)

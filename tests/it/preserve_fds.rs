@@ -49,6 +49,26 @@ fn descriptors_from_three_on_are_the_commands_and_the_others_are_not() {
     }
 }
 
+#[test]
+fn descriptors_are_handed_over_by_number() {
+    let (ddock, image) = Ddock::with_busybox();
+    let script = "cat <&7; cat <&3; for n in 4 5; do [ -e /proc/self/fd/$n ] || echo closed; done";
+    let args = [
+        "run",
+        "--rm",
+        "--preserve-fds=1",
+        "--preserve-fd",
+        "7,3",
+        &image,
+        "sh",
+        "-c",
+        script,
+    ];
+    let redirections = "3<<<three 4<<<four 5<<<five 7<<<seven";
+    let found = output(&mut with(&ddock, redirections, &args)).exits(0);
+    assert_eq!(found.stdout, "seven\nthree\nclosed\nclosed\n");
+}
+
 /// Whoever reads from a descriptor that the command closed would wait for ever if anybody else still had it.
 #[test]
 fn nobody_but_the_command_keeps_a_descriptor_open() {
@@ -82,6 +102,17 @@ fn what_is_not_open_or_cannot_be_kept_is_refused() {
     output(&mut with(&ddock, "3</dev/null", &["run", "--preserve-fds=3", "x"]))
         .exits(125)
         .says("file descriptor 4 is not available - the preserve-fds option requires that file descriptors must be passed");
+    output(&mut with(
+        &ddock,
+        "3</dev/null",
+        &["run", "--preserve-fd=3,5", "x"],
+    ))
+    .exits(125)
+    .says("file descriptor 5 is not available");
+    ddock
+        .run(&["run", "--preserve-fd=2", "x"])
+        .exits(125)
+        .says("--preserve-fd");
     ddock
         .run(&["run", "-d", "--preserve-fds=1", "x"])
         .exits(125)

@@ -4,8 +4,9 @@ use crate::cli::failure::Refusal;
 use crate::container::{Log, Stop};
 use anyhow::{Context, Result, bail};
 use fs_err as fs;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{ErrorKind, Write};
+use std::os::fd::RawFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -16,8 +17,8 @@ pub(super) struct Lifetime {
     pub(super) cidfile: Option<PathBuf>,
     /// `--init`
     pub(super) init: bool,
-    /// `--preserve-fds`
-    pub(super) preserve_fds: u16,
+    /// `--preserve-fds` and `--preserve-fd`, by number.
+    pub(super) handed: BTreeSet<RawFd>,
     pub(super) log: Log,
     pub(super) stop: Stop,
     /// `--timeout`

@@ -18,6 +18,10 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ),
     ("--mirror", "ours alone"),
     (
+        "--preserve-fd",
+        "needs descriptors that are open: see `preserve_fds`",
+    ),
+    (
         "--preserve-fds",
         "needs descriptors that are open: see `preserve_fds`",
     ),

@@ -7,6 +7,8 @@ use crate::container::{Log, Stop};
 use crate::human;
 use crate::sys::signal;
 use clap::{Args, ValueEnum};
+use std::collections::BTreeSet;
+use std::os::fd::RawFd;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -23,6 +25,14 @@ pub(super) struct LifetimeFlags {
     /// Hand so many of this process's descriptors, from 3 on, to the command too
     #[arg(long, value_name = "N", default_value = "0", hide_default_value = true)]
     preserve_fds: u16,
+    /// Hand these of this process's descriptors on to the command too
+    #[arg(
+        long,
+        value_name = "NUMBER,…",
+        value_delimiter = ',',
+        value_parser = clap::value_parser!(RawFd).range(3..)
+    )]
+    preserve_fd: Vec<RawFd>,
     /// Keys that leave a container with a terminal running; empty for none [default: ctrl-p,ctrl-q]
     #[arg(long, value_name = "KEYS")]
     pub(super) detach_keys: Option<String>,
@@ -84,7 +94,8 @@ impl LifetimeFlags {
             let message = "conflicting options: cannot specify both --attach and --detach";
             return Err(Refusal::new(message).code(1));
         }
-        if self.detach && self.preserve_fds > 0 {
+        let handed = self.handed();
+        if self.detach && !handed.is_empty() {
             return Err(Refusal::new(
                 "conflicting options: cannot specify both --preserve-fds and --detach",
             ));
@@ -97,7 +108,7 @@ impl LifetimeFlags {
         Ok(Lifetime {
             cidfile: self.cidfile,
             init: self.init,
-            preserve_fds: self.preserve_fds,
+            handed,
             log: log(self.log_driver.as_deref(), &self.log_opt)?,
             stop: Stop {
                 signal: self.stop_signal,
@@ -114,6 +125,11 @@ impl LifetimeFlags {
             annotations: self.annotation,
             replace: self.replace,
         })
+    }
+
+    fn handed(&self) -> BTreeSet<RawFd> {
+        let first = 3..3 + RawFd::from(self.preserve_fds);
+        first.chain(self.preserve_fd.iter().copied()).collect()
     }
 }
 

@@ -82,7 +82,7 @@ pub(crate) fn run(arguments: &Arguments, root: &Path) -> Result<()> {
         output::print("Using default tag: latest\n")?;
     }
     // Before the namespace is entered: there, everybody is root.
-    let mut given = arguments.flags.given();
+    let mut given = arguments.flags.given().with_context(context)?;
     if arguments.for_run {
         given.pair = handed_over().with_context(context)?;
     }
@@ -201,7 +201,7 @@ pub(crate) fn in_child(
     child.args(platform.map(|platform| format!("--platform={platform}")));
     child.args(flags.words());
     child.args(quiet.then_some("--quiet"));
-    let given = flags.given();
+    let given = flags.given()?;
     child.args(["--", name]).stdin(match given.pair {
         Some(_) => Stdio::piped(),
         None => Stdio::null(),

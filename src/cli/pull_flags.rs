@@ -1,11 +1,15 @@
 //! The flags that `pull` and the pull of `run` share.
 
+use crate::cli::failure::Refusal;
+use crate::cli::prompt;
 use crate::cli::reach::Reach;
 use crate::human;
 use crate::pull::Retry;
 use crate::registry::{Given, Secret};
+use anyhow::Result;
 use clap::Args;
 use std::ffi::OsString;
+use std::io::{self, IsTerminal as _};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -13,8 +17,8 @@ use std::time::Duration;
 pub(crate) struct PullFlags {
     #[command(flatten)]
     pub(crate) reach: Reach,
-    /// Log in to the registry as this user; others can see it in the list of processes
-    #[arg(long, value_name = "USER:PASSWORD")]
+    /// Log in to the registry as this user; others can see it in the list of processes, but what is typed instead
+    #[arg(long, value_name = "USER[:PASSWORD]")]
     creds: Option<Secret>,
     /// Look into this file first for how to log in to the registry
     #[arg(long, value_name = "FILE")]
@@ -27,17 +31,33 @@ pub(crate) struct PullFlags {
     retry_delay: Option<Duration>,
 }
 
+fn with_password(user: &Secret) -> Result<Secret> {
+    if !io::stdin().is_terminal() {
+        let refusal = Refusal::new(
+            "`--creds` has no colon and no password, and there is no terminal to ask for one",
+        );
+        let hint = "give `--creds USER:PASSWORD`, or keep the password with `ddock login`";
+        return Err(refusal.hint(hint).into());
+    }
+    let password = prompt::ask_secret("Password: ")?;
+    Ok(format!("{}:{}", user.expose(), password.expose()).into())
+}
+
 fn duration(text: &str) -> Result<Duration, &'static str> {
     human::parse_duration(text).ok_or("expected a duration such as `500ms`, `90s` or `1m30s`")
 }
 
 impl PullFlags {
-    /// Returns what these flags say about logging in.
-    pub(crate) fn given(&self) -> Given {
-        Given {
-            pair: self.creds.clone(),
-            file: self.authfile.clone(),
-        }
+    /// Returns what these flags say about logging in; asks for a password that `--creds` leaves out.
+    pub(crate) fn given(&self) -> Result<Given> {
+        let pair = match &self.creds {
+            Some(user) if !user.is_empty() && !user.expose().contains(':') => {
+                Some(with_password(user)?)
+            }
+            pair => pair.clone(),
+        };
+        let file = self.authfile.clone();
+        Ok(Given { pair, file })
     }
 
     pub(crate) fn retry(&self) -> Retry {

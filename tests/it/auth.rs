@@ -224,14 +224,14 @@ fn flags_with_credentials_are_checked_and_not_shown() {
     for (args, code, text) in [
         (
             "pull --creds wr0ng r.io/x",
-            1,
-            "needs a user name, a colon and a password",
+            125,
+            "no password, and there is no terminal to ask for one",
         ),
         ("pull --authfile /none r.io/x", 1, "/none"),
         (
             "run --creds wr0ng r.io/x",
             125,
-            "needs a user name, a colon and a password",
+            "no password, and there is no terminal to ask for one",
         ),
     ] {
         let args: Vec<_> = args.split(' ').collect();
@@ -263,6 +263,23 @@ fn a_password_is_typed_without_showing_and_the_terminal_stays_sound() {
     terminal.send("half\u{3}");
     assert_eq!(terminal.wait(), 130);
     assert!(terminal.is_cooked());
+}
+
+#[test]
+fn the_password_of_a_pull_is_typed_where_it_is_left_out() {
+    let guarded = Guarded::new();
+    let ddock = Ddock::new();
+    let image = guarded.reference.as_str();
+    let of_run = ["run", "--rm", "--pull=always", "--creds", USER, image, "x"];
+    // The image has no program at all.
+    for (args, code) in [(&["pull", "--creds", USER, image][..], 0), (&of_run, 127)] {
+        let mut command = ddock.command(args);
+        command.env("SSL_CERT_FILE", &guarded.authority.certificate);
+        let mut terminal = Terminal::start(&command, 24, 80);
+        terminal.expect("Password: ");
+        terminal.send(&format!("{PASSWORD}\n"));
+        assert_eq!(terminal.wait(), code, "{args:?}");
+    }
 }
 
 /// A terminal shows what runs, and whoever may look at processes sees their words: the pull's are not the password's place.

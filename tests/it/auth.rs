@@ -405,6 +405,30 @@ fn credentials_are_found_in_every_place_by_an_ordinary_user() {
     pull_by_every_source(&Guarded::new(), &Ddock::for_user(User::with_ranges()));
 }
 
+/// Root's podman makes `/run/containers` for root alone.
+#[test]
+fn a_place_that_a_user_may_not_enter_has_nothing_for_him() {
+    let guarded = Guarded::new();
+    let ddock = Ddock::for_user(User::with_ranges());
+    let command = ddock.command(&["pull", "-q", &guarded.reference]);
+    let script = "mount -t tmpfs none /run && mkdir -m 700 /run/containers && exec \"$@\"";
+    let mut apart = Command::new("unshare");
+    apart
+        .args(["--mount", "sh", "-c", script, "sh"])
+        .arg(command.get_program())
+        .args(command.get_args())
+        .env_clear()
+        .envs(
+            command
+                .get_envs()
+                .filter_map(|(name, value)| Some((name, value?))),
+        )
+        .env("SSL_CERT_FILE", &guarded.authority.certificate);
+    discreet(output(&mut apart))
+        .exits(1)
+        .says("you are not logged in");
+}
+
 #[test]
 fn the_first_source_with_an_entry_wins_and_errors_name_it() {
     let guarded = Guarded::new();

@@ -26,6 +26,8 @@ pub(crate) struct Source {
 enum Place {
     Text(OsString),
     File(PathBuf),
+    /// In a directory that root makes for all, and which root's podman closes to others.
+    SharedFile(PathBuf),
     /// The form of Docker before 1.7.
     FlatFile(PathBuf),
 }
@@ -82,15 +84,17 @@ fn places(variables: Variables<'_>, uid: u32) -> Vec<Place> {
     let home = file("HOME");
     // containers-auth.json(5); paths that are not absolute are ignored (XDG Base Directory Specification).
     let absolute = |name| file(name).filter(|path| path.is_absolute());
-    let runtime = absolute("XDG_RUNTIME_DIR").map(|path| path.join("containers"));
-    let runtime = runtime.unwrap_or_else(|| format!("/run/containers/{uid}").into());
+    let runtime = match absolute("XDG_RUNTIME_DIR") {
+        Some(own) => Place::File(own.join("containers/auth.json")),
+        None => Place::SharedFile(format!("/run/containers/{uid}/auth.json").into()),
+    };
     let own = absolute("XDG_CONFIG_HOME").or_else(|| Some(home.as_ref()?.join(".config")));
     let text = variables(TEXT_VARIABLE).filter(|text| !text.is_empty());
     [
         text.map(Place::Text),
         file("REGISTRY_AUTH_FILE").map(Place::File),
         docker_file(variables).map(Place::File),
-        Some(Place::File(runtime.join("auth.json"))),
+        Some(runtime),
         own.map(|own| Place::File(own.join("containers/auth.json"))),
         home.map(|home| Place::FlatFile(home.join(".dockercfg"))),
     ]
@@ -106,11 +110,18 @@ fn source(place: &Place) -> Option<Source> {
             let content = Configuration::parse(text.as_encoded_bytes(), TEXT_VARIABLE);
             (TEXT_VARIABLE.to_owned(), content)
         }
-        Place::File(path) | Place::FlatFile(path) => {
+        Place::File(path) | Place::SharedFile(path) | Place::FlatFile(path) => {
             let origin = path.display().to_string();
             let content = match fs_err::read(path) {
                 Err(error)
                     if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) =>
+                {
+                    return None;
+                }
+                // Nothing of this user's is where he may not go.
+                Err(error)
+                    if matches!(place, Place::SharedFile(_))
+                        && error.kind() == ErrorKind::PermissionDenied =>
                 {
                     return None;
                 }
@@ -166,13 +177,13 @@ mod tests {
             ]),
             [
                 r#"File("/d/config.json")"#,
-                r#"File("/run/containers/7/auth.json")"#,
+                r#"SharedFile("/run/containers/7/auth.json")"#,
                 r#"File("/x/containers/auth.json")"#,
             ]
         );
         assert_eq!(
             shown(&[("DOCKER_AUTH_CONFIG", ""), ("REGISTRY_AUTH_FILE", "")]),
-            [r#"File("/run/containers/7/auth.json")"#]
+            [r#"SharedFile("/run/containers/7/auth.json")"#]
         );
     }
 

@@ -116,6 +116,10 @@ pub(crate) enum Step {
     Descriptors {
         count: usize,
     },
+    /// AppArmor confines the next program by this profile.
+    Profile {
+        name: String,
+    },
     /// System calls go through a filter from here on.
     Filter {
         instructions: usize,

@@ -4,6 +4,7 @@ use crate::cli::{output, place};
 use crate::container::{self, Record, Status};
 use crate::image;
 use crate::platform::Platform;
+use crate::runtime::apparmor;
 use crate::spec;
 use crate::sys::userns::Mapping;
 use anyhow::{Context, Result};
@@ -84,8 +85,15 @@ fn security_options(is_root: bool) -> Vec<String> {
     if Path::new("/proc/sys/kernel/seccomp/actions_avail").exists() {
         options.push("name=seccomp,profile=builtin".to_owned());
     }
-    let modules = spec::security_modules().into_iter();
-    options.extend(modules.map(|module| format!("name={module},profile=none")));
+    if apparmor::is_on() {
+        // Loaded by now if it can be, as by the first container.
+        let profile = is_root.then(apparmor::provide).and_then(Result::ok);
+        let profile = profile.flatten().unwrap_or("none");
+        options.push(format!("name=apparmor,profile={profile}"));
+    }
+    if spec::has_selinux() {
+        options.push("name=selinux,profile=none".to_owned());
+    }
     options.push("name=cgroupns".to_owned());
     if !is_root {
         options.push("name=rootless".to_owned());

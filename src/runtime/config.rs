@@ -45,6 +45,7 @@ pub(super) struct Process {
     pub(super) env: Vec<String>,
     pub(super) cwd: PathBuf,
     pub(super) capabilities: Capabilities,
+    pub(super) apparmor_profile: Option<String>,
     #[serde(default)]
     pub(super) no_new_privileges: bool,
     #[serde(default)]

@@ -4,6 +4,7 @@
 //! network, terminal, then rights away one after the other, then the command.
 
 use crate::narration::{Step, tell};
+use crate::runtime::apparmor::NextProgram;
 use crate::runtime::exec::become_command;
 use crate::runtime::failure::StartError;
 use crate::runtime::gate::Gate;
@@ -86,6 +87,9 @@ fn prepare(
     rustix::process::setsid().context("starting a session")?;
     tell(|| Step::Session);
     rustix::process::umask(Mode::empty());
+    let profile = plan.process.profile.as_deref();
+    let profile = profile.map(|name| NextProgram::open().map(|place| (place, name)));
+    let profile = profile.transpose()?;
     let prepared = mounts::prepare(&plan.mounts)?;
     let root = enter_root(root, plan.root_directory.as_deref(), place)?;
     tell(|| Step::Pivot);
@@ -123,6 +127,10 @@ fn prepare(
     rustix::process::umask(Mode::from_raw_mode(plan.process.umask));
     drop_rights(plan, directory, confinement, parent)?;
     keep(&streams.handed)?;
+    if let Some((place, name)) = profile {
+        place.confine(name)?;
+        tell(|| Step::Profile { name: name.into() });
+    }
     confine(plan)
 }
 

@@ -1,6 +1,7 @@
 //! Starts a container from its OCI bundle.
 
-pub(crate) mod cgroup;
+pub(crate) mod apparmor;
+mod cgroup;
 mod cgroup_view;
 mod config;
 mod descendants;

@@ -77,6 +77,8 @@ pub(crate) struct Command {
     pub(crate) groups: Vec<u32>,
     pub(crate) umask: u32,
     pub(crate) capabilities: CapabilityPlan,
+    /// The AppArmor profile that confines it, if one is to.
+    pub(crate) profile: Option<String>,
     pub(crate) no_new_privileges: bool,
     pub(crate) limits: Vec<(Resource, Rlimit)>,
     pub(crate) oom_score: Option<i32>,
@@ -208,6 +210,7 @@ fn command(process: config::Process) -> Result<Command> {
         groups: process.user.additional_gids,
         umask: process.user.umask.unwrap_or(0o022),
         capabilities: capabilities(&process.capabilities)?,
+        profile: process.apparmor_profile,
         no_new_privileges: process.no_new_privileges,
         limits: limits.collect::<Result<_>>()?,
         oom_score: process.oom_score_adj,

@@ -13,6 +13,8 @@ pub(crate) struct Host {
     pub(crate) cpus: u32,
     /// The capabilities that a container can be given, by their numbers' bits.
     pub(crate) capabilities: u64,
+    /// The AppArmor profile of containers that ask for none; none where there is no AppArmor, or no right to it.
+    pub(crate) profile: Option<&'static str>,
     /// The host's own name.
     pub(crate) hostname: String,
     /// Whether the kernel speaks IPv6.
@@ -35,8 +37,8 @@ pub(crate) struct Mapping {
 }
 
 impl Host {
-    /// Returns the facts about this machine. `mapping` is none for root.
-    pub(crate) fn detect(mapping: Option<Mapping>) -> Result<Self> {
+    /// Returns the facts about this machine, of which the caller knows some. `mapping` is none for root.
+    pub(crate) fn detect(mapping: Option<Mapping>, profile: Option<&'static str>) -> Result<Self> {
         let cpus = rustix::thread::sched_getaffinity(None)
             .context("counting processors")?
             .count();
@@ -45,6 +47,7 @@ impl Host {
             mapping,
             cpus,
             capabilities: capabilities(mapping)?,
+            profile,
             hostname: name.nodename().to_string_lossy().into_owned(),
             ipv6: Path::new("/proc/net/if_inet6").exists(),
             // A deleted directory matters only to whoever names a source relative to it.
@@ -79,7 +82,7 @@ mod tests {
 
     #[test]
     fn this_machine_is_known() {
-        let host = Host::detect(None).unwrap();
+        let host = Host::detect(None, None).unwrap();
         assert!(host.cpus >= 1);
         assert_ne!(
             host.capabilities & 1,

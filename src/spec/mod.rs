@@ -19,6 +19,7 @@ mod own_mounts;
 mod propagation;
 mod request;
 mod resolv;
+mod rights;
 mod seccomp;
 mod security;
 mod sysctls;
@@ -41,12 +42,13 @@ pub(crate) use request::{
     DefaultEnvironment, Devices, Files, HostAddress, ImageDefaults, ImageVolumes, Io, Limits,
     NetworkNames, Request, Security,
 };
-pub(crate) use security::modules as security_modules;
+pub(crate) use security::has_selinux;
 pub(crate) use wanted::MountPoint;
 
 use anyhow::{Context, Result, bail, ensure};
 use devices::Device;
 use mounts::Mounts;
+use rights::Rights;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
@@ -256,33 +258,6 @@ fn check_name(what: &str, name: &str) -> Result<()> {
     Ok(())
 }
 
-/// What the container may do.
-struct Rights {
-    capabilities: capabilities::Names,
-    no_new_privileges: bool,
-    /// `linux.seccomp`
-    filter: Option<Box<RawValue>>,
-    hides_paths: bool,
-}
-
-impl Rights {
-    fn choose(request: &Security, host: &Host) -> Result<Self> {
-        let (added, dropped) = (&request.capabilities_added, &request.capabilities_dropped);
-        let capabilities = if request.privileged {
-            capabilities::all(host.capabilities)
-        } else {
-            capabilities::choose(added, dropped, host.capabilities)?
-        };
-        let options = security::Security::parse(&request.options, request.privileged)?;
-        Ok(Self {
-            filter: seccomp::build(&options.seccomp, &capabilities)?,
-            capabilities,
-            no_new_privileges: options.no_new_privileges,
-            hides_paths: options.hides_paths,
-        })
-    }
-}
-
 fn process(
     image: &ImageDefaults,
     request: &Request,
@@ -301,6 +276,9 @@ fn process(
         // Not by default, as with Docker: su, sudo and ping of an image work.
         "noNewPrivileges": rights.no_new_privileges,
     });
+    if let Some(profile) = &rights.profile {
+        process["apparmorProfile"] = profile.as_str().into();
+    }
     // What is not asked for is the caller's, so it is not named.
     let rlimits = ulimits::build(&request.limits.ulimits)?;
     if !rlimits.is_empty() {

@@ -1,6 +1,7 @@
 //! `--security-opt`: what the kernel is to refuse the container besides capabilities.
 
 use crate::human;
+use crate::runtime::apparmor;
 use anyhow::{Result, bail, ensure};
 use std::path::{Path, PathBuf};
 
@@ -12,11 +13,21 @@ pub(super) enum Profile {
     File(PathBuf),
 }
 
+/// `--security-opt apparmor=…`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Confinement {
+    /// The host's for containers, if it has one.
+    Default,
+    Unconfined,
+    Profile(String),
+}
+
 /// The security options of a container; what comes later on the command line counts.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Security {
     pub(super) no_new_privileges: bool,
     pub(super) seccomp: Profile,
+    pub(super) apparmor: Confinement,
     /// Whether parts of `/proc` and `/sys` are hidden or read-only.
     pub(super) hides_paths: bool,
 }
@@ -30,6 +41,11 @@ impl Security {
                 Profile::Unconfined
             } else {
                 Profile::Builtin
+            },
+            apparmor: if privileged {
+                Confinement::Unconfined
+            } else {
+                Confinement::Default
             },
             hides_paths: !privileged,
         };
@@ -49,11 +65,15 @@ impl Security {
             ("seccomp", "unconfined") => self.seccomp = Profile::Unconfined,
             ("seccomp", file) if !file.is_empty() => self.seccomp = Profile::File(file.into()),
             ("systempaths", "unconfined") => self.hides_paths = false,
-            // No container has a profile or label yet, and where the kernel has no such module Docker takes any.
-            ("apparmor", profile) if !profile.is_empty() => ensure!(
-                profile == "unconfined" || !has_apparmor(),
-                "`--security-opt {printable}` is not there yet"
-            ),
+            ("apparmor", "unconfined") => self.apparmor = Confinement::Unconfined,
+            // Where the kernel has no such module, Docker takes any profile and label.
+            ("apparmor", profile) if !profile.is_empty() => {
+                self.apparmor = if apparmor::is_on() {
+                    Confinement::Profile(profile.to_owned())
+                } else {
+                    Confinement::Unconfined
+                };
+            }
             ("label", label) if !label.is_empty() => ensure!(
                 label == "disable" || !has_selinux(),
                 "`--security-opt {printable}` is not there yet"
@@ -83,20 +103,8 @@ fn yes_or_no(option: &str, value: &str) -> Result<bool> {
     }
 }
 
-/// Returns the kernel's security modules at work that could confine a container; no container is given a profile yet.
-pub(crate) fn modules() -> Vec<&'static str> {
-    let known = [("apparmor", has_apparmor()), ("selinux", has_selinux())];
-    let active = known.into_iter().filter(|(_, is_active)| *is_active);
-    active.map(|(name, _)| name).collect()
-}
-
-fn has_apparmor() -> bool {
-    let switch = fs_err::read_to_string("/sys/module/apparmor/parameters/enabled");
-    // What cannot be read is not there.
-    switch.is_ok_and(|text| text.starts_with('Y'))
-}
-
-fn has_selinux() -> bool {
+/// Tells whether SELinux is at work; no container is given a label yet.
+pub(crate) fn has_selinux() -> bool {
     Path::new("/sys/fs/selinux/enforce").exists()
 }
 
@@ -142,12 +150,10 @@ mod tests {
                 true,
             ),
         ] {
-            let expected = Security {
-                no_new_privileges,
-                seccomp,
-                hides_paths,
-            };
-            assert_eq!(parsed(options, false).unwrap(), expected, "{options:?}");
+            let found = parsed(options, false).unwrap();
+            let found = (found.no_new_privileges, found.seccomp, found.hides_paths);
+            let expected = (no_new_privileges, seccomp, hides_paths);
+            assert_eq!(found, expected, "{options:?}");
         }
     }
 
@@ -155,8 +161,8 @@ mod tests {
     fn a_privileged_container_has_what_it_is_given_explicitly() {
         let plain = parsed(&[], true).unwrap();
         assert_eq!(
-            (plain.seccomp, plain.hides_paths),
-            (Profile::Unconfined, false)
+            (plain.seccomp, plain.apparmor, plain.hides_paths),
+            (Profile::Unconfined, Confinement::Unconfined, false)
         );
         let confined = parsed(&["seccomp=builtin", "no-new-privileges"], true).unwrap();
         assert_eq!(confined.seccomp, Profile::Builtin);

@@ -15,6 +15,7 @@ pub(crate) fn host() -> Host {
         mapping: None,
         cpus: 2,
         capabilities: (1 << 41) - 1,
+        profile: Some("ddock-default"),
         hostname: "machine".to_owned(),
         ipv6: true,
         current_directory: Some("/here".into()),
@@ -321,7 +322,7 @@ fn under_runc(number: u8, request: Request) -> String {
         directory: dir.path().to_owned(),
         ..request
     };
-    let host = Host::detect(None).unwrap();
+    let host = Host::detect(None, None).unwrap();
     let built = build(&ImageDefaults::default(), &request, &host, root.as_fd()).unwrap();
     fs_err::write(dir.path().join("config.json"), &built.config).unwrap();
     for file in built.files {

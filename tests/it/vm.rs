@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 
 use crate::harness::ddock::binary;
 use crate::harness::image::{Image, busybox};
+use crate::harness::scratch::chmod;
 use crate::limits::{CHECKS, assert_said, expected};
 
 /// What the machine runs. Each check prints one line.
@@ -65,6 +66,11 @@ fn write_registry(image: &Image, www: &Path) {
 ///
 /// `WWW` has an image of busybox to serve, `DDOCK` is the program.
 fn in_machine(cgroup: &str, script: &str) -> (String, String) {
+    with_files(cgroup, script, |_| ())
+}
+
+/// As [`in_machine`], with what `add` puts beside the script, in the directory that the machine's begins in.
+fn with_files(cgroup: &str, script: &str, add: impl FnOnce(&Path)) -> (String, String) {
     let ddock = binary();
     // Not in /tmp or /dev/shm: the machine has its own there.
     let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
@@ -73,6 +79,7 @@ fn in_machine(cgroup: &str, script: &str) -> (String, String) {
         directory.path().join("www"),
         directory.path().join("script"),
     );
+    add(directory.path());
     write_registry(&busybox().build(), &www);
     fs_err::write(&file, script).unwrap();
     let output = Command::new("scripts/test-vm")
@@ -160,4 +167,85 @@ fn an_ordinary_user_limits_what_was_handed_down_and_is_told_of_the_rest() {
         ],
     ];
     assert_said(&said, &expected.concat().join("\n"), &errors);
+}
+
+/// Copies AppArmor's compiler with its libraries, which the machine has not, and a script that calls it.
+fn add_parser(directory: &Path) {
+    let own = directory.join("parser");
+    fs_err::create_dir(&own).unwrap();
+    let program = "/usr/sbin/apparmor_parser";
+    let libraries = Command::new("ldd").arg(program).output().unwrap();
+    let libraries = String::from_utf8(libraries.stdout).unwrap();
+    let words = libraries.split_whitespace();
+    for file in words.filter(|word| word.starts_with('/')).chain([program]) {
+        let name = Path::new(file).file_name().unwrap();
+        fs_err::copy(file, own.join(name)).unwrap();
+        let loader = name.to_str().filter(|name| name.starts_with("ld-"));
+        if let Some(loader) = loader {
+            // Not by the program's own name: what is called is the script.
+            let script = format!(
+                "#!/bin/sh\nexec {own}/{loader} --library-path {own} {own}/program \"$@\"\n",
+                own = own.display()
+            );
+            fs_err::write(own.join("script"), script).unwrap();
+        }
+    }
+    fs_err::rename(own.join("apparmor_parser"), own.join("program")).unwrap();
+    fs_err::rename(own.join("script"), own.join("apparmor_parser")).unwrap();
+    chmod(&own.join("apparmor_parser"), 0o755);
+}
+
+/// What a container of the default profile may and may not.
+const CONFINED: &str = r#"
+mount -t securityfs securityfs /sys/kernel/security
+cd /root && export DDOCK_ROOT=/root/store HOME=/root
+busybox httpd -p 127.0.0.1:5000 -h "$WWW"
+image=127.0.0.1:5000/test/image:latest
+run() { "$DDOCK" run --rm --network none "$@"; }
+opt() { run --security-opt "$@"; }
+current=/proc/self/attr/apparmor/current
+"$DDOCK" pull -q $image >/dev/null
+echo "parser absent:" $(run $image cat $current 2>told) $(grep -c 'has no AppArmor profile: starting `apparmor_parser`' told)
+export PATH=$PATH:${WWW%/www}/parser
+echo "told:" $("$DDOCK" info | grep -o 'name=apparmor[^"]*')
+echo "default:" $(run $image cat $current)
+echo "init:" $(run --init $image sh -c "cat /proc/1/attr/apparmor/current $current")
+echo "user:" $(run -u 1000 --security-opt no-new-privileges $image cat $current)
+echo "unconfined:" $(opt apparmor=unconfined $image cat $current)
+echo "privileged:" $(run --privileged $image cat $current)
+echo "bundle:" $(run --dry-run $image | grep -o 'apparmorProfile.*"')
+opt apparmor=absent $image true 2>told; echo "absent: $?" $(cat told)
+echo 'profile mine { file, network, capability, deny /etc/passwd r, }' | apparmor_parser -r -K 2>/dev/null
+echo "mine:" $(opt apparmor=mine $image sh -c "cat $current; cat /etc/passwd 2>&1")
+try='mkdir /m; mount -t tmpfs none /m 2>&1 && echo mounted; echo 1 2>/dev/null >/proc/sys/kernel/panic || echo read-only'
+flags="--cap-add SYS_ADMIN --security-opt seccomp=unconfined --security-opt systempaths=unconfined"
+echo "mount:" $(run $flags $image sh -c "$try")
+echo "mount unconfined:" $(run $flags --security-opt apparmor=unconfined $image sh -c "$try")
+echo "signals:" $(run $image sh -c 'sleep 9 & kill $!; wait $!; echo $?; grep -c sleep /proc/1/cmdline' 2>/dev/null)
+run -d --name stopped $image sh -c 'trap "exit 7" TERM; while :; do sleep 0.1; done' >/dev/null
+"$DDOCK" stop stopped
+"#;
+
+#[test]
+fn containers_are_confined_by_apparmor_where_the_kernel_has_it() {
+    let (said, errors) = with_files("v2", CONFINED, add_parser);
+    let expected = [
+        "parser absent: unconfined 1",
+        "told: name=apparmor,profile=ddock-default",
+        "default: ddock-default (enforce)",
+        "init: ddock-default (enforce) ddock-default (enforce)",
+        "user: ddock-default (enforce)",
+        "unconfined: unconfined",
+        "privileged: unconfined",
+        "bundle: apparmorProfile\": \"ddock-default\"",
+        "absent: 125 ddock: cannot run `127.0.0.1:5000/test/image:latest`: the AppArmor profile `absent` is not loaded \
+         hint: `apparmor_parser -r FILE` loads it, and `aa-status` lists those that are",
+        "mine: mine (enforce) cat: can't open '/etc/passwd': Permission denied",
+        "mount: mount: mounting none on /m failed: Permission denied read-only",
+        "mount unconfined: mounted",
+        "signals: 143 1",
+        "stopped",
+    ];
+    let lines: Vec<&str> = said.lines().collect();
+    assert_eq!(lines, expected, "{errors}");
 }

@@ -162,6 +162,9 @@ fn inside(step: &Step) -> String {
             "kept {} of the caller's open for the command, from number 3 on",
             count(*number, "descriptor")
         ),
+        Step::Profile { name } => format!(
+            "has the kernel confine it by the AppArmor profile `{name}`, as soon as it is the command"
+        ),
         Step::Filter { instructions } => format!(
             "has the kernel filter its system calls (seccomp, {}): what it may ask for",
             count(*instructions, "instruction")

@@ -11,7 +11,7 @@ use crate::container::{self, Container, Record, Status, Stop, Volumes};
 use crate::image::ImageConfig;
 use crate::monitor::{self, Connection, End, Job, Leave, Outcome, Session};
 use crate::narration::{Narration, Step, tell};
-use crate::runtime::{Plan, Privilege};
+use crate::runtime::{Plan, Privilege, apparmor};
 use crate::spec::{self, Given, Host, ImageDefaults, Request};
 use crate::store::{NameInUse, NotFound, Store};
 use crate::sys::userns::Mapping;
@@ -217,7 +217,7 @@ fn prepare(
     container.record.exposed = exposed;
     let ready = connect::prepare(&request, mapping, &publications)?;
     request.names.gateways = ready.gateways();
-    let host = Host::detect(spec_mapping(mapping))?;
+    let host = Host::detect(spec_mapping(mapping), profile(&request, mapping))?;
     let built = spec::build(&defaults(config), &request, &host, root.as_fd())?;
     for note in &built.notes {
         output::tell(&format!("ddock: {note}\n"));
@@ -253,6 +253,23 @@ fn prepare(
         root,
         config: built.config,
         connection,
+    })
+}
+
+/// Returns the AppArmor profile that the container has unless it asks for another, and has it loaded. Only root can do that, and
+/// where even root cannot, the container does without, which is said.
+fn profile(request: &Request, mapping: &Mapping) -> Option<&'static str> {
+    if !mapping.is_root() || request.security.privileged {
+        return None;
+    }
+    if request.dry_run {
+        return apparmor::is_on().then_some(apparmor::OWN);
+    }
+    apparmor::provide().unwrap_or_else(|error| {
+        output::tell(&format!(
+            "ddock: the container has no AppArmor profile: {error:#}\n"
+        ));
+        None
     })
 }
 

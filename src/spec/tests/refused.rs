@@ -10,7 +10,7 @@ fn what_the_runtime_does_not_know_it_refuses() {
     assert!(Plan::parse(&spec.to_string()).is_ok());
     for (object, field) in [
         ("", "hooks"),
-        ("/process", "apparmorProfile"),
+        ("/process", "selinuxLabel"),
         ("/linux", "intelRdt"),
         ("/linux/resources", "hugepageLimits"),
         ("/linux/seccomp", "listenerPath"),

@@ -15,7 +15,7 @@ pub(super) struct SecurityFlags {
     /// Take a capability away
     #[arg(long, value_name = "CAPABILITY")]
     cap_drop: Vec<String>,
-    /// Set what else is refused: `seccomp=FILE|unconfined|builtin`, `no-new-privileges`, `systempaths=unconfined`
+    /// Set what else is refused: `seccomp=FILE|unconfined|builtin`, `apparmor=PROFILE|unconfined`, `no-new-privileges`, `systempaths=unconfined`
     #[arg(long, value_name = "OPTION")]
     security_opt: Vec<String>,
 }

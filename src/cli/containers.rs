@@ -1,8 +1,9 @@
 //! `ddock ps` and `ddock rm`.
 
 use crate::cli::{failure, output, place};
-use crate::container::{self, Origin, Record, Status, Volumes};
+use crate::container::{self, AskToKill, Origin, Record, Status, Volumes};
 use crate::human;
+use crate::monitor;
 use crate::network::{self, Port};
 use crate::store::NotFound;
 use anyhow::{Context, Result};
@@ -65,9 +66,10 @@ pub(crate) fn remove(arguments: &RemoveArguments, root: &Path) -> Result<()> {
     } else {
         Volumes::Kept
     };
+    let force = arguments.force.then_some(monitor::kill as AskToKill);
     failure::each(names, |name| {
         let removed = container::find(&store, &name)
-            .and_then(|record| container::remove(&store, &record, arguments.force, volumes));
+            .and_then(|record| container::remove(&store, &record, force, volumes));
         match removed {
             // What is to be gone is gone.
             Err(error) if arguments.force && error.is::<NotFound>() => Ok(()),

@@ -3,9 +3,11 @@
 mod init_files;
 pub(crate) mod log;
 mod record;
+mod sweep;
 
 pub(crate) use init_files::make as make_init_files;
 pub(crate) use record::{Log, Origin, Record, Status, Stop};
+pub(crate) use sweep::sweep;
 
 use crate::digest::to_hex;
 use crate::image::Image;
@@ -20,12 +22,6 @@ use rustix::io::Errno;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-
-/// Exit code of a container whose monitor died, and which the kernel killed for that.
-const KILLED: u8 = 137;
-
-/// How many containers a command looks at for ones that nobody looks after any more.
-const SWEEP: usize = 64;
 
 /// How often a container that is being killed is looked at.
 const POLL: Duration = Duration::from_millis(2);
@@ -171,7 +167,7 @@ impl Container {
 
 /// Returns all containers, newest first; those that nobody looks after any more are ended or removed first.
 pub(crate) fn list(store: &Store) -> Result<Vec<Record>> {
-    sweep_all(store, usize::MAX)?;
+    sweep::all(store, usize::MAX)?;
     store.sweep_temporaries()?;
     records(store)
 }
@@ -200,23 +196,31 @@ pub(crate) fn is_running(store: &Store, record: &Record) -> Result<bool> {
     is_looked_after(&store.container_directory(&record.id))
 }
 
-/// Removes a container; one that runs is killed first if `force` says so, and refused otherwise.
-pub(crate) fn remove(store: &Store, record: &Record, force: bool, volumes: Volumes) -> Result<()> {
+/// Has the monitor of the container in a directory kill it; false if there is none to ask.
+pub(crate) type AskToKill = fn(&Path) -> Result<bool>;
+
+/// Removes a container; one that runs is refused, or killed first if `force` says how.
+pub(crate) fn remove(
+    store: &Store,
+    record: &Record,
+    force: Option<AskToKill>,
+    volumes: Volumes,
+) -> Result<()> {
     if is_looked_after(&store.container_directory(&record.id))? {
-        if !force {
+        let Some(ask) = force else {
             bail!(
                 "cannot remove container \"{}\": container is running: \
                  stop the container before removing or force remove",
                 record.name
             );
-        }
-        kill(store, record)?;
+        };
+        kill(store, record, ask)?;
     }
     remove_all(store, record, volumes)
 }
 
 /// Kills a container's first process, and waits until its monitor has cleaned up.
-fn kill(store: &Store, record: &Record) -> Result<()> {
+fn kill(store: &Store, record: &Record, ask: AskToKill) -> Result<()> {
     let directory = store.container_directory(&record.id);
     let alive = match fs::File::open(alive_file(&directory)) {
         Ok(alive) => alive,
@@ -232,94 +236,20 @@ fn kill(store: &Store, record: &Record) -> Result<()> {
             ..
         }) = read(&directory)?
         {
-            runtime::kill(pid, start_time)
-                .with_context(|| format!("killing container `{}`", record.name))?;
+            let killed = runtime::kill(pid, start_time).or_else(|error| {
+                // From a user namespace beside the container's only who has the same number may.
+                let is_denied = error.root_cause().downcast_ref() == Some(&Errno::PERM);
+                if is_denied {
+                    ask(&directory).map(drop)
+                } else {
+                    Err(error)
+                }
+            });
+            killed.with_context(|| format!("killing container `{}`", record.name))?;
         }
         std::thread::sleep(POLL);
     }
     Ok(())
-}
-
-/// Ends or removes containers whose monitor died, looking at a bounded number of them.
-pub(crate) fn sweep(store: &Store) -> Result<()> {
-    sweep_all(store, SWEEP)
-}
-
-fn sweep_all(store: &Store, at_most: usize) -> Result<()> {
-    for id in store.containers()?.into_iter().take(at_most) {
-        let directory = store.container_directory(&id);
-        let alive = match fs::File::open(alive_file(&directory)) {
-            Ok(alive) => alive,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                if !state_file(&directory).exists() {
-                    bury_unborn(store, &id, &directory)?;
-                }
-                continue;
-            }
-            Err(error) => return Err(error.into()),
-        };
-        if flock(&alive, FlockOperation::NonBlockingLockExclusive).is_ok() {
-            bury(store, &id, &directory)
-                .with_context(|| format!("cleaning up container `{}`", &id[..12]))?;
-        }
-    }
-    Ok(())
-}
-
-/// Removes a directory that has neither an owner nor a record, unless it is being made just now.
-///
-/// That is done under the store's lock: who holds it alone sees only what was left when its maker died.
-fn bury_unborn(store: &Store, id: &str, directory: &Path) -> Result<()> {
-    let _exclusive = store.exclusive()?;
-    if alive_file(directory).exists() || state_file(directory).exists() {
-        return Ok(());
-    }
-    forget(store.remove_container(id))
-}
-
-/// Cleans up after a container whose monitor died. Whoever does so holds the container's lock.
-fn bury(store: &Store, id: &str, directory: &Path) -> Result<()> {
-    if let Some(cgroups_path) = cgroups_path(directory) {
-        runtime::remove_cgroup(&cgroups_path)?;
-    }
-    let Some(mut record) = read(directory)? else {
-        // It died before there was a record, so nothing ran, and there are no volumes yet.
-        return forget(store.remove_container(id));
-    };
-    match record.status {
-        // Its monitor came to its end, or almost.
-        Status::Exited { .. } if !record.auto_remove => return disown(directory),
-        // Where there are no cgroups the death of the monitor should have ended it; make sure.
-        Status::Running {
-            pid, start_time, ..
-        } => runtime::kill(pid, start_time)?,
-        Status::Created | Status::Exited { .. } => {}
-    }
-    if record.auto_remove || record.status == Status::Created {
-        return remove_all(store, &record, Volumes::Removed);
-    }
-    record.status = Status::Exited {
-        code: KILLED,
-        out_of_memory: false,
-        finished: Utc::now(),
-    };
-    let container = Container {
-        store: store.clone(),
-        directory: directory.to_owned(),
-        record,
-        _alive: None,
-    };
-    container.save()?;
-    disown(directory)
-}
-
-/// Returns where the container's cgroup is, if it came as far as having one: its bundle is written first.
-fn cgroups_path(directory: &Path) -> Option<PathBuf> {
-    // A file that is missing or cut off is of a container that was not yet started.
-    let config = fs::read(config_file(directory)).ok()?;
-    let config: serde_json::Value = serde_json::from_slice(&config).ok()?;
-    let path = config.pointer("/linux/cgroupsPath")?.as_str()?;
-    Some(path.into())
 }
 
 /// Tells everyone that nobody needs to look after the container any more.

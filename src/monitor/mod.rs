@@ -24,7 +24,7 @@ pub(crate) use keys::DetachKeys;
 pub(crate) use raw::size as terminal_size;
 pub(crate) use signals::{Signals, heed_endings};
 pub(crate) use supervise::{Job, Outcome, Session, run};
-pub(crate) use visit::{attach, signal, stop, wait};
+pub(crate) use visit::{attach, kill, signal, stop, wait};
 
 use crate::container::log::Stream;
 use crate::runtime::{ExitStatus, StartError};

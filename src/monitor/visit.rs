@@ -103,6 +103,11 @@ pub(crate) fn signal(directory: &Path, number: i32) -> Result<bool> {
     Ok(true)
 }
 
+/// Has the container's monitor kill its command; false if it does not run.
+pub(crate) fn kill(directory: &Path) -> Result<bool> {
+    signal(directory, libc::SIGKILL)
+}
+
 fn knock(directory: &Path) -> Result<Option<Channel>> {
     match Channel::connect(directory, DOOR) {
         Ok(channel) => Ok(Some(channel)),

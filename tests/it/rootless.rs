@@ -166,3 +166,35 @@ fn a_store_of_another_mapping_is_refused() {
         output.text()
     );
 }
+
+#[test]
+fn containers_of_another_user_inside_are_killed_stopped_and_removed() {
+    let ddock = Ddock::for_user(User::with_ranges());
+    let image = ddock.pull(busybox());
+    let start = |name: &str| {
+        let args = [
+            "run", "-d", "--name", name, "-u", "1000", &image, "sleep", "1000",
+        ];
+        ddock.ok(&args);
+    };
+    start("removed");
+    ddock.ok(&["rm", "-f", "removed"]);
+    start("stopped");
+    ddock.ok(&["stop", "-t", "0", "stopped"]);
+    start("killed");
+    ddock.ok(&["kill", "killed"]);
+    ddock.ok(&["wait", "killed"]);
+    ddock.ok(&["rm", "stopped", "killed"]);
+    start("replaced");
+    let replace = [
+        "run",
+        "--rm",
+        "--replace",
+        "--name",
+        "replaced",
+        &image,
+        "true",
+    ];
+    ddock.ok(&replace);
+    assert_nothing_left(&ddock, "no-such-container");
+}

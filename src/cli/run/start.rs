@@ -171,7 +171,7 @@ fn replace(store: &Store, name: Option<&str>) -> Result<()> {
         return Ok(());
     };
     // As podman's: volumes without a name stay.
-    let remove = |record| container::remove(store, &record, true, Volumes::Kept);
+    let remove = |record| container::remove(store, &record, Some(monitor::kill), Volumes::Kept);
     match container::find(store, &id).and_then(remove) {
         Err(error) if error.is::<NotFound>() => Ok(()),
         removed => removed.context("replacing the container that has the name"),

@@ -130,23 +130,31 @@ pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
     duration.filter(|_| !text.is_empty())
 }
 
-/// Returns rows as an aligned table: three spaces between columns, at least ten cells each, as Docker prints them.
+/// The narrowest column, with the space that follows it, in cells: Docker's.
+const COLUMN: usize = 10;
+
+/// Spaces between columns at least: Docker's.
+const GAP: usize = 3;
+
+/// Returns rows as an aligned table, byte for byte as Docker prints them.
 pub(crate) fn table(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let widths: Vec<usize> = (0..columns)
         .map(|column| {
             let cells = rows.iter().filter_map(|row| row.get(column));
-            cells.map(|cell| cell.width()).max().unwrap_or(0).max(9)
+            let widest = cells.map(|cell| cell.width()).max().unwrap_or(0);
+            (widest + GAP).max(COLUMN)
         })
         .collect();
     let mut text = String::new();
     for row in rows {
-        let mut line = String::new();
-        for (cell, width) in row.iter().zip(&widths) {
-            line.push_str(cell);
-            line.extend(std::iter::repeat_n(' ', width + 3 - cell.width()));
+        for (number, (cell, width)) in row.iter().zip(&widths).enumerate() {
+            text.push_str(cell);
+            // Nothing is to be aligned after the last.
+            if number + 1 < row.len() {
+                text.extend(std::iter::repeat_n(' ', width - cell.width()));
+            }
         }
-        text.push_str(line.trim_end());
         text.push('\n');
     }
     text

@@ -245,10 +245,10 @@ mod tests {
     #[test]
     fn the_table_is_dockers() {
         insta::assert_snapshot!(shown(true, false, false), @r#"
-        CONTAINER ID   IMAGE       COMMAND                     CREATED             STATUS                     PORTS       NAMES
-        bbbbbbbbbbbb   ubuntu      "/bin/sh"                   4 seconds ago       Up 3 seconds                           brisk_vermeer
-        cccccccccccc   ubuntu      "a-command-that-is-l…"      About an hour ago   Created                                never
-        aaaaaaaaaaaa   ubuntu      "bash -c 'echo \"a\nb\"'"   3 hours ago         Exited (137) 2 hours ago               old
+        CONTAINER ID   IMAGE     COMMAND                     CREATED             STATUS                     PORTS     NAMES
+        bbbbbbbbbbbb   ubuntu    "/bin/sh"                   4 seconds ago       Up 3 seconds                         brisk_vermeer
+        cccccccccccc   ubuntu    "a-command-that-is-l…"      About an hour ago   Created                              never
+        aaaaaaaaaaaa   ubuntu    "bash -c 'echo \"a\nb\"'"   3 hours ago         Exited (137) 2 hours ago             old
         "#);
     }
 

@@ -236,24 +236,24 @@ mod tests {
     #[test]
     fn the_table_is_dockers_old_one() {
         insta::assert_snapshot!(shown(""), @r"
-        REPOSITORY           TAG         IMAGE ID       CREATED        SIZE
-        localhost:5000/a/b   1           ca978112ca1b   24 hours ago   78.1MB
-        ubuntu               24.04       ca978112ca1b   24 hours ago   78.1MB
-        ubuntu               latest      ca978112ca1b   24 hours ago   78.1MB
-        java                 8           18ac3e7343f0   N/A            78.1MB
+        REPOSITORY           TAG       IMAGE ID       CREATED        SIZE
+        localhost:5000/a/b   1         ca978112ca1b   24 hours ago   78.1MB
+        ubuntu               24.04     ca978112ca1b   24 hours ago   78.1MB
+        ubuntu               latest    ca978112ca1b   24 hours ago   78.1MB
+        java                 8         18ac3e7343f0   N/A            78.1MB
         ");
     }
 
     #[test]
     fn untagged_images_are_shown_when_asked_for() {
         insta::assert_snapshot!(shown("-a --digests"), @r"
-        REPOSITORY           TAG         DIGEST                                                                    IMAGE ID       CREATED        SIZE
-        localhost:5000/a/b   1           <none>                                                                    ca978112ca1b   24 hours ago   78.1MB
-        ubuntu               24.04       sha256:1bc04b5291c26a46d918139138b992d2de976d6851d0893b0476b85bfbdfc6e6   ca978112ca1b   24 hours ago   78.1MB
-        ubuntu               latest      sha256:1bc04b5291c26a46d918139138b992d2de976d6851d0893b0476b85bfbdfc6e6   ca978112ca1b   24 hours ago   78.1MB
-        debian               <none>      sha256:1bc04b5291c26a46d918139138b992d2de976d6851d0893b0476b85bfbdfc6e6   3e23e8160039   2 days ago     78.1MB
-        <none>               <none>      <none>                                                                    2e7d2c03a950   3 days ago     78.1MB
-        java                 8           <none>                                                                    18ac3e7343f0   N/A            78.1MB
+        REPOSITORY           TAG       DIGEST                                                                    IMAGE ID       CREATED        SIZE
+        localhost:5000/a/b   1         <none>                                                                    ca978112ca1b   24 hours ago   78.1MB
+        ubuntu               24.04     sha256:1bc04b5291c26a46d918139138b992d2de976d6851d0893b0476b85bfbdfc6e6   ca978112ca1b   24 hours ago   78.1MB
+        ubuntu               latest    sha256:1bc04b5291c26a46d918139138b992d2de976d6851d0893b0476b85bfbdfc6e6   ca978112ca1b   24 hours ago   78.1MB
+        debian               <none>    sha256:1bc04b5291c26a46d918139138b992d2de976d6851d0893b0476b85bfbdfc6e6   3e23e8160039   2 days ago     78.1MB
+        <none>               <none>    <none>                                                                    2e7d2c03a950   3 days ago     78.1MB
+        java                 8         <none>                                                                    18ac3e7343f0   N/A            78.1MB
         ");
         insta::assert_snapshot!(shown("-q -f dangling=true"), @r"
         3e23e8160039
@@ -264,9 +264,9 @@ mod tests {
     #[test]
     fn a_name_must_match_exactly() {
         insta::assert_snapshot!(shown("ubuntu"), @r"
-        REPOSITORY   TAG         IMAGE ID       CREATED        SIZE
-        ubuntu       24.04       ca978112ca1b   24 hours ago   78.1MB
-        ubuntu       latest      ca978112ca1b   24 hours ago   78.1MB
+        REPOSITORY   TAG       IMAGE ID       CREATED        SIZE
+        ubuntu       24.04     ca978112ca1b   24 hours ago   78.1MB
+        ubuntu       latest    ca978112ca1b   24 hours ago   78.1MB
         ");
         assert_eq!(shown("-q ubuntu:latest"), "ca978112ca1b\n");
         assert_eq!(shown("-q docker.io/library/ubuntu:24.04"), "ca978112ca1b\n");

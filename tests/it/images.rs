@@ -2,8 +2,9 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::ddock::Ddock;
+use crate::harness::ddock::{Ddock, output};
 use crate::harness::image::{Image, ImageBuilder, busybox, host_architecture};
+use crate::harness::peer::Peer;
 use crate::harness::registry::Registry;
 use crate::harness::tree::Tree;
 
@@ -204,4 +205,24 @@ fn version_and_info_say_what_was_found() {
     ] {
         assert!(info.contains(word), "no `{word}` in:\n{info}");
     }
+}
+
+#[test]
+fn tables_are_dockers_to_the_byte() {
+    let registry = Registry::start();
+    let (ddock, docker) = (Ddock::new(), Peer::docker());
+    let reference = registry.push("test/image:v1", &small("text"));
+    let both = |args: &[&str]| {
+        let theirs = output(&mut docker.command(args)).exits(0).stdout;
+        assert_eq!(ddock.ok(args), theirs, "{args:?}");
+    };
+    let lists = [&["ps", "-a"][..], &["images"], &["volume", "ls"]];
+    lists.into_iter().for_each(both);
+    for args in [
+        &["pull", "-q", &reference][..],
+        &["volume", "create", "data"],
+    ] {
+        both(args);
+    }
+    lists.into_iter().for_each(both);
 }

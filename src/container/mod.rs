@@ -17,6 +17,7 @@ use crate::store::{NotFound, Shared, Store};
 use anyhow::{Context, Result, bail};
 use chrono::Utc;
 use fs_err as fs;
+use rustix::event::Timespec;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use std::io;
@@ -25,6 +26,12 @@ use std::time::Duration;
 
 /// How often a container that is being killed is looked at.
 const POLL: Duration = Duration::from_millis(2);
+
+/// How long is waited for what another ends, where its monitor can be asked.
+const NOT_AT_ALL: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 0,
+};
 
 /// A container in the store.
 pub(crate) struct Container {
@@ -236,7 +243,7 @@ fn kill(store: &Store, record: &Record, ask: AskToKill) -> Result<()> {
             ..
         }) = read(&directory)?
         {
-            let killed = runtime::kill(pid, start_time).or_else(|error| {
+            let killed = runtime::kill(pid, start_time, NOT_AT_ALL).or_else(|error| {
                 // From a user namespace beside the container's only who has the same number may.
                 let is_denied = error.root_cause().downcast_ref() == Some(&Errno::PERM);
                 if is_denied {

@@ -9,6 +9,7 @@ use crate::store::Store;
 use anyhow::{Context, Result};
 use chrono::Utc;
 use fs_err as fs;
+use rustix::event::Timespec;
 use rustix::fs::{FlockOperation, flock};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -18,6 +19,12 @@ const KILLED: u8 = 137;
 
 /// How many containers a command looks at for ones that nobody looks after any more.
 const SWEEP: usize = 64;
+
+/// How long the kernel may take to end a container after its monitor's death: it does so at once.
+const OF_THE_KERNEL: Timespec = Timespec {
+    tv_sec: 5,
+    tv_nsec: 0,
+};
 
 /// Ends or removes containers whose monitor died, looking at a bounded number of them.
 pub(crate) fn sweep(store: &Store) -> Result<()> {
@@ -71,7 +78,7 @@ fn bury(store: &Store, id: &str, directory: &Path) -> Result<()> {
         // Where there are no cgroups the death of the monitor should have ended it; make sure.
         Status::Running {
             pid, start_time, ..
-        } => runtime::kill(pid, start_time)?,
+        } => runtime::kill(pid, start_time, OF_THE_KERNEL)?,
         Status::Created | Status::Exited { .. } => {}
     }
     if record.auto_remove || record.status == Status::Created {

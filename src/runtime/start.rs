@@ -12,6 +12,7 @@ use crate::sys::message::Channel;
 use crate::sys::signal;
 use anyhow::{Context, Result, bail, ensure};
 use nix::sched::{CloneFlags, unshare};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::process::{
     DumpableBehavior, Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open,
@@ -338,7 +339,10 @@ pub(crate) fn remove_cgroup(path: &Path) -> Result<()> {
 }
 
 /// Kills the process that had `pid` and began at `start_time`; that it is gone is no error.
-pub(crate) fn kill(pid: u32, start_time: u64) -> Result<()> {
+///
+/// The kernel may not allow that to who is in another user namespace, and the process may end all the same, with its parent:
+/// for that is waited `patience`.
+pub(crate) fn kill(pid: u32, start_time: u64, patience: Timespec) -> Result<()> {
     let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) else {
         bail!("{pid} is no PID");
     };
@@ -348,12 +352,20 @@ pub(crate) fn kill(pid: u32, start_time: u64) -> Result<()> {
     };
     // Asked after the descriptor is ours: from here on it cannot become another process.
     match self::start_time(pid.as_raw_nonzero().get().cast_unsigned()) {
-        Ok(found) if found == start_time => match pidfd_send_signal(&pidfd, Signal::KILL) {
-            Err(Errno::SRCH) => Ok(()),
-            other => Ok(other?),
-        },
-        _ => Ok(()),
+        Ok(found) if found == start_time => {}
+        _ => return Ok(()),
     }
+    match pidfd_send_signal(&pidfd, Signal::KILL) {
+        Err(Errno::SRCH) => Ok(()),
+        Err(Errno::PERM) if ends_within(pidfd.as_fd(), patience)? => Ok(()),
+        other => Ok(other?),
+    }
+}
+
+fn ends_within(pidfd: BorrowedFd<'_>, patience: Timespec) -> Result<bool> {
+    let mut ends = [PollFd::new(&pidfd, PollFlags::IN)];
+    let ended = retry_on_intr(|| poll(&mut ends, Some(&patience)));
+    Ok(ended.context("waiting for the container")? > 0)
 }
 
 fn wait(pidfd: BorrowedFd<'_>) -> Result<ExitStatus> {

@@ -1,14 +1,16 @@
 //! The same commands for an ordinary user, with subordinate IDs and without.
 
+use rustix::process::{Pid, Signal, kill_process};
 use std::os::unix::fs::MetadataExt;
 
 use crate::harness::ddock::{Ddock, binary};
-use crate::harness::host::assert_nothing_left;
+use crate::harness::host::{assert_nothing_left, unique_seconds, wait_for_process};
 use crate::harness::image::{ImageBuilder, busybox, busybox_tree};
 use crate::harness::registry::Registry;
 use crate::harness::terminal::Terminal;
 use crate::harness::tree::Tree;
 use crate::harness::user::User;
+use crate::harness::wait_for;
 
 /// Runs the test for a user with ranges and for one without.
 fn for_each_user(test: impl Fn(&Ddock)) {
@@ -197,4 +199,28 @@ fn containers_of_another_user_inside_are_killed_stopped_and_removed() {
     ];
     ddock.ok(&replace);
     assert_nothing_left(&ddock, "no-such-container");
+}
+
+#[test]
+fn containers_of_another_user_inside_are_swept_after_their_monitors_death() {
+    let ddock = Ddock::for_user(User::with_ranges());
+    let image = ddock.pull(busybox());
+    for _ in 0..20 {
+        let seconds = unique_seconds();
+        ddock.ok(&[
+            "run", "-d", "--name", "orphan", "-u", "1000", &image, "sleep", &seconds,
+        ]);
+        let command = wait_for_process("sleep", &seconds).to_string();
+        let status = fs_err::read_to_string(format!("/proc/{command}/status")).unwrap();
+        let monitor = status.lines().find_map(|line| line.strip_prefix("PPid:"));
+        let monitor = monitor.unwrap().trim().parse().unwrap();
+        kill_process(Pid::from_raw(monitor).unwrap(), Signal::KILL).unwrap();
+        // At once, when the kernel may not have ended it yet.
+        let listed = wait_for("the end of the monitor", || {
+            let listed = ddock.ok(&["ps", "-a"]);
+            (!listed.contains("Up ")).then_some(listed)
+        });
+        assert!(listed.contains("Exited (137)"), "{listed}");
+        ddock.ok(&["rm", "orphan"]);
+    }
 }

@@ -7,16 +7,8 @@ use std::path::Path;
 /// What a tmpfs has unless the user says otherwise.
 const DEFAULT: [&str; 4] = ["rw", "noexec", "nosuid", "nodev"];
 
-/// Mount flags, and the key under which they exclude each other.
-const FLAGS: [(&str, &str); 14] = [
-    ("ro", "write"),
-    ("rw", "write"),
-    ("exec", "exec"),
-    ("noexec", "exec"),
-    ("suid", "suid"),
-    ("nosuid", "suid"),
-    ("dev", "dev"),
-    ("nodev", "dev"),
+/// Further flags, and the key under which they exclude each other.
+const TIMES: [(&str, &str); 6] = [
     ("atime", "atime"),
     ("noatime", "atime"),
     ("relatime", "atime"),
@@ -64,7 +56,8 @@ fn key(option: &str) -> Option<&str> {
     if let Some((name, value)) = option.split_once('=') {
         return (SETTINGS.contains(&name) && !value.is_empty()).then_some(name);
     }
-    let flag = FLAGS.iter().find(|(flag, _)| *flag == option);
+    let mut flags = wanted::FLAGS.iter().chain(&TIMES);
+    let flag = flags.find(|(flag, _)| *flag == option);
     flag.map(|(_, key)| *key)
 }
 

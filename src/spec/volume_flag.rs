@@ -5,11 +5,9 @@ use crate::spec::wanted::{self, Below, Bind, Content, Volume, Wanted};
 use anyhow::{Context, Result, bail, ensure};
 use std::path::Path;
 
-/// Words after the second colon and what they are about: of each kind there can be one.
+/// Words after the second colon besides a mount's flags, and what they are about: of each kind there can be one.
 /// Labels (`z`, `Z`) and consistency mean nothing here; Docker's users write them all the same.
-const OPTIONS: [(&str, &str); 23] = [
-    ("ro", "write"),
-    ("rw", "write"),
+const OPTIONS: [(&str, &str); 15] = [
     ("z", "label"),
     ("Z", "label"),
     ("nocopy", COPY),
@@ -23,12 +21,6 @@ const OPTIONS: [(&str, &str); 23] = [
     ("rshared", PROPAGATION),
     ("slave", PROPAGATION),
     ("rslave", PROPAGATION),
-    ("exec", "exec"),
-    ("noexec", "exec"),
-    ("suid", "suid"),
-    ("nosuid", "suid"),
-    ("dev", "dev"),
-    ("nodev", "dev"),
     ("bind", "below"),
     ("U", "owner"),
 ];
@@ -129,7 +121,8 @@ fn parse_options(mode: &str) -> Result<Options> {
         }
         // Podman's way to say what is so anyway.
         let word = if word == "rbind" { continue } else { word };
-        let known = OPTIONS.iter().find(|(option, _)| *option == word);
+        let mut all = wanted::FLAGS.iter().chain(&OPTIONS);
+        let known = all.find(|(option, _)| *option == word);
         let Some(&(option, kind)) = known.filter(|(_, kind)| !seen.contains(kind)) else {
             bail!("invalid mode: {mode}");
         };

@@ -131,6 +131,18 @@ impl Wanted {
     }
 }
 
+/// What a mount itself can be told, and what each is about: of each kind one holds.
+pub(crate) const FLAGS: [(&str, &str); 8] = [
+    ("ro", "write"),
+    ("rw", "write"),
+    ("exec", "exec"),
+    ("noexec", "exec"),
+    ("suid", "suid"),
+    ("nosuid", "suid"),
+    ("dev", "dev"),
+    ("nodev", "dev"),
+];
+
 /// Why there is one of both at most.
 pub(crate) const GIVEN_AND_MAPPED: &str = "`U` makes the files the container's user's for good, and `idmap` shows them as \
     somebody else's: there can be one of both";

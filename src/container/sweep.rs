@@ -7,10 +7,11 @@ use crate::container::{
 use crate::runtime;
 use crate::store::Store;
 use anyhow::{Context, Result};
-use chrono::Utc;
+use chrono::{DateTime, TimeDelta, Utc};
 use fs_err as fs;
 use rustix::event::Timespec;
 use rustix::fs::{FlockOperation, flock};
+use rustix::time::{ClockId, clock_gettime};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -77,9 +78,12 @@ fn bury(store: &Store, id: &str, directory: &Path) -> Result<()> {
         Status::Exited { .. } if !record.auto_remove => return disown(directory),
         // Where there are no cgroups the death of the monitor should have ended it; make sure.
         Status::Running {
-            pid, start_time, ..
-        } => runtime::kill(pid, start_time, OF_THE_KERNEL)?,
-        Status::Created | Status::Exited { .. } => {}
+            pid,
+            start_time,
+            started,
+        } if started > time_of_boot() => runtime::kill(pid, start_time, OF_THE_KERNEL)?,
+        // The machine itself ended it: whoever has its PID by now may even have begun at the same time of its life.
+        Status::Running { .. } | Status::Created | Status::Exited { .. } => {}
     }
     if record.auto_remove || record.status == Status::Created {
         return remove_all(store, &record, Volumes::Removed);
@@ -99,6 +103,12 @@ fn bury(store: &Store, id: &str, directory: &Path) -> Result<()> {
     disown(directory)
 }
 
+/// Returns when the machine was started, as its clock has it by now.
+fn time_of_boot() -> DateTime<Utc> {
+    let up = clock_gettime(ClockId::Boottime);
+    Utc::now() - TimeDelta::new(up.tv_sec, 0).unwrap_or_default()
+}
+
 /// Returns where the container's cgroup is, if it came as far as having one: its bundle is written first.
 fn cgroups_path(directory: &Path) -> Option<PathBuf> {
     // A file that is missing or cut off is of a container that was not yet started.
@@ -106,4 +116,18 @@ fn cgroups_path(directory: &Path) -> Option<PathBuf> {
     let config: serde_json::Value = serde_json::from_slice(&config).ok()?;
     let path = config.pointer("/linux/cgroupsPath")?.as_str()?;
     Some(path.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_began_after_the_machine() {
+        let uptime = fs::read_to_string("/proc/uptime").unwrap();
+        let seconds = uptime.split('.').next().unwrap().parse().unwrap();
+        let boot = Utc::now() - TimeDelta::new(seconds, 0).unwrap();
+        let difference = (time_of_boot() - boot).num_seconds();
+        assert!((-1..=1).contains(&difference), "{difference}");
+    }
 }

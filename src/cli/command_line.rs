@@ -44,6 +44,12 @@ const SPELLINGS: &[(&str, &str, &[&str])] = &[
     ("manifest", "inspect", &["manifest-inspect"]),
     // One word to clap, so that its help and its complaints say what the user typed.
     ("system", "check", &["system check"]),
+    ("network", "create", &["network create"]),
+    ("network", "ls", &["network ls"]),
+    ("network", "list", &["network ls"]),
+    ("network", "rm", &["network rm"]),
+    ("network", "remove", &["network rm"]),
+    ("network", "prune", &["network prune"]),
     ("volume", "create", &["volume create"]),
     ("volume", "ls", &["volume ls"]),
     ("volume", "list", &["volume ls"]),
@@ -458,7 +464,7 @@ mod tests {
         ddock: `--health-cmd` is not there yet
 
         $ ddock run --link a x
-        ddock: `--link` is not there yet: a container's network is the default one (`--network bridge`), the host's (`--network host`) or its own with loopback up (`--network none`)
+        ddock: `--link` is not there yet: containers of one network (`--network NAME`) find each other by name
 
         $ ddock run --arch arm64 x
         ddock: `--arch` is not there yet: it is spelled `--platform OS/ARCH/VARIANT`

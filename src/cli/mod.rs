@@ -14,6 +14,7 @@ mod login;
 mod logs;
 mod manifest;
 mod names;
+mod networks;
 mod output;
 mod place;
 mod port;
@@ -101,6 +102,18 @@ enum Command {
     /// Check that images are what was pulled, to the last file
     #[command(name = "system check")]
     SystemCheck(system::CheckArguments),
+    /// Make a network
+    #[command(name = "network create")]
+    NetworkCreate(networks::CreateArguments),
+    /// List networks
+    #[command(name = "network ls")]
+    NetworkList(networks::ListArguments),
+    /// Remove networks
+    #[command(name = "network rm")]
+    NetworkRemove(networks::RemoveArguments),
+    /// Remove networks that no container is in
+    #[command(name = "network prune")]
+    NetworkPrune(networks::PruneArguments),
     /// Make a volume
     #[command(name = "volume create")]
     VolumeCreate(volumes::CreateArguments),
@@ -160,6 +173,10 @@ pub(crate) fn run() -> ExitCode {
         Command::Inspect(arguments) => finish(inspect::run(&arguments, &root)),
         Command::Info(arguments) => finish(info::run(&arguments, &root)),
         Command::SystemCheck(arguments) => finish(system::check(&arguments, &root)),
+        Command::NetworkCreate(arguments) => finish(networks::create(&arguments, &root)),
+        Command::NetworkList(arguments) => finish(networks::list(&arguments, &root)),
+        Command::NetworkRemove(arguments) => finish(networks::remove(&arguments, &root)),
+        Command::NetworkPrune(arguments) => finish(networks::prune(&arguments, &root)),
         Command::VolumeCreate(arguments) => finish(volumes::create(&arguments, &root)),
         Command::VolumeList(arguments) => finish(volumes::list(&arguments, &root)),
         Command::VolumeInspect(arguments) => finish(volumes::inspect(&arguments, &root)),

@@ -41,7 +41,7 @@ const COMMANDS_ELSEWHERE: &[(&[&str], &str, &str)] = &[
 const COMMANDS_TO_COME: &[&str] = &[
     "checkpoint", "commit", "completion", "cp", "create", "diff", "events", "exec",
     "export", "healthcheck", "history", "import", "init", "load",
-    "mount", "network", "pause", "push", "rename", "restart", "save", "search",
+    "mount", "pause", "push", "rename", "restart", "save", "search",
     "start", "stats", "system", "tag", "top", "umount", "unmount", "unpause", "unshare",
         "untag", "update",
 ];
@@ -58,6 +58,7 @@ const GROUPED_TO_COME: &[(&str, &[&str])] = &[
         "diff", "exists", "history", "import", "load", "mount", "prune", "push", "save", "scp",
         "search", "sign", "tag", "tree", "trust", "unmount", "untag",
     ]),
+    ("network", &["connect", "disconnect", "exists", "inspect", "reload", "update"]),
     ("manifest", &["add", "annotate", "create", "exists", "push", "remove", "rm"]),
     ("volume", &["exists", "export", "import", "mount", "reload", "unmount", "update"]),
     ("system", &[
@@ -65,9 +66,6 @@ const GROUPED_TO_COME: &[(&str, &[&str])] = &[
         "service",
     ]),
 ];
-
-const NETWORKING: &str = "a container's network is the default one (`--network bridge`), the host's (`--network host`) \
-    or its own with loopback up (`--network none`)";
 
 /// Flags of `run` that do not come: why, and what to use.
 const FLAGS_ELSEWHERE: &[(&str, &str, &str)] = &[
@@ -91,10 +89,8 @@ const FLAGS_ELSEWHERE: &[(&str, &str, &str)] = &[
 /// Flags that are to come: command, why they are missing if there is more to say, flags.
 #[rustfmt::skip]
 const FLAGS: &[(&str, &str, &[&str])] = &[
-    ("run", NETWORKING, &[
-        "--link", "--link-local-ip", "--ip",
-        "--ip6", "--mac-address", "--network-alias", "--net-alias", "--no-hosts",
-    ]),
+    ("run", "containers of one network (`--network NAME`) find each other by name", &["--link"]),
+    ("run", "", &["--link-local-ip", "--no-hosts"]),
     ("run", "it is spelled `--platform OS/ARCH/VARIANT`", &["--arch", "--os", "--variant"]),
     ("run", "", &[
         "--cert-dir", "--cgroup-conf", "--cgroups", "--chrootdirs", "--conmon-pidfile",
@@ -136,6 +132,12 @@ const FLAGS: &[(&str, &str, &[&str])] = &[
     ("attach", "", &["-l", "--latest"]),
     ("logs", "", &["--details", "-l", "--latest", "--color", "--names"]),
     ("system check", "", &["-f", "--force", "-m", "--max", "-q", "--quick"]),
+    ("network create", "", &[
+        "--aux-address", "--config-from", "--config-only", "--disable-dns", "--dns", "--ignore", "--ingress",
+        "--interface-name", "--ipam-driver", "--ipam-opt", "--ipv4", "--route", "--scope",
+    ]),
+    ("network ls", "", &["-n", "--noheading"]),
+    ("network rm", "", &["-t", "--time"]),
     ("volume create", "", &["-o", "--opt", "--ignore", "--uid", "--gid"]),
     ("volume ls", "", &["--format", "--cluster", "-n", "--noheading"]),
     ("volume inspect", "", &["-f", "--format", "-a", "--all"]),
@@ -178,9 +180,4 @@ pub(crate) fn flag(command: &str, flag: &str) -> Option<Refusal> {
     } else {
         format!("{message}: {why}")
     }))
-}
-
-/// Returns the refusal of `--network NAME` and of every mode but `bridge`, `none` and `host`.
-pub(crate) fn network(name: &str) -> Refusal {
-    Refusal::new(format!("`--network {name}` is not there yet: {NETWORKING}"))
 }

@@ -2,10 +2,12 @@
 
 mod init_files;
 pub(crate) mod log;
+mod networks;
 mod record;
 mod sweep;
 
 pub(crate) use init_files::make as make_init_files;
+pub(crate) use networks::{ICC, MTU, network_of};
 pub(crate) use record::{Log, Origin, Record, Status, Stop};
 pub(crate) use sweep::sweep;
 
@@ -168,7 +170,7 @@ impl Container {
             finished: Utc::now(),
         };
         self.save()?;
-        disown(&self.directory)
+        disown(&self.store, &self.record.id)
     }
 }
 
@@ -260,8 +262,9 @@ fn kill(store: &Store, record: &Record, ask: AskToKill) -> Result<()> {
 }
 
 /// Tells everyone that nobody needs to look after the container any more.
-fn disown(directory: &Path) -> Result<()> {
-    match fs::remove_file(alive_file(directory)) {
+fn disown(store: &Store, id: &str) -> Result<()> {
+    store.release_networks(id, None)?;
+    match fs::remove_file(alive_file(&store.container_directory(id))) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         other => Ok(other?),
     }

@@ -32,7 +32,7 @@ pub(crate) struct Record {
     /// What is mounted in it because somebody asked for it.
     #[serde(default)]
     pub(crate) mounts: Vec<MountPoint>,
-    /// The networks it is in while it runs, the way out first.
+    /// The networks it is in while it runs, in the order of their links; the first that is not internal is the way out.
     #[serde(default)]
     pub(crate) networks: Vec<Attachment>,
     /// The ports that are published while it runs.

@@ -75,7 +75,7 @@ fn bury(store: &Store, id: &str, directory: &Path) -> Result<()> {
     };
     match record.status {
         // Its monitor came to its end, or almost.
-        Status::Exited { .. } if !record.auto_remove => return disown(directory),
+        Status::Exited { .. } if !record.auto_remove => return disown(store, id),
         // Where there are no cgroups the death of the monitor should have ended it; make sure.
         Status::Running {
             pid,
@@ -100,7 +100,7 @@ fn bury(store: &Store, id: &str, directory: &Path) -> Result<()> {
         _alive: None,
     };
     container.save()?;
-    disown(directory)
+    disown(store, id)
 }
 
 /// Returns when the machine was started, as its clock has it by now.

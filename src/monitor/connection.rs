@@ -9,7 +9,7 @@ use std::path::Path;
 
 /// What a container is to be connected to.
 pub(crate) enum Way {
-    /// Networks of the host's that are ready, the way out first.
+    /// Networks of the host's that are ready, in the order of their links.
     Bridges(Vec<Ready>),
     /// A program of the user's.
     Program(Program),
@@ -42,9 +42,10 @@ impl Connection {
             Way::Bridges(networks) => {
                 let networks = connect(networks, pid, !ports.is_empty())?;
                 append_hosts(directory, &self.hostname, &addresses(&networks))?;
-                let forwarder = match networks.first() {
-                    Some(first) if !ports.is_empty() => {
-                        Some(Forwarder::start(&self.listeners, first)?)
+                let way_out = networks.iter().find(|network| !network.internal);
+                let forwarder = match way_out {
+                    Some(way_out) if !self.listeners.is_empty() => {
+                        Some(Forwarder::start(&self.listeners, way_out)?)
                     }
                     _ => None,
                 };
@@ -73,13 +74,12 @@ impl Connection {
 fn connect(networks: Vec<Ready>, pid: u32, publishes: bool) -> Result<Vec<Attachment>> {
     let namespace = Namespace::of(pid)?;
     let mut attachments = Vec::new();
-    for (number, mut network) in networks.into_iter().enumerate() {
-        if number == 0 && publishes {
+    for mut network in networks {
+        if network.is_way_out() && publishes {
             network.route_answers()?;
         }
-        let link = format!("eth{number}");
-        let attachment = network.connect(&namespace, &link)?;
-        tell(|| step(&attachment, link));
+        let attachment = network.connect(&namespace)?;
+        tell(|| step(&attachment));
         attachments.push(attachment);
     }
     Ok(attachments)
@@ -93,11 +93,11 @@ fn addresses(attachments: &[Attachment]) -> Vec<IpAddr> {
     attachments.iter().flat_map(both).collect()
 }
 
-fn step(attachment: &Attachment, link: String) -> Step {
+fn step(attachment: &Attachment) -> Step {
     let v6 = attachment.address6.map(|address| address.to_string());
     Step::Network {
         network: attachment.network.clone(),
-        link,
+        link: attachment.link.clone(),
         addresses: [attachment.address.to_string()]
             .into_iter()
             .chain(v6)

@@ -7,13 +7,22 @@ use crate::network::bridge::Bridge;
 use crate::network::link::{self, Inside, Mac};
 use crate::network::netlink::{Socket, is_refusal};
 use crate::network::{Attachment, Wish, subnet};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail};
 use fs_err as fs;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use nix::sched::{CloneFlags, setns};
 use rustix::io::Errno;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long an address that was asked for may be in use still: the kernel takes its time to remove the links of a
+/// container that has ended.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// How often it is looked whether the address is free by now.
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// A network namespace other than this process's.
 pub(crate) struct Namespace {
@@ -54,6 +63,8 @@ struct Chosen {
     v4: Ipv4Addr,
     v6: Option<Ipv6Addr>,
     mac: Mac,
+    /// The name of the link on the host.
+    port: String,
 }
 
 /// Connects a container to the network of `bridge`: links, addresses and, by the first one, the way out.
@@ -62,65 +73,135 @@ pub(super) fn attach(
     bridge: &Bridge,
     wish: &Wish,
     namespace: &Namespace,
-    link_name: &str,
 ) -> Result<Attachment> {
-    let (chosen, port) = take_address(route, bridge, wish, namespace, link_name)?;
-    let configured = configure(bridge, wish, namespace, link_name, &chosen);
+    let chosen = take_address(route, bridge, wish, namespace)?;
+    let configured = configure(bridge, wish, namespace, &chosen);
+    let configured = configured.and_then(|()| {
+        if wish.network.isolated {
+            route.request(vec![link::isolate(&chosen.port)])
+        } else {
+            Ok(())
+        }
+    });
     if let Err(error) = configured {
         // The first error is the one to tell.
-        route.request(vec![link::delete(&port)]).ok();
+        route.request(vec![link::delete(&chosen.port)]).ok();
         return Err(error);
     }
     Ok(Attachment {
         network: wish.network.name.clone(),
+        network_id: wish.network.id.clone(),
+        link: wish.link.clone(),
+        port: chosen.port,
+        internal: wish.network.internal,
         address: net(chosen.v4, bridge.v4),
         address6: chosen.v6.zip(bridge.v6).map(|(it, of)| net6(it, of)),
-        gateway: subnet::gateway(bridge.v4),
-        gateway6: bridge.v6.map(subnet::gateway6),
+        gateway: bridge.gateway,
+        gateway6: bridge.gateway6,
         mac: chosen.mac,
         aliases: wish.aliases.clone(),
     })
 }
 
+/// Takes an address that is free, or the one that was asked for.
 fn take_address(
     route: &mut Socket,
     bridge: &Bridge,
     wish: &Wish,
     namespace: &Namespace,
-    link_name: &str,
-) -> Result<(Chosen, String)> {
-    let room = subnet::room(bridge.v4);
-    ensure!(room > 0, "the network {} has no addresses", bridge.v4);
-    let (first, attempts) = match wish.address {
-        Some(address) => (subnet::number(bridge.v4, address)?, 1),
-        // Anywhere, by the container's ID: with few containers the first is free.
-        None => (2 + wish.seed % room, room),
-    };
-    for attempt in 0..attempts {
-        let number = 2 + (first - 2 + attempt) % room;
-        let v4 = subnet::nth(bridge.v4, number);
-        let chosen = Chosen {
-            v4,
-            v6: wish
-                .address6
-                .or_else(|| Some(subnet::nth6(bridge.v6?, number))),
-            mac: wish.mac.unwrap_or_else(|| subnet::mac(v4)),
-        };
-        let port = format!("{}.{number:04x}", wish.network.bridge);
-        let inside = Inside {
-            namespace: namespace.as_fd(),
-            name: link_name,
-            mac: chosen.mac,
-        };
-        let pair = link::add_pair(&port, bridge.index, bridge.mtu, &inside);
-        match route.request(vec![pair]) {
-            Err(error) if is_refusal(&error, Errno::EXIST) => {}
-            other => return other.map(|()| (chosen, port)),
+) -> Result<Chosen> {
+    if let Some(address) = wish.address6 {
+        subnet::check6(bridge.v6, address)?;
+    }
+    let asked = wish.address.map(|it| subnet::number(bridge.v4, it));
+    let asked = asked.transpose()?;
+    let is_choice = asked.is_none() && wish.address6.is_none();
+    let end = Instant::now() + GRACE;
+    loop {
+        match find(route, bridge, wish, namespace, asked)? {
+            Ok(chosen) => return Ok(chosen),
+            Err(_) if !is_choice && Instant::now() < end => thread::sleep(PAUSE),
+            Err(Some(address)) => bail!("Address already in use: {address}"),
+            Err(None) => bail!("every address of the network {} is in use", bridge.v4),
         }
     }
-    match wish.address {
-        Some(address) => anyhow::bail!("Address already in use: {address}"),
-        None => anyhow::bail!("every address of the network {} is in use", bridge.v4),
+}
+
+/// Tries the addresses that would do; else returns the one that was asked for and is in use.
+fn find(
+    route: &mut Socket,
+    bridge: &Bridge,
+    wish: &Wish,
+    namespace: &Namespace,
+    asked: Option<u32>,
+) -> Result<Result<Chosen, Option<IpAddr>>> {
+    let places = subnet::places(bridge.v4, wish.network.range);
+    let room = u32::try_from(places.clone().count()).expect("there are few places");
+    for attempt in 0..asked.map_or(room, |_| 1) {
+        // Anywhere, by the container's ID: with few containers the first is free.
+        let any = || places.start() + (wish.seed % room + attempt) % room;
+        let number = asked.unwrap_or_else(any);
+        let v4 = subnet::nth(bridge.v4, number);
+        let derived = || Some(subnet::nth6(bridge.v6?, number));
+        let chosen = Chosen {
+            v4,
+            v6: wish.address6.or_else(derived),
+            mac: wish.mac.unwrap_or_else(|| subnet::mac(v4)),
+            port: format!("{}.{number:04x}", wish.network.bridge),
+        };
+        match take(route, bridge, wish, namespace, &chosen)? {
+            None => return Ok(Ok(chosen)),
+            // No other number would help.
+            Some(taken) if Some(taken) == wish.address6.map(Into::into) => {
+                return Ok(Err(Some(taken)));
+            }
+            Some(_) => {}
+        }
+    }
+    Ok(Err(wish.address.map(Into::into)))
+}
+
+/// Makes the links that are named after addresses, which takes them; returns the one that another has, if any.
+fn take(
+    route: &mut Socket,
+    bridge: &Bridge,
+    wish: &Wish,
+    namespace: &Namespace,
+    chosen: &Chosen,
+) -> Result<Option<IpAddr>> {
+    if chosen.v4 == bridge.gateway {
+        return Ok(Some(chosen.v4.into()));
+    }
+    if chosen.v6.is_some() && chosen.v6 == bridge.gateway6 {
+        return Ok(chosen.v6.map(Into::into));
+    }
+    let inside = Inside {
+        namespace: namespace.as_fd(),
+        name: &wish.link,
+        mac: chosen.mac,
+    };
+    let pair = link::add_pair(&chosen.port, bridge.index, bridge.mtu, &inside);
+    match route.request(vec![pair]) {
+        Err(error) if is_refusal(&error, Errno::EXIST) => return Ok(Some(chosen.v4.into())),
+        other => other?,
+    }
+    // Where nobody can ask for one, that of IPv6 goes with that of IPv4.
+    let Some(v6) = chosen.v6.filter(|_| !wish.network.id.is_empty()) else {
+        return Ok(None);
+    };
+    let name = format!("{}.{:032x}", wish.network.bridge, u128::from(v6));
+    match route.request(vec![link::name_too(&chosen.port, &name)]) {
+        // Linux before 5.5 has no further names: two containers that ask for one address would both have it.
+        Err(error) if is_refusal(&error, Errno::OPNOTSUPP) => Ok(None),
+        Err(error) => {
+            // The first error is the one to tell.
+            route.request(vec![link::delete(&chosen.port)]).ok();
+            if is_refusal(&error, Errno::EXIST) {
+                return Ok(Some(v6.into()));
+            }
+            Err(error)
+        }
+        Ok(()) => Ok(None),
     }
 }
 
@@ -133,31 +214,27 @@ fn net6(address: Ipv6Addr, of: Ipv6Net) -> Ipv6Net {
 }
 
 /// Gives the container's end its addresses and, unless the network is internal, the way out.
-fn configure(
-    bridge: &Bridge,
-    wish: &Wish,
-    namespace: &Namespace,
-    link_name: &str,
-    chosen: &Chosen,
-) -> Result<()> {
-    let mut inside = namespace.within(Socket::route)?;
-    let index = link::find(&mut inside, link_name)?
-        .with_context(|| format!("the link `{link_name}` went as soon as it came"))?
-        .index;
+fn configure(bridge: &Bridge, wish: &Wish, namespace: &Namespace, chosen: &Chosen) -> Result<()> {
+    let (mut inside, index) = open(namespace, &wish.link)?;
     let v4 = IpNet::V4(net(chosen.v4, bridge.v4));
     let mut requests = vec![
-        link::bring_up(index, link_name),
+        link::bring_up(index, &wish.link),
         link::add_address(index, v4),
     ];
     let v6 = chosen.v6.zip(bridge.v6);
     requests.extend(v6.map(|(it, of)| link::add_address(index, IpNet::V6(net6(it, of)))));
     if wish.is_way_out && !wish.network.internal {
-        requests.push(link::add_default_route(
-            index,
-            subnet::gateway(bridge.v4).into(),
-        ));
-        let v6 = bridge.v6.map(subnet::gateway6);
+        requests.push(link::add_default_route(index, bridge.gateway.into()));
+        let v6 = bridge.gateway6;
         requests.extend(v6.map(|it| link::add_default_route(index, it.into())));
     }
     inside.request(requests)
+}
+
+/// Returns a socket in the network namespace, and the number of a link there.
+fn open(namespace: &Namespace, link_name: &str) -> Result<(Socket, u32)> {
+    let mut inside = namespace.within(Socket::route)?;
+    let found = link::find(&mut inside, link_name)?;
+    let found = found.with_context(|| format!("the container has no link `{link_name}`"))?;
+    Ok((inside, found.index))
 }

@@ -9,8 +9,8 @@ use anyhow::{Context, Result, ensure};
 use fs_err as fs;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use rustix::fs::{FlockOperation, flock};
-use rustix::io::retry_on_intr;
-use std::net::{IpAddr, Ipv6Addr};
+use rustix::io::{Errno, retry_on_intr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
 /// A bridge that is ready for containers.
@@ -21,6 +21,8 @@ pub(super) struct Bridge {
     pub(super) v4: Ipv4Net,
     /// None where the kernel has no IPv6, or is told not to use it.
     pub(super) v6: Option<Ipv6Net>,
+    pub(super) gateway: Ipv4Addr,
+    pub(super) gateway6: Option<Ipv6Addr>,
 }
 
 /// The lock of everything that is made for networks in this network namespace: that of the namespace itself,
@@ -38,9 +40,12 @@ impl Lock {
 
 impl Bridge {
     /// Returns the bridge of `network`, which is made if it is not there; what the user should know is added to `notes`.
+    ///
+    /// `reserved` are the networks that may not be chosen although no route leads there.
     pub(super) fn ensure(
         network: &Network,
         route: &mut Socket,
+        reserved: &dyn Fn() -> Result<Vec<Ipv4Net>>,
         notes: &mut Vec<String>,
     ) -> Result<Self> {
         let mut netfilter = Socket::netfilter()?;
@@ -52,7 +57,7 @@ impl Bridge {
         if let Some(bridge) = Self::ready(network, route, &mut netfilter)? {
             return Ok(bridge);
         }
-        let (v4, v6, index) = Self::make(network, route)?;
+        let (v4, v6, index) = Self::make(network, route, reserved)?;
         let addresses = addresses(v4, v6);
         let rules = rules(network, &addresses);
         if !rules.are_there(&mut netfilter)? {
@@ -63,8 +68,12 @@ impl Bridge {
         forward(v6.is_some(), notes)?;
         let alias = addresses.iter().map(ToString::to_string);
         let alias = alias.collect::<Vec<_>>().join(" ");
+        let mtu = match network.mtu {
+            Some(mtu) => mtu,
+            None => uplink_mtu(route)?,
+        };
         // Last: whoever finds it up finds it complete.
-        route.request(vec![link::bring_up_as(index, &network.bridge, &alias)])?;
+        route.request(vec![link::bring_up_as(index, &network.bridge, &alias, mtu)])?;
         Self::ready(network, route, &mut netfilter)?
             .with_context(|| format!("the bridge `{}` went as soon as it came", network.bridge))
     }
@@ -88,6 +97,8 @@ impl Bridge {
             mtu: found.mtu,
             v4,
             v6,
+            gateway: network.gateway.unwrap_or_else(|| subnet::gateway(v4)),
+            gateway6: v6.map(|it| network.gateway6.unwrap_or_else(|| subnet::gateway6(it))),
         };
         // Somebody may have flushed all rules, as firewalls do when they are loaded again.
         let are_there = rules(network, &addresses(v4, v6)).are_there(netfilter)?;
@@ -95,7 +106,11 @@ impl Bridge {
     }
 
     /// Makes the link and gives it its addresses; one that a process left unfinished is made anew.
-    fn make(network: &Network, route: &mut Socket) -> Result<(Ipv4Net, Option<Ipv6Net>, u32)> {
+    fn make(
+        network: &Network,
+        route: &mut Socket,
+        reserved: &dyn Fn() -> Result<Vec<Ipv4Net>>,
+    ) -> Result<(Ipv4Net, Option<Ipv6Net>, u32)> {
         let name = network.bridge.as_str();
         if let Some(found) = link::find(route, name)? {
             let mut words = found.alias.split(' ');
@@ -110,20 +125,35 @@ impl Bridge {
             route.request(vec![link::delete(name)])?;
         }
         let v4 = match network.v4 {
-            Some(v4) => v4,
-            None => subnet::choose(&fs::read_to_string("/proc/net/route")?)?,
+            Some(v4) => {
+                // It had none when the network was defined, but hosts move.
+                ensure!(
+                    !subnet::overlaps_a_route(v4.into())?,
+                    "this host has another way to {v4} by now: remove the network and define it anew"
+                );
+                v4
+            }
+            None => subnet::choose(&reserved()?)?,
         };
         let v6 = network.v6.filter(|_| has_ipv6());
-        let mtu = uplink_mtu(route)?;
-        let mac = subnet::mac(subnet::gateway(v4));
-        route.request(vec![link::add_bridge(name, mac, mtu)])?;
+        let gateways = gateways(network, v4, v6);
+        let mac = subnet::mac(network.gateway.unwrap_or_else(|| subnet::gateway(v4)));
+        route.request(vec![link::add_bridge(name, mac)])?;
         let index = link::find(route, name)?
             .with_context(|| format!("the bridge `{name}` went as soon as it came"))?
             .index;
-        let gateways = gateways(v4, v6).into_iter();
+        let gateways = gateways.into_iter();
         route.request(gateways.map(|it| link::add_address(index, it)).collect())?;
         Ok((v4, v6, index))
     }
+}
+
+/// Removes the bridge of a network and its rules, as far as they are there.
+pub(super) fn remove(network: &Network) -> Result<()> {
+    let _lock = Lock::take()?;
+    let mut route = Socket::route()?;
+    route.request_unless(&[Errno::NODEV], vec![link::delete(&network.bridge)])?;
+    rules(network, &[]).remove(&mut Socket::netfilter()?)
 }
 
 fn rules<'a>(network: &'a Network, networks: &'a [IpNet]) -> Rules<'a> {
@@ -131,6 +161,7 @@ fn rules<'a>(network: &'a Network, networks: &'a [IpNet]) -> Rules<'a> {
         bridge: &network.bridge,
         networks,
         internal: network.internal,
+        isolated: network.isolated,
         mark: published::MARK,
     }
 }
@@ -140,12 +171,14 @@ fn addresses(v4: Ipv4Net, v6: Option<Ipv6Net>) -> Vec<IpNet> {
     [IpNet::V4(v4)].into_iter().chain(v6).collect()
 }
 
-fn gateways(v4: Ipv4Net, v6: Option<Ipv6Net>) -> Vec<IpNet> {
+fn gateways(network: &Network, v4: Ipv4Net, v6: Option<Ipv6Net>) -> Vec<IpNet> {
     let with = |address: IpAddr, prefix| {
         IpNet::new(address, prefix).expect("the prefix is that of a network")
     };
-    let v6 = v6.map(|net| with(subnet::gateway6(net).into(), net.prefix_len()));
-    [with(subnet::gateway(v4).into(), v4.prefix_len())]
+    let own4 = network.gateway.unwrap_or_else(|| subnet::gateway(v4));
+    let own6 = |net| network.gateway6.unwrap_or_else(|| subnet::gateway6(net));
+    let v6 = v6.map(|net| with(own6(net).into(), net.prefix_len()));
+    [with(own4.into(), v4.prefix_len())]
         .into_iter()
         .chain(v6)
         .collect()

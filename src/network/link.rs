@@ -16,6 +16,7 @@ const RTM_GETLINK: u16 = 18;
 const RTM_NEWADDR: u16 = 20;
 const RTM_NEWROUTE: u16 = 24;
 const RTM_NEWRULE: u16 = 32;
+const RTM_NEWLINKPROP: u16 = 108;
 const RTN_UNICAST: u8 = 1;
 const RTN_LOCAL: u8 = 2;
 const RTPROT_BOOT: u8 = 3;
@@ -32,8 +33,13 @@ const IFLA_MASTER: u16 = 10;
 const IFLA_LINKINFO: u16 = 18;
 const IFLA_IFALIAS: u16 = 20;
 const IFLA_NET_NS_FD: u16 = 28;
+const IFLA_PROP_LIST: u16 = 52;
+const IFLA_ALT_IFNAME: u16 = 53;
 const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
+const IFLA_INFO_SLAVE_KIND: u16 = 4;
+const IFLA_INFO_SLAVE_DATA: u16 = 5;
+const IFLA_BRPORT_ISOLATED: u16 = 33;
 const VETH_INFO_PEER: u16 = 1;
 // linux/if.h
 const IFF_UP: u32 = 1;
@@ -97,13 +103,12 @@ fn header(index: u32, flags: u32) -> [u8; 16] {
     header
 }
 
-pub(super) fn add_bridge(name: &str, mac: Mac, mtu: u32) -> Message {
+pub(super) fn add_bridge(name: &str, mac: Mac) -> Message {
     let flags = ACK | CREATE | EXCLUSIVE;
     let what = format!("making the bridge `{name}`");
     Message::new(RTM_NEWLINK, flags, &header(0, 0), what)
         .text(IFLA_IFNAME, name)
         .put(IFLA_ADDRESS, &mac)
-        .number(IFLA_MTU, mtu)
         .nest(IFLA_LINKINFO, |it| it.text(IFLA_INFO_KIND, "bridge"))
 }
 
@@ -112,9 +117,13 @@ pub(super) fn bring_up(index: u32, name: &str) -> Message {
     Message::new(RTM_NEWLINK, ACK, &header(index, IFF_UP), what)
 }
 
-/// Brings a link up and gives it an alias.
-pub(super) fn bring_up_as(index: u32, name: &str, alias: &str) -> Message {
-    bring_up(index, name).put(IFLA_IFALIAS, alias.as_bytes())
+/// Brings a bridge up, and gives it an alias and the size of its packets.
+///
+/// A size that a bridge is made with is its ports' as soon as one of these goes; one that it is given later stays.
+pub(super) fn bring_up_as(index: u32, name: &str, alias: &str, mtu: u32) -> Message {
+    bring_up(index, name)
+        .put(IFLA_IFALIAS, alias.as_bytes())
+        .number(IFLA_MTU, mtu)
 }
 
 pub(super) fn delete(name: &str) -> Message {
@@ -151,6 +160,28 @@ pub(super) fn add_pair(port: &str, bridge: u32, mtu: u32, inside: &Inside<'_>) -
         .nest(IFLA_LINKINFO, |info| {
             info.text(IFLA_INFO_KIND, "veth")
                 .nest(IFLA_INFO_DATA, |data| data.nest(VETH_INFO_PEER, peer))
+        })
+}
+
+/// Gives a link a further name. Refused with EEXIST if a link has it.
+pub(super) fn name_too(link: &str, name: &str) -> Message {
+    let what = format!("naming the link `{link}`");
+    let flags = ACK | CREATE | EXCLUSIVE;
+    Message::new(RTM_NEWLINKPROP, flags, &header(0, 0), what)
+        .text(IFLA_IFNAME, link)
+        .nest(IFLA_PROP_LIST, |list| list.text(IFLA_ALT_IFNAME, name))
+}
+
+/// Keeps a port of a bridge from the other ports that this is said of.
+pub(super) fn isolate(port: &str) -> Message {
+    let what = format!("isolating the link `{port}`");
+    Message::new(RTM_NEWLINK, ACK, &header(0, 0), what)
+        .text(IFLA_IFNAME, port)
+        .nest(IFLA_LINKINFO, |info| {
+            info.text(IFLA_INFO_SLAVE_KIND, "bridge")
+                .nest(IFLA_INFO_SLAVE_DATA, |data| {
+                    data.put(IFLA_BRPORT_ISOLATED, &[1])
+                })
         })
 }
 

@@ -21,6 +21,9 @@ pub(crate) use link::Mac;
 pub(crate) use port::{Port, Publication, Published, summary};
 pub(crate) use published::{Listener, publish};
 pub(crate) use rootless::{Link, Program, has_tun};
+pub(crate) use subnet::{
+    check as check_subnet, choose as choose_subnet, first as first_address, is_taken, unique_local,
+};
 
 use anyhow::{Context, Result};
 use bridge::Bridge;
@@ -33,27 +36,49 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 pub(crate) const DEFAULT: &str = "bridge";
 
 /// A network that containers can be connected to.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Network {
     pub(crate) name: String,
+    /// 64 hex digits; none for the default network.
+    pub(crate) id: String,
     /// The name of its bridge on the host; all begin with `ddock`, and are at most ten letters long.
     pub(crate) bridge: String,
     /// Chosen when the bridge is made, if it is none.
     pub(crate) v4: Option<Ipv4Net>,
     pub(crate) v6: Option<Ipv6Net>,
+    /// The host's own address, if it is not the first.
+    pub(crate) gateway: Option<Ipv4Addr>,
+    /// The host's own address, if it is not the first.
+    pub(crate) gateway6: Option<Ipv6Addr>,
+    /// Where addresses are chosen from, if not everywhere.
+    pub(crate) range: Option<Ipv4Net>,
+    /// The way out's, if it is none.
+    pub(crate) mtu: Option<u32>,
+    /// Its members do not reach each other.
+    pub(crate) isolated: bool,
     /// Nothing leaves it.
     pub(crate) internal: bool,
 }
 
-impl Default for Network {
-    fn default() -> Self {
+impl Network {
+    /// Returns the network that every container is in unless it says otherwise.
+    pub(crate) fn predefined() -> Self {
         Self {
             name: DEFAULT.to_owned(),
             bridge: "ddock0".to_owned(),
-            v4: None,
             v6: Some(subnet::default6()),
-            internal: false,
+            ..Self::default()
         }
+    }
+
+    /// Returns the name of the bridge of the network with this ID: with a number behind it, that of a link still.
+    pub(crate) fn bridge_of(id: &str) -> String {
+        format!("ddock{}", id.get(..5).unwrap_or(id))
+    }
+
+    /// Removes what belongs to the network on this host; no container is in it.
+    pub(crate) fn unmake(&self) -> Result<()> {
+        bridge::remove(self)
     }
 }
 
@@ -71,6 +96,8 @@ pub(crate) struct Wish {
     pub(crate) mac: Option<Mac>,
     /// Whether this network is the container's way to everywhere else.
     pub(crate) is_way_out: bool,
+    /// The name of its link in the container.
+    pub(crate) link: String,
     /// Further names in this network.
     pub(crate) aliases: Vec<String>,
 }
@@ -79,6 +106,18 @@ pub(crate) struct Wish {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Attachment {
     pub(crate) network: String,
+    /// None for the default network.
+    #[serde(default)]
+    pub(crate) network_id: String,
+    /// The name of its link in the container.
+    #[serde(default)]
+    pub(crate) link: String,
+    /// The name of its link on the host.
+    #[serde(default)]
+    pub(crate) port: String,
+    /// Nothing leaves the network.
+    #[serde(default)]
+    pub(crate) internal: bool,
     pub(crate) address: Ipv4Net,
     pub(crate) address6: Option<Ipv6Net>,
     pub(crate) gateway: Ipv4Addr,
@@ -95,12 +134,17 @@ pub(crate) struct Ready {
 }
 
 impl Ready {
-    /// Makes the network of `wish` if it is not there; what the user should know is added to `notes`.
-    pub(crate) fn prepare(wish: Wish, notes: &mut Vec<String>) -> Result<Self> {
+    /// Makes the network of `wish` if it is not there, and none of those that are `reserved`; what the user should know is
+    /// added to `notes`.
+    pub(crate) fn prepare(
+        wish: Wish,
+        reserved: &dyn Fn() -> Result<Vec<Ipv4Net>>,
+        notes: &mut Vec<String>,
+    ) -> Result<Self> {
         let mut route = Socket::route()?;
         let name = &wish.network.name;
-        let bridge =
-            Bridge::ensure(&wish.network, &mut route, notes).with_context(|| unavailable(name))?;
+        let bridge = Bridge::ensure(&wish.network, &mut route, reserved, notes)
+            .with_context(|| unavailable(name))?;
         Ok(Self {
             wish,
             bridge,
@@ -110,11 +154,13 @@ impl Ready {
 
     /// Returns the host's own addresses in the network.
     pub(crate) fn gateways(&self) -> Vec<IpAddr> {
-        let v6 = self.bridge.v6.map(|net| subnet::gateway6(net).into());
-        [subnet::gateway(self.bridge.v4).into()]
-            .into_iter()
-            .chain(v6)
-            .collect()
+        let v6 = self.bridge.gateway6.map(Into::into);
+        [self.bridge.gateway.into()].into_iter().chain(v6).collect()
+    }
+
+    /// Tells whether this network is the container's way to everywhere else.
+    pub(crate) fn is_way_out(&self) -> bool {
+        self.wish.is_way_out
     }
 
     /// Has the host route what containers answer to clients of their published ports.
@@ -122,11 +168,10 @@ impl Ready {
         published::route_marked(&mut self.route)
     }
 
-    /// Connects the container whose network namespace this is, by a link called `link` there.
-    pub(crate) fn connect(mut self, namespace: &Namespace, link: &str) -> Result<Attachment> {
-        let name = self.wish.network.name.clone();
-        attach::attach(&mut self.route, &self.bridge, &self.wish, namespace, link)
-            .with_context(|| unavailable(&name))
+    /// Connects the container whose network namespace this is.
+    pub(crate) fn connect(mut self, namespace: &Namespace) -> Result<Attachment> {
+        attach::attach(&mut self.route, &self.bridge, &self.wish, namespace)
+            .with_context(|| unavailable(&self.wish.network.name))
     }
 }
 

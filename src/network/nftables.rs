@@ -4,23 +4,21 @@
 //! another table is read or touched. Each network has two chains of its own there, so whether a network's rules are
 //! there is one question, also after somebody flushed all rules.
 
-use crate::network::netlink::{ACK, APPEND, CREATE, Message, Socket};
+mod step;
+
+use crate::network::netlink::{ACK, APPEND, CREATE, Message, Socket, attribute_number};
 use anyhow::Result;
 use ipnet::IpNet;
 use rustix::io::Errno;
+use step::{Is, Step, VERDICT_ACCEPT, VERDICT_DROP};
 
 /// Our table, for IPv4 and IPv6.
 const TABLE: &str = "ddock";
-
-/// All our bridges are named like this.
-const BRIDGES: &str = "ddock";
 
 /// The chain that all networks share.
 const PREROUTING: &str = "prerouting";
 
 const NFPROTO_INET: u8 = 1;
-const NFPROTO_IPV4: u8 = 2;
-const NFPROTO_IPV6: u8 = 10;
 /// `NFNL_SUBSYS_NFTABLES`
 const SUBSYSTEM: u8 = 10;
 const BATCH_BEGIN: u16 = 0x10;
@@ -30,8 +28,13 @@ const NEWTABLE: u8 = 0;
 const NEWCHAIN: u8 = 3;
 const GETCHAIN: u8 = 4;
 const NEWRULE: u8 = 6;
+const GETTABLE: u8 = 1;
+const DELTABLE: u8 = 2;
+const DELCHAIN: u8 = 5;
+const DELRULE: u8 = 8;
 
 const NFTA_TABLE_NAME: u16 = 1;
+const NFTA_TABLE_USE: u16 = 3;
 const NFTA_CHAIN_TABLE: u16 = 1;
 const NFTA_CHAIN_NAME: u16 = 3;
 const NFTA_CHAIN_HOOK: u16 = 4;
@@ -41,15 +44,6 @@ const NFTA_HOOK_PRIORITY: u16 = 2;
 const NFTA_RULE_TABLE: u16 = 1;
 const NFTA_RULE_CHAIN: u16 = 2;
 const NFTA_RULE_EXPRESSIONS: u16 = 4;
-const NFTA_LIST_ELEM: u16 = 1;
-const NFTA_EXPR_NAME: u16 = 1;
-const NFTA_EXPR_DATA: u16 = 2;
-
-/// The register that every expression here writes and reads.
-const REGISTER: u32 = 1;
-const VERDICT_REGISTER: u32 = 0;
-const VERDICT_DROP: u32 = 0;
-const VERDICT_ACCEPT: u32 = 1;
 
 /// Where a chain hooks in, and when (`NF_INET_*`, `NF_IP_PRI_*`).
 #[derive(Clone, Copy)]
@@ -75,38 +69,14 @@ const SOURCE_NAT: Hook = Hook {
     priority: 100,
 };
 
-/// One step of a rule.
-#[derive(Clone, Copy)]
-enum Step<'a> {
-    /// The packet came in by the link of this name, or not.
-    Input(&'a str, Is),
-    /// The packet leaves by the link of this name, or not.
-    Output(&'a str, Is),
-    /// The packet came in by a bridge of ours.
-    InputIsOurs,
-    /// The packet's source is in this network.
-    Source(IpNet),
-    /// The packet answers one that was let through, or belongs to it.
-    Answers,
-    /// The packet is for a socket that speaks with an address not the host's.
-    ForTransparentSocket,
-    Mark(u32),
-    Masquerade,
-    Verdict(u32),
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Is {
-    Equal = 0,
-    Different = 1,
-}
-
 /// What a network's rules depend on.
 pub(super) struct Rules<'a> {
     pub(super) bridge: &'a str,
     pub(super) networks: &'a [IpNet],
     /// Nothing leaves the network.
     pub(super) internal: bool,
+    /// Its members do not reach each other.
+    pub(super) isolated: bool,
     /// Marks what is for a socket that speaks with an address not the host's.
     pub(super) mark: u32,
 }
@@ -142,6 +112,30 @@ impl Rules<'_> {
         commit(socket, batch)
     }
 
+    /// Removes this network's rules, as far as they are there, and the table with the last network's; needs the lock of
+    /// the networks.
+    pub(super) fn remove(&self, socket: &mut Socket) -> Result<()> {
+        let mut batch = Vec::new();
+        for name in [
+            Self::nat_chain(self.bridge),
+            Self::forward_chain(self.bridge),
+        ] {
+            if has_chain(socket, &name)? {
+                batch.extend(without_chain(&name));
+            }
+        }
+        if !batch.is_empty() {
+            commit(socket, batch)?;
+        }
+        // What all networks share is left.
+        if chains(socket)? == Some(1) && has_chain(socket, PREROUTING)? {
+            let what = "removing the nftables table `ddock`";
+            let table = change(DELTABLE, 0, what).text(NFTA_TABLE_NAME, TABLE);
+            commit(socket, vec![table])?;
+        }
+        Ok(())
+    }
+
     /// What reaches the network from outside must answer what it said; its own members may talk.
     fn forwarding(&self) -> Vec<Message> {
         let (bridge, name) = (self.bridge, Self::forward_chain(self.bridge));
@@ -158,9 +152,15 @@ impl Rules<'_> {
             Step::Output(bridge, Is::Different),
             Step::Input(bridge, Is::Equal),
         );
+        // Ports that are kept apart could still meet by way of the host.
+        let to_own = if self.isolated {
+            VERDICT_DROP
+        } else {
+            VERDICT_ACCEPT
+        };
         for steps in [
             &[elsewhere, Step::Verdict(VERDICT_ACCEPT)][..],
-            &[own, Step::Verdict(VERDICT_ACCEPT)],
+            &[own, Step::Verdict(to_own)],
             &[Step::Answers, Step::Verdict(VERDICT_ACCEPT)],
             &[Step::Verdict(VERDICT_DROP)],
         ] {
@@ -190,6 +190,18 @@ fn has_chain(socket: &mut Socket, name: &str) -> Result<bool> {
         .text(NFTA_CHAIN_TABLE, TABLE)
         .text(NFTA_CHAIN_NAME, name);
     Ok(socket.get(message, Errno::NOENT)?.is_some())
+}
+
+/// Returns how many chains our table has; `None` if it is not there.
+fn chains(socket: &mut Socket) -> Result<Option<u32>> {
+    let what = "looking at the nftables table `ddock`";
+    let message =
+        Message::new(kind(GETTABLE), 0, &header(NFPROTO_INET), what).text(NFTA_TABLE_NAME, TABLE);
+    let Some(found) = socket.get(message, Errno::NOENT)? else {
+        return Ok(None);
+    };
+    let attributes = found.get(4..).unwrap_or_default();
+    Ok(attribute_number(attributes, NFTA_TABLE_USE).map(u32::from_be))
 }
 
 fn commit(socket: &mut Socket, messages: Vec<Message>) -> Result<()> {
@@ -233,6 +245,19 @@ fn chain(name: &str, hook: Hook) -> Message {
         .text(NFTA_CHAIN_TYPE, hook.kind)
 }
 
+/// Removes a chain's rules, then the chain.
+fn without_chain(name: &str) -> [Message; 2] {
+    let what = format!("removing the nftables chain `{name}`");
+    [
+        change(DELRULE, 0, &*what)
+            .text(NFTA_RULE_TABLE, TABLE)
+            .text(NFTA_RULE_CHAIN, name),
+        change(DELCHAIN, 0, &*what)
+            .text(NFTA_CHAIN_TABLE, TABLE)
+            .text(NFTA_CHAIN_NAME, name),
+    ]
+}
+
 fn rule(chain: &str, steps: &[Step<'_>]) -> Message {
     let what = format!("adding a rule to the nftables chain `{chain}`");
     change(NEWRULE, CREATE | APPEND, what)
@@ -241,117 +266,4 @@ fn rule(chain: &str, steps: &[Step<'_>]) -> Message {
         .nest(NFTA_RULE_EXPRESSIONS, |rule| {
             steps.iter().fold(rule, |rule, step| step.put(rule))
         })
-}
-
-impl Step<'_> {
-    fn put(self, rule: Message) -> Message {
-        match self {
-            Self::Input(link, is) => compare(meta(rule, META_IIFNAME), is, &name(link)),
-            Self::Output(link, is) => compare(meta(rule, META_OIFNAME), is, &name(link)),
-            // As many bytes as are compared: the rest may be anything.
-            Self::InputIsOurs => compare(meta(rule, META_IIFNAME), Is::Equal, BRIDGES.as_bytes()),
-            Self::Source(network) => source(rule, network),
-            Self::Answers => answers(rule),
-            Self::ForTransparentSocket => {
-                let rule = expression(rule, "socket", |it| it.big(1, 0).big(2, REGISTER));
-                compare(rule, Is::Equal, &[1])
-            }
-            Self::Mark(mark) => {
-                let value = mark.to_ne_bytes();
-                let rule = expression(rule, "immediate", |it| {
-                    it.big(1, REGISTER).nest(2, |data| data.put(1, &value))
-                });
-                expression(rule, "meta", |it| it.big(2, META_MARK).big(3, REGISTER))
-            }
-            Self::Masquerade => expression(rule, "masq", |it| it),
-            Self::Verdict(code) => expression(rule, "immediate", |it| {
-                it.big(1, VERDICT_REGISTER)
-                    .nest(2, |data| data.nest(2, |verdict| verdict.big(1, code)))
-            }),
-        }
-    }
-}
-
-const META_MARK: u32 = 3;
-const META_IIFNAME: u32 = 6;
-const META_OIFNAME: u32 = 7;
-const META_NFPROTO: u32 = 15;
-
-fn expression(rule: Message, name: &str, data: impl FnOnce(Message) -> Message) -> Message {
-    rule.nest(NFTA_LIST_ELEM, |element| {
-        element
-            .text(NFTA_EXPR_NAME, name)
-            .nest(NFTA_EXPR_DATA, data)
-    })
-}
-
-/// Loads a fact about the packet.
-fn meta(rule: Message, key: u32) -> Message {
-    expression(rule, "meta", |it| it.big(1, REGISTER).big(2, key))
-}
-
-/// Goes on only if what was loaded is, or is not, `value`.
-fn compare(rule: Message, is: Is, value: &[u8]) -> Message {
-    expression(rule, "cmp", |it| {
-        it.big(1, REGISTER)
-            .big(2, is as u32)
-            .nest(3, |data| data.put(1, value))
-    })
-}
-
-/// A link's name as the kernel compares it: all 16 bytes.
-fn name(link: &str) -> [u8; 16] {
-    let mut name = [0; 16];
-    for (to, from) in name.iter_mut().zip(link.bytes()) {
-        *to = from;
-    }
-    name
-}
-
-fn source(rule: Message, network: IpNet) -> Message {
-    // The place of the source address in the header (RFC 791, RFC 8200).
-    let (protocol, offset, mask, address) = match network {
-        IpNet::V4(it) => (
-            NFPROTO_IPV4,
-            12,
-            it.netmask().octets().to_vec(),
-            it.network().octets().to_vec(),
-        ),
-        IpNet::V6(it) => (
-            NFPROTO_IPV6,
-            8,
-            it.netmask().octets().to_vec(),
-            it.network().octets().to_vec(),
-        ),
-    };
-    let length = u32::try_from(mask.len()).expect("an address is short");
-    let rule = compare(meta(rule, META_NFPROTO), Is::Equal, &[protocol]);
-    let rule = expression(rule, "payload", |it| {
-        it.big(1, REGISTER)
-            .big(2, 1) // the network header
-            .big(3, offset)
-            .big(4, length)
-    });
-    let rule = masked(rule, &mask);
-    compare(rule, Is::Equal, &address)
-}
-
-/// Keeps the bits of `mask` of what was loaded.
-fn masked(rule: Message, mask: &[u8]) -> Message {
-    let length = u32::try_from(mask.len()).expect("an address is short");
-    let zero = vec![0; mask.len()];
-    expression(rule, "bitwise", |it| {
-        it.big(1, REGISTER)
-            .big(2, REGISTER)
-            .big(3, length)
-            .nest(4, |data| data.put(1, mask))
-            .nest(5, |data| data.put(1, &zero))
-    })
-}
-
-fn answers(rule: Message) -> Message {
-    // `ct state`, in the machine's own order: bit 1 is established, bit 2 related.
-    let rule = expression(rule, "ct", |it| it.big(1, REGISTER).big(2, 0));
-    let rule = masked(rule, &0b110_u32.to_ne_bytes());
-    compare(rule, Is::Different, &[0; 4])
 }

@@ -2,8 +2,10 @@
 
 use crate::network::link::Mac;
 use anyhow::{Context, Result, ensure};
-use ipnet::{Ipv4Net, Ipv6Net};
-use std::net::{Ipv4Addr, Ipv6Addr};
+use fs_err as fs;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::RangeInclusive;
 
 /// How many addresses of a network are given away at most: as many as four hexadecimal digits tell apart.
 const MOST: u32 = 0xfffe;
@@ -26,19 +28,69 @@ fn candidates() -> impl Iterator<Item = Ipv4Net> {
     first.chain(second).chain(third)
 }
 
-/// Chooses a network that overlaps none to which the routing table `routes` (`/proc/net/route`) has a way of its own.
-pub(crate) fn choose(routes: &str) -> Result<Ipv4Net> {
-    choose_besides(routes, &[])
+/// Chooses a network that overlaps none to which this host has a way of its own, and none of `taken`.
+pub(crate) fn choose(taken: &[Ipv4Net]) -> Result<Ipv4Net> {
+    choose_besides(&fs::read_to_string("/proc/net/route")?, taken)
 }
 
-/// Chooses a network as [`choose`] does, and none of `taken`.
-pub(crate) fn choose_besides(routes: &str, taken: &[Ipv4Net]) -> Result<Ipv4Net> {
+fn choose_besides(routes: &str, taken: &[Ipv4Net]) -> Result<Ipv4Net> {
     let mut used: Vec<Ipv4Net> = routes.lines().filter_map(destination).collect();
     used.extend(taken);
-    let overlaps = |a: &Ipv4Net, b: &Ipv4Net| a.contains(b) || b.contains(a);
     candidates()
-        .find(|candidate| !used.iter().any(|used| overlaps(used, candidate)))
+        .find(|candidate| !used.iter().any(|used| overlap(*used, *candidate)))
         .context("found no private network that this host does not use already")
+}
+
+fn overlap(a: Ipv4Net, b: Ipv4Net) -> bool {
+    a.contains(&b) || b.contains(&a)
+}
+
+/// Tells whether this host has a way of its own to somewhere in the network.
+pub(super) fn overlaps_a_route(net: IpNet) -> Result<bool> {
+    Ok(match net {
+        IpNet::V4(net) => fs::read_to_string("/proc/net/route")?
+            .lines()
+            .filter_map(destination)
+            .any(|it| overlap(it, net)),
+        // Without the file there is no IPv6.
+        IpNet::V6(net) => fs::read_to_string("/proc/net/ipv6_route")
+            .unwrap_or_default()
+            .lines()
+            .filter_map(destination6)
+            .any(|it| it.contains(&net) || net.contains(&it)),
+    })
+}
+
+/// Tells whether a network of containers cannot have these addresses: this host has a way of its own there, or they are
+/// for the default network.
+pub(crate) fn is_taken(net: IpNet) -> Result<bool> {
+    let default = IpNet::V6(default6());
+    Ok(default.contains(&net) || net.contains(&default) || overlaps_a_route(net)?)
+}
+
+/// Returns a unique local network (RFC 4193) for the network with this ID, whose digits are random.
+pub(crate) fn unique_local(id: &str) -> Ipv6Net {
+    let digits = id.get(..14).unwrap_or_default();
+    let number = u128::from_str_radix(digits, 16).unwrap_or_default();
+    let address = Ipv6Addr::from(0xfd << 120 | number << 64);
+    Ipv6Net::new(address, 64).expect("64 is a prefix length")
+}
+
+/// Refuses a subnet that cannot serve as a network of containers.
+pub(crate) fn check(subnet: IpNet, range: Option<IpNet>) -> Result<()> {
+    // Addresses of IPv6 end as those of IPv4, in up to four hexadecimal digits.
+    let least = if subnet.addr().is_ipv4() { 2 } else { 16 };
+    ensure!(
+        subnet.max_prefix_len() - subnet.prefix_len() >= least,
+        "the subnet {subnet} is too small for a network of containers"
+    );
+    if let (IpNet::V4(subnet), Some(IpNet::V4(range))) = (subnet, range) {
+        ensure!(
+            places(subnet, Some(range)).next().is_some(),
+            "the range {range} is not among the first {MOST} addresses of {subnet}, which are those that containers are given"
+        );
+    }
+    Ok(())
 }
 
 /// Returns where a line of `/proc/net/route` leads, unless it leads everywhere.
@@ -51,6 +103,15 @@ fn destination(line: &str) -> Option<Ipv4Net> {
     };
     let net = Ipv4Net::with_netmask(address(1)?, address(7)?).ok()?;
     (net.prefix_len() > 0).then_some(net)
+}
+
+/// Returns where a line of `/proc/net/ipv6_route` leads, unless it leads everywhere or to all links' own networks.
+fn destination6(line: &str) -> Option<Ipv6Net> {
+    let mut fields = line.split_whitespace();
+    let address = u128::from_str_radix(fields.next()?, 16).ok()?;
+    let prefix = u8::from_str_radix(fields.next()?, 16).ok()?;
+    let net = Ipv6Net::new(address.into(), prefix).ok()?;
+    (prefix > 0 && !net.addr().is_multicast()).then_some(net)
 }
 
 /// Returns the name of the link that the routing table's default route leaves by.
@@ -70,6 +131,14 @@ pub(super) fn own_address(table: &str) -> Option<Ipv4Addr> {
     addresses.find(|address: &Ipv4Addr| !address.is_loopback())
 }
 
+/// Returns the host's own address in a network, unless it is given another.
+pub(crate) fn first(net: IpNet) -> IpAddr {
+    match net {
+        IpNet::V4(net) => gateway(net).into(),
+        IpNet::V6(net) => gateway6(net).into(),
+    }
+}
+
 /// Returns the host's own address in a network.
 pub(crate) fn gateway(net: Ipv4Net) -> Ipv4Addr {
     Ipv4Addr::from(u32::from(net.network()) + 1)
@@ -80,11 +149,15 @@ pub(crate) fn gateway6(net: Ipv6Net) -> Ipv6Addr {
     nth6(net, 1)
 }
 
-/// Returns how many addresses the network has for containers, counted from 2.
-pub(super) fn room(net: Ipv4Net) -> u32 {
-    let hosts = 1_u32.checked_shl(32 - u32::from(net.prefix_len()));
-    // The first is the network itself, the second the host's, the last reaches all.
-    hosts.map_or(MOST, |hosts| hosts.saturating_sub(3).min(MOST - 1))
+/// Returns the numbers of the addresses that containers are given, in the whole network or in `range`.
+pub(super) fn places(net: Ipv4Net, range: Option<Ipv4Net>) -> RangeInclusive<u32> {
+    let number = |address: Ipv4Addr| u32::from(address).saturating_sub(net.network().into());
+    // The first is the network itself, and the second usually the host's; the last reaches all.
+    let last = number(net.broadcast()).saturating_sub(1).min(MOST);
+    match range {
+        None => 2..=last,
+        Some(range) => number(range.network()).max(1)..=number(range.broadcast()).min(last),
+    }
 }
 
 /// Returns the address number `n` of a network.
@@ -97,18 +170,31 @@ pub(super) fn nth6(net: Ipv6Net, n: u32) -> Ipv6Addr {
     Ipv6Addr::from(u128::from(net.network()) + u128::from(n))
 }
 
-/// Returns the number of an address that was asked for.
+/// Returns the number of an address that was asked for. The words are Docker's.
 pub(super) fn number(net: Ipv4Net, address: Ipv4Addr) -> Result<u32> {
+    ensure!(net.contains(&address), elsewhere(address.into()));
     ensure!(
-        net.contains(&address),
-        "the address {address} is not in the network {net}"
+        address != net.network() && address != net.broadcast(),
+        "Address already in use: {address}"
     );
     let number = u32::from(address) - u32::from(net.network());
     ensure!(
-        (2..2 + room(net)).contains(&number),
-        "the address {address} of the network {net} is not for containers"
+        number <= MOST,
+        "the address {address} is not among the first {MOST} of {net}, which are those that containers can have"
     );
     Ok(number)
+}
+
+/// Refuses an address that was asked for and is not in the network.
+pub(super) fn check6(net: Option<Ipv6Net>, address: Ipv6Addr) -> Result<()> {
+    let is_in = net.is_some_and(|net| net.contains(&address) && net.network() != address);
+    ensure!(is_in, elsewhere(address.into()));
+    Ok(())
+}
+
+/// Docker's words.
+fn elsewhere(address: IpAddr) -> String {
+    format!("Invalid address {address}: It does not belong to any of this network's subnets")
 }
 
 /// Returns the hardware address that belongs to an address: whoever has the one later has the other too, and
@@ -130,11 +216,20 @@ mod tests {
 
     #[test]
     fn a_network_that_the_host_knows_is_not_chosen() {
-        assert_eq!(choose("").unwrap().to_string(), "172.29.0.0/16");
+        assert_eq!(
+            choose_besides("", &[]).unwrap().to_string(),
+            "172.29.0.0/16"
+        );
         // 172.29 has a route of its own; the default route does not count.
-        assert_eq!(choose(ROUTES).unwrap().to_string(), "172.28.0.0/16");
+        assert_eq!(
+            choose_besides(ROUTES, &[]).unwrap().to_string(),
+            "172.28.0.0/16"
+        );
         let all = "vpn0\t000010AC\t0\t0001\t0\t0\t0\t0000F0FF\n".to_owned();
-        assert_eq!(choose(&all).unwrap().to_string(), "10.200.0.0/16");
+        assert_eq!(
+            choose_besides(&all, &[]).unwrap().to_string(),
+            "10.200.0.0/16"
+        );
         let taken = ["172.29.4.0/24".parse().unwrap()];
         assert_eq!(
             choose_besides("", &taken).unwrap().to_string(),
@@ -148,14 +243,24 @@ mod tests {
     fn addresses_are_counted_from_the_hosts_own() {
         let net: Ipv4Net = "10.1.2.0/29".parse().unwrap();
         assert_eq!(gateway(net), Ipv4Addr::new(10, 1, 2, 1));
-        assert_eq!(room(net), 5);
+        assert_eq!(places(net, None), 2..=6);
         assert_eq!(number(net, Ipv4Addr::new(10, 1, 2, 6)).unwrap(), 6);
-        for bad in ["10.1.2.0", "10.1.2.1", "10.1.2.7", "10.1.3.2"] {
+        for bad in ["10.1.2.0", "10.1.2.7", "10.1.3.2"] {
             assert!(number(net, bad.parse().unwrap()).is_err(), "{bad}");
         }
-        assert_eq!(room("10.0.0.0/8".parse().unwrap()), 0xfffd);
-        assert_eq!(room("10.0.0.0/31".parse().unwrap()), 0);
+        assert_eq!(places("10.0.0.0/8".parse().unwrap(), None), 2..=MOST);
+        for (net, range, expected) in [
+            ("10.0.0.0/16", "10.0.1.0/24", 256..=511),
+            ("10.0.0.0/24", "10.0.0.0/25", 1..=127),
+            ("10.0.0.0/24", "10.0.0.128/25", 128..=254),
+        ] {
+            let places = places(net.parse().unwrap(), Some(range.parse().unwrap()));
+            assert_eq!(places, expected, "{net} {range}");
+        }
+        assert!(places("10.0.0.0/31".parse().unwrap(), None).is_empty());
         assert_eq!(gateway6(default6()).to_string(), "fd64:646f:636b:30::1");
+        let id = "0123456789abcdef";
+        assert_eq!(unique_local(id).to_string(), "fd01:2345:6789:abcd::/64");
         assert_eq!(mac(Ipv4Addr::new(172, 29, 0, 2)), [2, 0x42, 172, 29, 0, 2]);
     }
 }

@@ -37,7 +37,9 @@ pub(crate) use gather::images;
 pub(crate) use given::Given;
 pub(crate) use host::{Host, Mapping};
 pub(crate) use mounts::VolumeUse;
-pub(crate) use namespaces::{Donor, Ipc, Joined, Namespaces, Network, Pid, SHAREABLE_IPC};
+pub(crate) use namespaces::{
+    Donor, Ipc, Joined, Membership, Namespaces, Network, Pid, SHAREABLE_IPC,
+};
 pub(crate) use request::{
     DefaultEnvironment, Devices, Files, HostAddress, ImageDefaults, ImageVolumes, Io, Limits,
     NetworkNames, Request, Security,
@@ -227,7 +229,7 @@ fn hostname(request: &Request, host: &Host) -> Result<String> {
         (None, Network::Container(donor)) => donor.hostname.as_str(),
         (None, _) if request.namespaces.uts_of_host => host.hostname.as_str(),
         (None, Network::Host) => host.hostname.as_str(),
-        (None, Network::Bridge | Network::None) => request
+        (None, Network::Bridge | Network::Named(_) | Network::None) => request
             .id
             .get(..12)
             .context("the container's ID is too short")?,
@@ -330,7 +332,7 @@ fn owner(request: &Request, host: &Host) -> devices::Owner {
 
 fn own(request: &Request, host: &Host) -> sysctls::Own {
     sysctls::Own {
-        network: matches!(request.namespaces.network, Network::Bridge | Network::None),
+        network: request.namespaces.network.is_own(),
         users: host.mapping.is_some(),
     }
 }

@@ -1,6 +1,8 @@
 //! Whose namespaces a container is in: its own, the host's, or another container's.
 
+use crate::network::Mac;
 use serde_json::{Value, json};
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
 /// What the container shares with others.
@@ -8,6 +10,8 @@ use std::path::{Path, PathBuf};
 pub(crate) struct Namespaces {
     /// `--network`
     pub(crate) network: Network,
+    /// `--mac-address` in the default network.
+    pub(crate) mac: Option<Mac>,
     /// `--pid`
     pub(crate) pid: Pid,
     /// `--ipc`
@@ -31,6 +35,23 @@ pub(crate) enum Network {
     /// The host's.
     Host,
     Container(Donor),
+    /// A network namespace of its own, connected to these networks, which somebody defined.
+    Named(Vec<Membership>),
+}
+
+/// How the container is to be in a network that somebody defined.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Membership {
+    /// Its name, ID, or the beginning of that.
+    pub(crate) network: String,
+    /// `--ip`
+    pub(crate) address: Option<Ipv4Addr>,
+    /// `--ip6`
+    pub(crate) address6: Option<Ipv6Addr>,
+    /// `--mac-address`
+    pub(crate) mac: Option<Mac>,
+    /// `--network-alias`, in order.
+    pub(crate) aliases: Vec<String>,
 }
 
 /// `--pid`
@@ -79,12 +100,19 @@ pub(crate) enum Joined {
 /// The annotation of a container whose IPC namespace may be joined.
 pub(crate) const SHAREABLE_IPC: &str = "ddock.ipc.shareable";
 
+impl Network {
+    /// Tells whether the container has a network namespace of its own.
+    pub(crate) fn is_own(&self) -> bool {
+        matches!(self, Self::Bridge | Self::Named(_) | Self::None)
+    }
+}
+
 impl Namespaces {
     /// Returns the containers that are joined.
     pub(crate) fn donors(&mut self) -> impl Iterator<Item = (Joined, &mut Donor)> {
         let network = match &mut self.network {
             Network::Container(donor) => Some((Joined::Network, donor)),
-            Network::Bridge | Network::None | Network::Host => None,
+            Network::Bridge | Network::Named(_) | Network::None | Network::Host => None,
         };
         let pid = match &mut self.pid {
             Pid::Container(donor) => Some((Joined::Pid, donor)),
@@ -113,7 +141,7 @@ impl Namespaces {
         let uts = new("uts").filter(|_| !self.uts_of_host);
         let cgroup = new("cgroup").filter(|_| !self.cgroup_of_host);
         let network = match &self.network {
-            Network::Bridge | Network::None => new("network"),
+            Network::Bridge | Network::Named(_) | Network::None => new("network"),
             Network::Host => None,
             Network::Container(donor) => Some(donor.namespace("network", "net")),
         };
@@ -160,6 +188,7 @@ mod tests {
         assert_eq!(kinds(&Namespaces::default()), own);
         let hosts = Namespaces {
             network: Network::Host,
+            mac: None,
             pid: Pid::Host,
             ipc: Ipc::Host,
             uts_of_host: true,

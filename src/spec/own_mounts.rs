@@ -120,7 +120,7 @@ pub(crate) fn device(device: Device) -> Mount {
 pub(crate) fn etc_file(name: &str, request: &Request) -> Mount {
     let directory = match &request.namespaces.network {
         Network::Container(donor) => &donor.directory,
-        Network::Bridge | Network::None | Network::Host => &request.directory,
+        _ => &request.directory,
     };
     let source = directory.join(name);
     let destination = Path::new("/etc").join(name);

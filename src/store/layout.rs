@@ -137,12 +137,21 @@ impl Layout {
         self.volumes().join(name.as_str())
     }
 
+    pub(super) fn networks(&self) -> PathBuf {
+        self.version.join("networks")
+    }
+
+    /// The file of the network `name`, which is known to be one.
+    pub(super) fn network(&self, name: &str) -> PathBuf {
+        self.networks().join(format!("{name}.json"))
+    }
+
     pub(super) fn temporary(&self) -> PathBuf {
         self.version.join("tmp")
     }
 
     /// The directories that an empty store has.
-    pub(super) fn directories(&self) -> [PathBuf; 13] {
+    pub(super) fn directories(&self) -> [PathBuf; 14] {
         [
             self.leases(),
             self.references(),
@@ -156,6 +165,7 @@ impl Layout {
             self.containers(),
             self.names(),
             self.volumes(),
+            self.networks(),
             self.temporary(),
         ]
     }
@@ -199,6 +209,11 @@ pub(super) fn container_holds(container: &Path) -> PathBuf {
 /// The volumes that a container uses, in that container's directory: one a line, `named` or `anonymous` before it.
 pub(super) fn container_volumes(container: &Path) -> PathBuf {
     container.join("volumes")
+}
+
+/// The networks that a container is in while it runs, in that container's directory: one ID a line.
+pub(super) fn container_networks(container: &Path) -> PathBuf {
+    container.join("networks")
 }
 
 /// Where the content of a volume lies below the directory of all volumes.

@@ -12,6 +12,7 @@ mod escape;
 mod layout;
 mod lock;
 mod names;
+mod networks;
 mod objects;
 mod partial;
 mod probe;
@@ -30,6 +31,7 @@ pub(crate) use chains::StagedChain;
 pub(crate) use layout::volume_data;
 pub(crate) use lock::{Exclusive, Shared};
 pub(crate) use names::NameInUse;
+pub(crate) use networks::{ActiveEndpoints, NetworkRecord, Pool};
 pub(crate) use objects::{LayerMeta, LayerPaths};
 pub(crate) use partial::{Partial, Segments};
 pub(crate) use probe::Facts;
@@ -54,7 +56,7 @@ pub(crate) struct Damaged(pub(crate) String);
 
 /// What the user named is not there. The words are Docker's.
 #[derive(Debug, Error, PartialEq, Eq)]
-#[error("No such {kind}: {name}")]
+#[error("{}", self.text())]
 pub(crate) struct NotFound {
     kind: &'static str,
     name: String,
@@ -81,10 +83,24 @@ impl NotFound {
         Self { kind, name }
     }
 
+    pub(crate) fn network(name: &str) -> Self {
+        let name = name.to_owned();
+        let kind = "network";
+        Self { kind, name }
+    }
+
+    fn text(&self) -> String {
+        match (self.kind, &self.name) {
+            ("network", name) => format!("network {name} not found"),
+            (kind, name) => format!("No such {kind}: {name}"),
+        }
+    }
+
     /// Returns where to look for what is here.
     pub(crate) fn hint(&self) -> &'static str {
         match self.kind {
             "volume" => "`ddock volume ls` lists what is here",
+            "network" => "`ddock network ls` lists what is here",
             _ => "`ddock images` and `ddock ps -a` list what is here",
         }
     }

@@ -36,6 +36,7 @@ mod network;
 mod network_many;
 mod network_ports;
 mod network_rootless;
+mod networks;
 mod preserve_fds;
 mod process;
 mod progress;

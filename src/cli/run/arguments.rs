@@ -7,6 +7,7 @@ mod lifetime;
 mod limits;
 mod namespaces;
 mod network;
+mod networks;
 mod security;
 
 pub(crate) use lifetime::invalid_signal;
@@ -26,6 +27,7 @@ use lifetime::{LifetimeFlags, StreamName};
 use limits::LimitFlags;
 use namespaces::NamespaceFlags;
 use network::NetworkFlags;
+use networks::MembershipFlags;
 use security::SecurityFlags;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -95,6 +97,8 @@ pub(crate) struct Arguments {
     #[command(flatten)]
     namespaces: NamespaceFlags,
     #[command(flatten)]
+    membership: MembershipFlags,
+    #[command(flatten)]
     network: NetworkFlags,
     #[command(flatten)]
     limits: LimitFlags,
@@ -125,6 +129,13 @@ impl TryFrom<Arguments> for Run {
         };
         let command = arguments.command;
         let default_environment = command.default_environment();
+        let user_namespace = arguments.namespaces.user_namespace()?;
+        let (hostname, domain_name) = (
+            arguments.namespaces.hostname.clone(),
+            arguments.namespaces.domainname.clone(),
+        );
+        let namespaces = arguments.namespaces.read(arguments.membership.read()?)?;
+        arguments.network.check(&namespaces.network)?;
         Ok(Self {
             origin,
             name: arguments.name,
@@ -137,7 +148,7 @@ impl TryFrom<Arguments> for Run {
             quiet: arguments.quiet,
             explain: arguments.explain,
             volumes_from: arguments.files.volumes_from.clone(),
-            user_namespace: arguments.namespaces.user_namespace()?,
+            user_namespace,
             publish: arguments.network.publish()?,
             request: Request {
                 id: String::new(),
@@ -154,13 +165,13 @@ impl TryFrom<Arguments> for Run {
                 groups: command.group_add,
                 umask: command.umask,
                 time_zone: command.tz,
-                hostname: arguments.namespaces.hostname.clone(),
-                domain_name: arguments.namespaces.domainname.clone(),
+                hostname,
+                domain_name,
                 terminal: arguments.tty,
                 dry_run: arguments.dry_run,
                 annotations: BTreeMap::new(),
                 files: arguments.files.try_into()?,
-                namespaces: arguments.namespaces.try_into()?,
+                namespaces,
                 names: arguments.network.try_into()?,
                 limits: arguments.limits.into(),
                 devices: arguments.devices.into(),
@@ -290,7 +301,7 @@ mod tests {
             )
         );
         insta::assert_compact_debug_snapshot!(run.request, @r#"
-        Request { id: "", directory: "", root: None, volumes: "", command: ["cmd"], entrypoint: Some("/e"), environment: ["A=1", "B", "C=-3"], environment_files: ["f"], default_environment: DefaultEnvironment { with_callers: false, unset: ["V"], unset_all: false, merged: ["M=${M}"] }, working_directory: Some("/w"), user: Some("1:2"), groups: ["g"], umask: Some(63), time_zone: Some("local"), hostname: Some("inside"), domain_name: Some("dom"), terminal: false, dry_run: false, annotations: {}, files: Files { read_only: true, read_only_tmpfs: false, volumes: ["/a:/b:ro", "/c:/d"], mounts: ["dst=/m"], tmpfs: ["/t:size=1m"], shm_size: Some(1048576), image_volumes: Anonymous, inherited: [], images: {} }, namespaces: Namespaces { network: Host, pid: Host, ipc: Shareable, uts_of_host: false, cgroup_of_host: true, proc_of_host: false }, names: NetworkNames { servers: [], search: [], options: [], hosts: [], gateways: [] }, limits: Limits { memory: Some(67108864), memory_swap: None, memory_reservation: None, memory_swappiness: None, oom_kill_disable: false, oom_score: None, nano_cpus: Some(1500000000), cpu_shares: None, cpu_period: None, cpu_quota: None, cpu_rt_period: None, cpu_rt_runtime: None, cpuset_cpus: "", cpuset_mems: "", pids: Some(-1), io: Io { weight: None, weight_devices: [], read_bytes: [], write_bytes: [], read_operations: [], write_operations: [] }, cgroup_parent: "", ulimits: [], sysctls: [] }, devices: Devices { nodes: [], rules: [] }, security: Security { privileged: true, capabilities_added: ["ALL"], capabilities_dropped: ["kill"], options: ["seccomp=x"] } }
+        Request { id: "", directory: "", root: None, volumes: "", command: ["cmd"], entrypoint: Some("/e"), environment: ["A=1", "B", "C=-3"], environment_files: ["f"], default_environment: DefaultEnvironment { with_callers: false, unset: ["V"], unset_all: false, merged: ["M=${M}"] }, working_directory: Some("/w"), user: Some("1:2"), groups: ["g"], umask: Some(63), time_zone: Some("local"), hostname: Some("inside"), domain_name: Some("dom"), terminal: false, dry_run: false, annotations: {}, files: Files { read_only: true, read_only_tmpfs: false, volumes: ["/a:/b:ro", "/c:/d"], mounts: ["dst=/m"], tmpfs: ["/t:size=1m"], shm_size: Some(1048576), image_volumes: Anonymous, inherited: [], images: {} }, namespaces: Namespaces { network: Host, mac: None, pid: Host, ipc: Shareable, uts_of_host: false, cgroup_of_host: true, proc_of_host: false }, names: NetworkNames { servers: [], search: [], options: [], hosts: [], gateways: [] }, limits: Limits { memory: Some(67108864), memory_swap: None, memory_reservation: None, memory_swappiness: None, oom_kill_disable: false, oom_score: None, nano_cpus: Some(1500000000), cpu_shares: None, cpu_period: None, cpu_quota: None, cpu_rt_period: None, cpu_rt_runtime: None, cpuset_cpus: "", cpuset_mems: "", pids: Some(-1), io: Io { weight: None, weight_devices: [], read_bytes: [], write_bytes: [], read_operations: [], write_operations: [] }, cgroup_parent: "", ulimits: [], sysctls: [] }, devices: Devices { nodes: [], rules: [] }, security: Security { privileged: true, capabilities_added: ["ALL"], capabilities_dropped: ["kill"], options: ["seccomp=x"] } }
         "#);
     }
 

@@ -2,11 +2,12 @@
 
 use crate::cli::output;
 use crate::cli::run::Publish;
+use crate::container::Container;
 use crate::monitor::{Connection, Way};
 use crate::network::{self, Listener, Port, Program, Publication, Ready, Wish};
-use crate::spec::{Network, Request};
+use crate::spec::{Membership, Network, Request};
 use crate::sys::userns::Mapping;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail, ensure};
 use std::net::{IpAddr, Ipv4Addr};
 
 /// What is ready for a container before it is decided what it looks like.
@@ -21,6 +22,7 @@ pub(super) struct Prepared {
 /// Makes the networks of `request` if they are not there, and takes the ports to be published.
 pub(super) fn prepare(
     request: &Request,
+    container: &Container,
     mapping: &Mapping,
     publications: &[Publication],
 ) -> Result<Prepared> {
@@ -30,15 +32,35 @@ pub(super) fn prepare(
         gateways: Vec::new(),
         listeners: Vec::new(),
     };
-    if !publications.is_empty() && request.namespaces.network == Network::Host {
-        output::tell("WARNING: Published ports are discarded when using host network mode\n");
+    let discards = match request.namespaces.network {
+        Network::Host => Some("host"),
+        Network::None => Some("none"),
+        _ => None,
+    };
+    if let Some(mode) = discards.filter(|_| !publications.is_empty()) {
+        output::tell(&format!(
+            "WARNING: Published ports are discarded when using {mode} network mode\n"
+        ));
     }
-    match request.namespaces.network {
+    match &request.namespaces.network {
         Network::Host => prepared.gateways.push(Ipv4Addr::LOCALHOST.into()),
-        Network::Bridge if request.dry_run => {}
-        Network::Bridge if mapping.is_root() => prepared.add(wish(request))?,
+        Network::Bridge | Network::Named(_) if request.dry_run => {}
+        Network::Bridge if mapping.is_root() => prepared.add(default(request), container)?,
         Network::Bridge => prepared.program = program()?,
+        Network::Named(memberships) if mapping.is_root() => {
+            for wish in named(request, memberships, container)? {
+                prepared.add(wish, container)?;
+            }
+        }
+        Network::Named(memberships) => not_for_users(&memberships[0].network)?,
         Network::None | Network::Container(_) => {}
+    }
+    if !publications.is_empty()
+        && !prepared.networks.is_empty()
+        && !prepared.networks.iter().any(Ready::is_way_out)
+    {
+        output::tell("WARNING: Published ports are discarded when using internal networks only\n");
+        return Ok(prepared);
     }
     if prepared.program.is_some() || !prepared.networks.is_empty() {
         prepared.listeners = network::publish(publications)?;
@@ -93,24 +115,70 @@ fn program() -> Result<Option<Program>> {
     Ok(None)
 }
 
-fn wish(request: &Request) -> Wish {
-    // The ID is random, so its beginning is a number like any other.
-    let digits = request.id.get(..8).unwrap_or_default();
+fn default(request: &Request) -> Wish {
     Wish {
-        network: network::Network::default(),
-        seed: u32::from_str_radix(digits, 16).unwrap_or_default(),
+        network: network::Network::predefined(),
+        seed: seed(request),
         address: None,
         address6: None,
-        mac: None,
+        mac: request.namespaces.mac,
         is_way_out: true,
+        link: link(0),
         aliases: Vec::new(),
     }
 }
 
+/// Looks networks up, and keeps them from being removed; the first that leads anywhere is the way out.
+fn named(
+    request: &Request,
+    memberships: &[Membership],
+    container: &Container,
+) -> Result<Vec<Wish>> {
+    let names: Vec<&str> = memberships.iter().map(|it| it.network.as_str()).collect();
+    let networks = container.claim_networks(&names)?;
+    let way_out = networks.iter().position(|network| !network.internal);
+    let mut wishes: Vec<Wish> = Vec::new();
+    for (at, (network, membership)) in networks.into_iter().zip(memberships).enumerate() {
+        ensure!(
+            wishes.iter().all(|wish| wish.network.id != network.id),
+            "network {:?} is specified multiple times",
+            network.name
+        );
+        wishes.push(Wish {
+            network,
+            seed: seed(request),
+            address: membership.address,
+            address6: membership.address6,
+            mac: membership.mac,
+            is_way_out: way_out == Some(at),
+            link: link(at),
+            aliases: membership.aliases.clone(),
+        });
+    }
+    Ok(wishes)
+}
+
+/// The ID is random, so its beginning is a number like any other.
+fn seed(request: &Request) -> u32 {
+    let digits = request.id.get(..8).unwrap_or_default();
+    u32::from_str_radix(digits, 16).unwrap_or_default()
+}
+
+fn link(number: usize) -> String {
+    format!("eth{number}")
+}
+
+fn not_for_users(network: &str) -> Result<()> {
+    bail!(
+        "the network `{network}` cannot be used by an ordinary user yet (`--network bridge`, `none` and `host` can)"
+    )
+}
+
 impl Prepared {
-    fn add(&mut self, wish: Wish) -> Result<()> {
+    fn add(&mut self, wish: Wish, container: &Container) -> Result<()> {
         let mut notes = Vec::new();
-        let ready = Ready::prepare(wish, &mut notes)?;
+        let reserved = || container.defined_subnets();
+        let ready = Ready::prepare(wish, &reserved, &mut notes)?;
         for note in notes {
             output::tell(&format!("ddock: {note}\n"));
         }

@@ -215,7 +215,7 @@ fn prepare(
     let exposed = connect::exposed(&run.publish, &config.config.exposed_ports)?;
     let publications = connect::publications(&run.publish, &exposed);
     container.record.exposed = exposed;
-    let ready = connect::prepare(&request, mapping, &publications)?;
+    let ready = connect::prepare(&request, container, mapping, &publications)?;
     request.names.gateways = ready.gateways();
     let host = Host::detect(spec_mapping(mapping), profile(&request, mapping))?;
     let built = spec::build(&defaults(config), &request, &host, root.as_fd())?;

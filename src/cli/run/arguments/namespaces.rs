@@ -2,7 +2,7 @@
 
 use crate::cli::failure::Refusal;
 use crate::cli::run::UserNamespace;
-use crate::cli::unimplemented;
+use crate::network::Mac;
 use crate::spec::{Donor, Ipc, Namespaces, Network, Pid};
 use clap::Args;
 
@@ -15,9 +15,6 @@ pub(super) struct NamespaceFlags {
     /// Domain name in the container
     #[arg(long, value_name = "NAME")]
     pub(super) domainname: Option<String>,
-    /// Network: `bridge` (the default), `none` (loopback only), `host` or `container:NAME`
-    #[arg(long, alias = "net", value_name = "MODE")]
-    network: Option<String>,
     /// Processes it sees: `private` (its own; the default), `host` or `container:NAME`
     #[arg(long, value_name = "MODE")]
     pid: Option<String>,
@@ -68,25 +65,15 @@ impl NamespaceFlags {
     }
 }
 
-impl TryFrom<NamespaceFlags> for Namespaces {
-    type Error = Refusal;
-
-    /// Docker's words for what it refuses too.
-    fn try_from(flags: NamespaceFlags) -> Result<Self, Refusal> {
+impl NamespaceFlags {
+    /// Returns what the container shares, in this network. Docker's words for what it refuses too.
+    pub(super) fn read(
+        self,
+        (network, mac): (Network, Option<Mac>),
+    ) -> Result<Namespaces, Refusal> {
+        let flags = self;
         let refuse = |message: &str| Err(Refusal::new(message));
         check_isolation(flags.isolation.as_deref())?;
-        let network = match (flags.network.as_deref(), donor(flags.network.as_deref())) {
-            (_, Some(donor)) if donor.name.is_empty() => {
-                return refuse(
-                    "Invalid network mode: invalid container format container:<name|id>",
-                );
-            }
-            (_, Some(donor)) => Network::Container(donor),
-            (None | Some("bridge" | "default"), _) => Network::Bridge,
-            (Some("none"), _) => Network::None,
-            (Some("host"), _) => Network::Host,
-            (Some(other), _) => return Err(unimplemented::network(other)),
-        };
         let pid = match (flags.pid.as_deref(), donor(flags.pid.as_deref())) {
             (_, Some(donor)) if !donor.name.is_empty() => Pid::Container(donor),
             (None | Some("" | "private"), _) => Pid::Private,
@@ -123,8 +110,9 @@ impl TryFrom<NamespaceFlags> for Namespaces {
         if flags.hostname.is_some() && matches!(network, Network::Container(_)) {
             return refuse("conflicting options: hostname and the network mode");
         }
-        Ok(Self {
+        Ok(Namespaces {
             network,
+            mac,
             pid,
             ipc,
             uts_of_host,

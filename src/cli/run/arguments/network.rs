@@ -3,7 +3,7 @@
 use crate::cli::failure::Refusal;
 use crate::cli::run::Publish;
 use crate::network::{Port, Publication};
-use crate::spec::{HostAddress, NetworkNames};
+use crate::spec::{HostAddress, Network, NetworkNames};
 use clap::Args;
 use std::net::IpAddr;
 
@@ -49,6 +49,36 @@ impl TryFrom<NetworkFlags> for NetworkNames {
 }
 
 impl NetworkFlags {
+    /// Refuses what another container's network leaves no choice of. Docker's words.
+    pub(super) fn check(&self, network: &Network) -> Result<(), Refusal> {
+        if !matches!(network, Network::Container(_)) {
+            return Ok(());
+        }
+        let names = [&self.dns_search, &self.dns_option];
+        let conflicts = [
+            (
+                self.publish_all || !self.publish.is_empty(),
+                "port publishing and the container type network mode",
+            ),
+            (
+                !self.expose.is_empty(),
+                "port exposing and the container type network mode",
+            ),
+            (
+                !self.dns.is_empty() || names.iter().any(|it| !it.is_empty()),
+                "dns and the network mode",
+            ),
+            (
+                !self.add_host.is_empty(),
+                "custom host-to-IP mapping and the network mode",
+            ),
+        ];
+        match conflicts.into_iter().find(|(is_asked, _)| *is_asked) {
+            Some((_, what)) => Err(Refusal::new(format!("conflicting options: {what}"))),
+            None => Ok(()),
+        }
+    }
+
     /// Returns what is to be published.
     pub(super) fn publish(&self) -> Result<Publish, Refusal> {
         let bad = |error: anyhow::Error| Refusal::new(format!("{error:#}"));

@@ -1,0 +1,159 @@
+//! The steps of a rule of nftables, as the kernel's expressions.
+
+use crate::network::netlink::Message;
+use ipnet::IpNet;
+
+/// All our bridges are named like this.
+const BRIDGES: &str = "ddock";
+
+const NFPROTO_IPV4: u8 = 2;
+const NFPROTO_IPV6: u8 = 10;
+
+const NFTA_LIST_ELEM: u16 = 1;
+const NFTA_EXPR_NAME: u16 = 1;
+const NFTA_EXPR_DATA: u16 = 2;
+
+/// The register that every expression here writes and reads.
+const REGISTER: u32 = 1;
+const VERDICT_REGISTER: u32 = 0;
+pub(super) const VERDICT_DROP: u32 = 0;
+pub(super) const VERDICT_ACCEPT: u32 = 1;
+
+/// One step of a rule.
+#[derive(Clone, Copy)]
+pub(super) enum Step<'a> {
+    /// The packet came in by the link of this name, or not.
+    Input(&'a str, Is),
+    /// The packet leaves by the link of this name, or not.
+    Output(&'a str, Is),
+    /// The packet came in by a bridge of ours.
+    InputIsOurs,
+    /// The packet's source is in this network.
+    Source(IpNet),
+    /// The packet answers one that was let through, or belongs to it.
+    Answers,
+    /// The packet is for a socket that speaks with an address not the host's.
+    ForTransparentSocket,
+    Mark(u32),
+    Masquerade,
+    Verdict(u32),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Is {
+    Equal = 0,
+    Different = 1,
+}
+
+impl Step<'_> {
+    pub(super) fn put(self, rule: Message) -> Message {
+        match self {
+            Self::Input(link, is) => compare(meta(rule, META_IIFNAME), is, &name(link)),
+            Self::Output(link, is) => compare(meta(rule, META_OIFNAME), is, &name(link)),
+            // As many bytes as are compared: the rest may be anything.
+            Self::InputIsOurs => compare(meta(rule, META_IIFNAME), Is::Equal, BRIDGES.as_bytes()),
+            Self::Source(network) => source(rule, network),
+            Self::Answers => answers(rule),
+            Self::ForTransparentSocket => {
+                let rule = expression(rule, "socket", |it| it.big(1, 0).big(2, REGISTER));
+                compare(rule, Is::Equal, &[1])
+            }
+            Self::Mark(mark) => {
+                let value = mark.to_ne_bytes();
+                let rule = expression(rule, "immediate", |it| {
+                    it.big(1, REGISTER).nest(2, |data| data.put(1, &value))
+                });
+                expression(rule, "meta", |it| it.big(2, META_MARK).big(3, REGISTER))
+            }
+            Self::Masquerade => expression(rule, "masq", |it| it),
+            Self::Verdict(code) => expression(rule, "immediate", |it| {
+                it.big(1, VERDICT_REGISTER)
+                    .nest(2, |data| data.nest(2, |verdict| verdict.big(1, code)))
+            }),
+        }
+    }
+}
+
+const META_MARK: u32 = 3;
+const META_IIFNAME: u32 = 6;
+const META_OIFNAME: u32 = 7;
+const META_NFPROTO: u32 = 15;
+
+fn expression(rule: Message, name: &str, data: impl FnOnce(Message) -> Message) -> Message {
+    rule.nest(NFTA_LIST_ELEM, |element| {
+        element
+            .text(NFTA_EXPR_NAME, name)
+            .nest(NFTA_EXPR_DATA, data)
+    })
+}
+
+/// Loads a fact about the packet.
+fn meta(rule: Message, key: u32) -> Message {
+    expression(rule, "meta", |it| it.big(1, REGISTER).big(2, key))
+}
+
+/// Goes on only if what was loaded is, or is not, `value`.
+fn compare(rule: Message, is: Is, value: &[u8]) -> Message {
+    expression(rule, "cmp", |it| {
+        it.big(1, REGISTER)
+            .big(2, is as u32)
+            .nest(3, |data| data.put(1, value))
+    })
+}
+
+/// A link's name as the kernel compares it: all 16 bytes.
+fn name(link: &str) -> [u8; 16] {
+    let mut name = [0; 16];
+    for (to, from) in name.iter_mut().zip(link.bytes()) {
+        *to = from;
+    }
+    name
+}
+
+fn source(rule: Message, network: IpNet) -> Message {
+    // The place of the source address in the header (RFC 791, RFC 8200).
+    let (protocol, offset, mask, address) = match network {
+        IpNet::V4(it) => (
+            NFPROTO_IPV4,
+            12,
+            it.netmask().octets().to_vec(),
+            it.network().octets().to_vec(),
+        ),
+        IpNet::V6(it) => (
+            NFPROTO_IPV6,
+            8,
+            it.netmask().octets().to_vec(),
+            it.network().octets().to_vec(),
+        ),
+    };
+    let length = u32::try_from(mask.len()).expect("an address is short");
+    let rule = compare(meta(rule, META_NFPROTO), Is::Equal, &[protocol]);
+    let rule = expression(rule, "payload", |it| {
+        it.big(1, REGISTER)
+            .big(2, 1) // the network header
+            .big(3, offset)
+            .big(4, length)
+    });
+    let rule = masked(rule, &mask);
+    compare(rule, Is::Equal, &address)
+}
+
+/// Keeps the bits of `mask` of what was loaded.
+fn masked(rule: Message, mask: &[u8]) -> Message {
+    let length = u32::try_from(mask.len()).expect("an address is short");
+    let zero = vec![0; mask.len()];
+    expression(rule, "bitwise", |it| {
+        it.big(1, REGISTER)
+            .big(2, REGISTER)
+            .big(3, length)
+            .nest(4, |data| data.put(1, mask))
+            .nest(5, |data| data.put(1, &zero))
+    })
+}
+
+fn answers(rule: Message) -> Message {
+    // `ct state`, in the machine's own order: bit 1 is established, bit 2 related.
+    let rule = expression(rule, "ct", |it| it.big(1, REGISTER).big(2, 0));
+    let rule = masked(rule, &0b110_u32.to_ne_bytes());
+    compare(rule, Is::Different, &[0; 4])
+}

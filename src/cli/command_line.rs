@@ -44,9 +44,12 @@ const SPELLINGS: &[(&str, &str, &[&str])] = &[
     ("manifest", "inspect", &["manifest-inspect"]),
     // One word to clap, so that its help and its complaints say what the user typed.
     ("system", "check", &["system check"]),
+    ("network", "connect", &["network connect"]),
     ("network", "create", &["network create"]),
+    ("network", "disconnect", &["network disconnect"]),
     ("network", "ls", &["network ls"]),
     ("network", "list", &["network ls"]),
+    ("network", "inspect", &["network inspect"]),
     ("network", "rm", &["network rm"]),
     ("network", "remove", &["network rm"]),
     ("network", "prune", &["network prune"]),

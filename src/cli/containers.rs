@@ -4,12 +4,13 @@ use crate::cli::{failure, output, place};
 use crate::container::{self, AskToKill, Origin, Record, Status, Volumes};
 use crate::human;
 use crate::monitor;
-use crate::network::{self, Port};
+use crate::network::{self, Attachment, Port};
 use crate::store::NotFound;
 use anyhow::{Context, Result};
 use chrono::{DateTime, Utc};
 use clap::Args;
 use std::path::Path;
+use std::str::FromStr;
 
 /// How much of the command line a list shows.
 const COMMAND_WIDTH: usize = 20;
@@ -25,6 +26,36 @@ pub(crate) struct ListArguments {
     /// Show whole IDs and commands
     #[arg(long)]
     no_trunc: bool,
+    /// Show only what fits: network=NAME or network=ID
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    filter: Vec<Filter>,
+}
+
+/// One `--filter`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Filter {
+    /// A network that the container is in: its name, or the beginning of its ID.
+    Network(String),
+}
+
+impl FromStr for Filter {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once('=').ok_or("expected KEY=VALUE")? {
+            ("network", value) => Ok(Self::Network(value.to_owned())),
+            (key, _) => Err(format!("the filter `{key}` is not there yet; `network` is")),
+        }
+    }
+}
+
+impl Filter {
+    fn accepts(&self, container: &Record) -> bool {
+        let Self::Network(text) = self;
+        let has_id = |it: &Attachment| !text.is_empty() && it.network_id.starts_with(text);
+        let mut networks = container.networks.iter();
+        networks.any(|it| it.network == *text || has_id(it))
+    }
 }
 
 #[derive(Debug, Args)]
@@ -82,6 +113,7 @@ pub(crate) fn remove(arguments: &RemoveArguments, root: &Path) -> Result<()> {
 fn render(arguments: &ListArguments, mut containers: Vec<Record>, now: DateTime<Utc>) -> String {
     containers
         .retain(|container| arguments.all || matches!(container.status, Status::Running { .. }));
+    containers.retain(|container| arguments.filter.iter().all(|it| it.accepts(container)));
     containers.sort_by(|a, b| b.created.cmp(&a.created).then_with(|| a.id.cmp(&b.id)));
     let id = |container: &Record| {
         let digits = if arguments.no_trunc { 64 } else { 12 };
@@ -238,6 +270,7 @@ mod tests {
             all,
             quiet,
             no_trunc,
+            filter: Vec::new(),
         };
         render(&arguments, containers(), time("12:00:00"))
     }

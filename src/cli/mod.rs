@@ -102,12 +102,21 @@ enum Command {
     /// Check that images are what was pulled, to the last file
     #[command(name = "system check")]
     SystemCheck(system::CheckArguments),
+    /// Connect a container that runs to a network
+    #[command(name = "network connect")]
+    NetworkConnect(networks::ConnectArguments),
+    /// Disconnect a container that runs from a network
+    #[command(name = "network disconnect")]
+    NetworkDisconnect(networks::DisconnectArguments),
     /// Make a network
     #[command(name = "network create")]
     NetworkCreate(networks::CreateArguments),
     /// List networks
     #[command(name = "network ls")]
     NetworkList(networks::ListArguments),
+    /// Show everything known about networks, as JSON
+    #[command(name = "network inspect")]
+    NetworkInspect(networks::InspectArguments),
     /// Remove networks
     #[command(name = "network rm")]
     NetworkRemove(networks::RemoveArguments),
@@ -173,8 +182,11 @@ pub(crate) fn run() -> ExitCode {
         Command::Inspect(arguments) => finish(inspect::run(&arguments, &root)),
         Command::Info(arguments) => finish(info::run(&arguments, &root)),
         Command::SystemCheck(arguments) => finish(system::check(&arguments, &root)),
+        Command::NetworkConnect(arguments) => finish(networks::connect(&arguments, &root)),
+        Command::NetworkDisconnect(arguments) => finish(networks::disconnect(&arguments, &root)),
         Command::NetworkCreate(arguments) => finish(networks::create(&arguments, &root)),
         Command::NetworkList(arguments) => finish(networks::list(&arguments, &root)),
+        Command::NetworkInspect(arguments) => finish(networks::inspect(&arguments, &root)),
         Command::NetworkRemove(arguments) => finish(networks::remove(&arguments, &root)),
         Command::NetworkPrune(arguments) => finish(networks::prune(&arguments, &root)),
         Command::VolumeCreate(arguments) => finish(volumes::create(&arguments, &root)),

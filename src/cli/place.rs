@@ -33,8 +33,13 @@ pub(crate) fn enter(root: &Path) -> Result<(Store, Mapping)> {
 
 /// As [`enter`], but makes no store: `None` if there is none.
 pub(crate) fn enter_existing(root: &Path) -> Result<Option<Store>> {
+    Ok(enter_existing_mapped(root)?.map(|(store, _)| store))
+}
+
+/// As [`enter_existing`], and says as whom.
+pub(crate) fn enter_existing_mapped(root: &Path) -> Result<Option<(Store, Mapping)>> {
     if Store::exists(root)? {
-        enter(root).map(|(store, _)| Some(store))
+        enter(root).map(Some)
     } else {
         Ok(None)
     }

@@ -33,7 +33,7 @@ use explain::Explain;
 use lifetime::{IdFile, Lifetime};
 use origin::Wanted;
 
-pub(crate) use arguments::{Arguments, invalid_signal};
+pub(crate) use arguments::{Arguments, address4, address6, alias, invalid_signal};
 pub(crate) use start::{left, tell_of_end};
 
 /// What `ddock run` was asked to do: the container's shape, and what is done around it.

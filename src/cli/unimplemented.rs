@@ -58,7 +58,7 @@ const GROUPED_TO_COME: &[(&str, &[&str])] = &[
         "diff", "exists", "history", "import", "load", "mount", "prune", "push", "save", "scp",
         "search", "sign", "tag", "tree", "trust", "unmount", "untag",
     ]),
-    ("network", &["connect", "disconnect", "exists", "inspect", "reload", "update"]),
+    ("network", &["exists", "reload", "update"]),
     ("manifest", &["add", "annotate", "create", "exists", "push", "remove", "rm"]),
     ("volume", &["exists", "export", "import", "mount", "reload", "unmount", "update"]),
     ("system", &[
@@ -119,7 +119,7 @@ const FLAGS: &[(&str, &str, &[&str])] = &[
     ("rmi", "", &["--no-prune", "--platform", "-a", "--all", "-i", "--ignore"]),
     ("inspect", "", &["-f", "--format", "-s", "--size", "-l", "--latest", "--platform", "--mode"]),
     ("ps", "", &[
-        "-f", "--filter", "--format", "-n", "--last", "-l", "--latest", "-s", "--size", "--sort",
+        "--format", "-n", "--last", "-l", "--latest", "-s", "--size", "--sort",
         "--pod", "-p", "--ns", "--watch", "-w", "--external", "--sync", "--noheading",
     ]),
     ("rm", "", &[
@@ -132,11 +132,15 @@ const FLAGS: &[(&str, &str, &[&str])] = &[
     ("attach", "", &["-l", "--latest"]),
     ("logs", "", &["--details", "-l", "--latest", "--color", "--names"]),
     ("system check", "", &["-f", "--force", "-m", "--max", "-q", "--quick"]),
+    ("network connect", "", &[
+        "--driver-opt", "--gw-priority", "--link", "--link-local-ip", "--mac-address",
+    ]),
     ("network create", "", &[
         "--aux-address", "--config-from", "--config-only", "--disable-dns", "--dns", "--ignore", "--ingress",
         "--interface-name", "--ipam-driver", "--ipam-opt", "--ipv4", "--route", "--scope",
     ]),
     ("network ls", "", &["-n", "--noheading"]),
+    ("network inspect", "", &["-f", "--format", "-v", "--verbose"]),
     ("network rm", "", &["-t", "--time"]),
     ("volume create", "", &["-o", "--opt", "--ignore", "--uid", "--gid"]),
     ("volume ls", "", &["--format", "--cluster", "-n", "--noheading"]),

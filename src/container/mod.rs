@@ -137,7 +137,7 @@ impl Container {
     }
 
     /// Keeps the record on disk, whole at any time.
-    fn save(&self) -> Result<()> {
+    pub(crate) fn save(&self) -> Result<()> {
         let state =
             serde_json::to_vec(&self.record).context("writing down the container's state")?;
         let (new, path) = (

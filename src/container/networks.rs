@@ -50,6 +50,17 @@ impl Container {
         Ok(claimed.iter().map(network_of).collect())
     }
 
+    /// Takes the container out of the network with this ID.
+    pub(crate) fn release_network(&self, id: &str) -> Result<()> {
+        self.store.release_networks(&self.record.id, Some(id))
+    }
+
+    /// Returns a number that other containers hardly have: the ID is random, so its beginning is.
+    pub(crate) fn seed(&self) -> u32 {
+        let digits = self.record.id.get(..8).unwrap_or_default();
+        u32::from_str_radix(digits, 16).unwrap_or_default()
+    }
+
     /// Returns the addresses of all networks that somebody defined, whether they are made or not.
     pub(crate) fn defined_subnets(&self) -> Result<Vec<Ipv4Net>> {
         let networks = self.store.networks()?;

@@ -1,11 +1,15 @@
 //! A container's connection to networks: made while its first process prepares the rest.
 
+use crate::monitor::change::way_out;
 use crate::narration::{Step, tell};
 use crate::network::{Attachment, Forwarder, Link, Listener, Namespace, Program, Published, Ready};
 use anyhow::Result;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::net::IpAddr;
 use std::path::Path;
+
+/// An `/etc/hosts` of this many bytes is none that needs to be kept up.
+const LARGEST_HOSTS: u64 = 1 << 20;
 
 /// What a container is to be connected to.
 pub(crate) enum Way {
@@ -30,7 +34,11 @@ pub(crate) struct Connection {
 pub(super) struct Connected {
     pub(super) networks: Vec<Attachment>,
     pub(super) ports: Vec<Published>,
-    _forwarder: Option<Forwarder>,
+    /// The network namespace that networks of the host's were connected to.
+    pub(super) namespace: Option<Namespace>,
+    pub(super) hostname: String,
+    pub(super) listeners: Vec<Listener>,
+    pub(super) forwarder: Option<Forwarder>,
     _link: Option<Link>,
 }
 
@@ -40,10 +48,10 @@ impl Connection {
         let ports = self.ports;
         match self.way {
             Way::Bridges(networks) => {
-                let networks = connect(networks, pid, !ports.is_empty())?;
+                let namespace = Namespace::of(pid)?;
+                let networks = connect(networks, &namespace, !ports.is_empty())?;
                 append_hosts(directory, &self.hostname, &addresses(&networks))?;
-                let way_out = networks.iter().find(|network| !network.internal);
-                let forwarder = match way_out {
+                let forwarder = match way_out(&networks) {
                     Some(way_out) if !self.listeners.is_empty() => {
                         Some(Forwarder::start(&self.listeners, way_out)?)
                     }
@@ -52,7 +60,10 @@ impl Connection {
                 Ok(Connected {
                     networks,
                     ports,
-                    _forwarder: forwarder,
+                    namespace: Some(namespace),
+                    hostname: self.hostname,
+                    listeners: self.listeners,
+                    forwarder,
                     _link: None,
                 })
             }
@@ -61,31 +72,33 @@ impl Connection {
                 let own: Vec<IpAddr> = link.address.into_iter().map(Into::into).collect();
                 append_hosts(directory, &self.hostname, &own)?;
                 Ok(Connected {
-                    networks: Vec::new(),
                     ports,
-                    _forwarder: None,
                     _link: Some(link),
+                    ..Connected::default()
                 })
             }
         }
     }
 }
 
-fn connect(networks: Vec<Ready>, pid: u32, publishes: bool) -> Result<Vec<Attachment>> {
-    let namespace = Namespace::of(pid)?;
+fn connect(
+    networks: Vec<Ready>,
+    namespace: &Namespace,
+    publishes: bool,
+) -> Result<Vec<Attachment>> {
     let mut attachments = Vec::new();
     for mut network in networks {
         if network.is_way_out() && publishes {
             network.route_answers()?;
         }
-        let attachment = network.connect(&namespace)?;
+        let attachment = network.connect(namespace)?;
         tell(|| step(&attachment));
         attachments.push(attachment);
     }
     Ok(attachments)
 }
 
-fn addresses(attachments: &[Attachment]) -> Vec<IpAddr> {
+pub(super) fn addresses(attachments: &[Attachment]) -> Vec<IpAddr> {
     let both = |it: &Attachment| {
         let v6 = it.address6.map(|it| it.addr().into());
         [it.address.addr().into()].into_iter().chain(v6)
@@ -107,7 +120,7 @@ fn step(attachment: &Attachment) -> Step {
 }
 
 /// Appends the lines about the container itself, which are the last of the file.
-fn append_hosts(directory: &Path, hostname: &str, addresses: &[IpAddr]) -> Result<()> {
+pub(super) fn append_hosts(directory: &Path, hostname: &str, addresses: &[IpAddr]) -> Result<()> {
     let short = hostname
         .split('.')
         .next()
@@ -119,4 +132,24 @@ fn append_hosts(directory: &Path, hostname: &str, addresses: &[IpAddr]) -> Resul
     let mut options = fs_err::OpenOptions::new();
     let mut file = options.append(true).open(directory.join("hosts"))?;
     Ok(file.write_all(lines.concat().as_bytes())?)
+}
+
+/// Removes the lines about these addresses of the container's. The file stays the same: it is mounted in the container.
+pub(super) fn remove_hosts(directory: &Path, addresses: &[IpAddr]) -> Result<()> {
+    let path = directory.join("hosts");
+    let mut text = String::new();
+    let file = fs_err::File::open(&path)?;
+    // What the container has made of it may be anything, and then is its own matter.
+    match file.take(LARGEST_HOSTS).read_to_string(&mut text) {
+        Ok(read) if (read as u64) < LARGEST_HOSTS => {}
+        _ => return Ok(()),
+    }
+    let is_gone = |line: &str| {
+        let first = line.split_whitespace().next();
+        first
+            .and_then(|it| it.parse().ok())
+            .is_some_and(|it: IpAddr| addresses.contains(&it))
+    };
+    let kept = text.split_inclusive('\n').filter(|line| !is_gone(line));
+    Ok(fs_err::write(&path, kept.collect::<String>())?)
 }

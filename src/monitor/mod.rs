@@ -6,6 +6,7 @@
 //! container; if the monitor dies the kernel does (`PR_SET_PDEATHSIG`).
 
 mod attach;
+mod change;
 mod connection;
 mod hub;
 mod independent;
@@ -19,12 +20,13 @@ mod visit;
 mod watch;
 
 pub(crate) use attach::{End, Leave};
+pub(crate) use change::Change;
 pub(crate) use connection::{Connection, Way};
 pub(crate) use keys::DetachKeys;
 pub(crate) use raw::size as terminal_size;
 pub(crate) use signals::{Signals, heed_endings};
 pub(crate) use supervise::{Job, Outcome, Session, run};
-pub(crate) use visit::{attach, kill, signal, stop, wait};
+pub(crate) use visit::{attach, change, kill, signal, stop, wait};
 
 use crate::container::log::Stream;
 use crate::runtime::{ExitStatus, StartError};
@@ -49,12 +51,16 @@ enum FromMonitor {
         out_of_memory: bool,
         is_overdue: bool,
     },
+    /// The container's networks are as asked for.
+    Changed {
+        notices: Vec<String>,
+    },
     /// The monitor itself failed, or cannot do what was asked.
     Failed(String),
 }
 
 /// What a client asks of a monitor.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 enum FromClient {
     /// Send the command this signal, by number.
     Signal(i32),
@@ -62,6 +68,8 @@ enum FromClient {
     Output(Stream),
     /// Tell where the command's input goes: answered as if it had just started.
     Attach,
+    /// Change the container's networks.
+    Change(Change),
     /// The client leaves, and the container goes on.
     Detach,
 }

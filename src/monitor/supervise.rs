@@ -212,7 +212,8 @@ fn run_container(job: Job<'_>, ends: Ends, watch: &mut Watch) -> Result<Outcome>
     if told.is_err() || recorded.is_err() {
         running.signal(libc::SIGKILL)?;
     }
-    let is_overdue = watch.until_end(&running)?;
+    let mut change = |wanted| connected.change(wanted, &mut container);
+    let is_overdue = watch.until_end(&running, &mut change)?;
     let (mut status, out_of_memory) = running.finish()?;
     if is_overdue {
         status = ExitStatus::Exited(OVERDUE);

@@ -5,9 +5,9 @@ use crate::monitor::attach::{Client, End, ended};
 use crate::monitor::relay::Relay;
 use crate::monitor::signals::Signals;
 use crate::monitor::streams::copy;
-use crate::monitor::{DOOR, FromClient, FromMonitor, Outcome, Session};
+use crate::monitor::{Change, DOOR, FromClient, FromMonitor, Outcome, Session};
 use crate::sys::message::Channel;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::retry_on_intr;
 use rustix::pipe::{PipeFlags, pipe_with};
@@ -106,6 +106,20 @@ pub(crate) fn signal(directory: &Path, number: i32) -> Result<bool> {
 /// Has the container's monitor kill its command; false if it does not run.
 pub(crate) fn kill(directory: &Path) -> Result<bool> {
     signal(directory, libc::SIGKILL)
+}
+
+/// Has the container's monitor change its networks, and returns what the user should know; `None` if it does not run.
+pub(crate) fn change(directory: &Path, change: Change) -> Result<Option<Vec<String>>> {
+    let Some(monitor) = knock(directory)? else {
+        return Ok(None);
+    };
+    monitor.send(&FromClient::Change(change), None)?;
+    match monitor.receive().context("hearing from the monitor")? {
+        Some((FromMonitor::Changed { notices }, _)) => Ok(Some(notices)),
+        Some((FromMonitor::Failed(error), _)) => bail!(error),
+        // It ended meanwhile.
+        Some(_) | None => Ok(None),
+    }
 }
 
 fn knock(directory: &Path) -> Result<Option<Channel>> {

@@ -2,7 +2,7 @@
 
 use crate::container::log::Stream;
 use crate::monitor::hub::Hub;
-use crate::monitor::{FromClient, FromMonitor, independent};
+use crate::monitor::{Change, FromClient, FromMonitor, independent};
 use crate::runtime::Running;
 use crate::sys::message::{Channel, Listener};
 use anyhow::{Context, Result};
@@ -47,8 +47,13 @@ struct Ready {
 }
 
 impl Watch {
-    /// Returns when the command has ended; true if that was because its time was over.
-    pub(super) fn until_end(&mut self, running: &Running) -> Result<bool> {
+    /// Returns when the command has ended; true if that was because its time was over. `change` changes the container's
+    /// networks, and returns what the user should know.
+    pub(super) fn until_end(
+        &mut self,
+        running: &Running,
+        change: &mut dyn FnMut(Change) -> Result<Vec<String>>,
+    ) -> Result<bool> {
         let mut is_overdue = false;
         loop {
             let ready = self.wait(running)?;
@@ -76,7 +81,7 @@ impl Watch {
                 .enumerate()
                 .filter(|(_, ready)| **ready)
             {
-                if !self.hear(at, running)? {
+                if !self.hear(at, running, change)? {
                     has_left.push(self.clients[at].number);
                 }
             }
@@ -121,7 +126,12 @@ impl Watch {
     }
 
     /// Does what a client asks; false if it left.
-    fn hear(&mut self, at: usize, running: &Running) -> Result<bool> {
+    fn hear(
+        &mut self,
+        at: usize,
+        running: &Running,
+        change: &mut dyn FnMut(Change) -> Result<Vec<String>>,
+    ) -> Result<bool> {
         let client = &mut self.clients[at];
         let (number, is_owner) = (client.number, client.is_owner);
         let heard = match client.channel.receive() {
@@ -136,6 +146,14 @@ impl Watch {
             }
             Some((FromClient::Output(_), None)) => {}
             Some((FromClient::Attach, _)) => self.attach(at),
+            Some((FromClient::Change(wanted), _)) => {
+                let answer = match change(wanted) {
+                    Ok(notices) => FromMonitor::Changed { notices },
+                    Err(error) => FromMonitor::Failed(format!("{error:#}")),
+                };
+                // If the client is gone, that is heard next.
+                client.channel.send(&answer, None).ok();
+            }
             Some((FromClient::Detach, _)) => {
                 if is_owner {
                     independent::become_independent()?;

@@ -231,6 +231,18 @@ fn configure(bridge: &Bridge, wish: &Wish, namespace: &Namespace, chosen: &Chose
     inside.request(requests)
 }
 
+/// Makes a link of the container's its way to everywhere else.
+pub(super) fn lead_out(
+    namespace: &Namespace,
+    link_name: &str,
+    gateways: impl Iterator<Item = IpAddr>,
+) -> Result<()> {
+    let (mut inside, index) = open(namespace, link_name)?;
+    let routes = gateways.map(|it| link::add_default_route(index, it));
+    // The container may have made one itself.
+    inside.request_unless(&[Errno::EXIST], routes.collect())
+}
+
 /// Returns a socket in the network namespace, and the number of a link there.
 fn open(namespace: &Namespace, link_name: &str) -> Result<(Socket, u32)> {
     let mut inside = namespace.within(Socket::route)?;

@@ -148,6 +148,13 @@ impl Bridge {
     }
 }
 
+/// Returns the addresses of the network whose bridge this is, if it is there.
+pub(super) fn addresses_of(bridge: &str) -> Result<Vec<IpNet>> {
+    let found = link::find(&mut Socket::route()?, bridge)?;
+    let alias = found.map(|link| link.alias).unwrap_or_default();
+    Ok(alias.split(' ').filter_map(|it| it.parse().ok()).collect())
+}
+
 /// Removes the bridge of a network and its rules, as far as they are there.
 pub(super) fn remove(network: &Network) -> Result<()> {
     let _lock = Lock::take()?;

@@ -60,6 +60,11 @@ const LOOPBACK: u32 = 1;
 /// A hardware address.
 pub(crate) type Mac = [u8; 6];
 
+/// Returns a hardware address as everybody writes it.
+pub(crate) fn format_mac(mac: Mac) -> String {
+    mac.map(|byte| format!("{byte:02x}")).join(":")
+}
+
 /// What is known of a link.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Link {

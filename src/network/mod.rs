@@ -17,7 +17,7 @@ mod subnet;
 pub(crate) use attach::Namespace;
 pub(crate) use bridge::has_way_out;
 pub(crate) use forward::Forwarder;
-pub(crate) use link::Mac;
+pub(crate) use link::{Mac, format_mac};
 pub(crate) use port::{Port, Publication, Published, summary};
 pub(crate) use published::{Listener, publish};
 pub(crate) use rootless::{Link, Program, has_tun};
@@ -27,8 +27,9 @@ pub(crate) use subnet::{
 
 use anyhow::{Context, Result};
 use bridge::Bridge;
-use ipnet::{Ipv4Net, Ipv6Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use netlink::Socket;
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -74,6 +75,11 @@ impl Network {
     /// Returns the name of the bridge of the network with this ID: with a number behind it, that of a link still.
     pub(crate) fn bridge_of(id: &str) -> String {
         format!("ddock{}", id.get(..5).unwrap_or(id))
+    }
+
+    /// Returns the addresses of the network as it is made on this host; none if it is not.
+    pub(crate) fn made(&self) -> Result<Vec<IpNet>> {
+        bridge::addresses_of(&self.bridge)
     }
 
     /// Removes what belongs to the network on this host; no container is in it.
@@ -172,6 +178,21 @@ impl Ready {
     pub(crate) fn connect(mut self, namespace: &Namespace) -> Result<Attachment> {
         attach::attach(&mut self.route, &self.bridge, &self.wish, namespace)
             .with_context(|| unavailable(&self.wish.network.name))
+    }
+}
+
+impl Attachment {
+    /// Disconnects the container.
+    pub(crate) fn disconnect(&self) -> Result<()> {
+        let mut route = Socket::route()?;
+        route.request_unless(&[Errno::NODEV], vec![link::delete(&self.port)])
+    }
+
+    /// Makes this network the container's way to everywhere else.
+    pub(crate) fn become_way_out(&self, namespace: &Namespace) -> Result<()> {
+        let v6 = self.gateway6.map(Into::into);
+        let gateways = [IpAddr::from(self.gateway)].into_iter().chain(v6);
+        attach::lead_out(namespace, &self.link, gateways)
     }
 }
 

@@ -134,7 +134,11 @@ impl Store {
         let found = names.iter().map(|name| self.network(name));
         let found: Vec<NetworkRecord> = found.collect::<Result<_>>()?;
         let mut ids = self.claimed(container)?;
-        ids.extend(found.iter().map(|network| network.id.clone()));
+        for network in &found {
+            if !ids.contains(&network.id) {
+                ids.push(network.id.clone());
+            }
+        }
         self.write_claims(container, &ids)?;
         Ok(found)
     }

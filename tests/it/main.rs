@@ -37,6 +37,7 @@ mod network_many;
 mod network_ports;
 mod network_rootless;
 mod networks;
+mod networks_change;
 mod preserve_fds;
 mod process;
 mod progress;

@@ -1,8 +1,9 @@
 //! A container as `docker inspect` describes it.
 
+use crate::cli::networks::{endpoint_id, predefined_id};
 use crate::container::log::Driver;
 use crate::container::{Log, Origin, Record, Status};
-use crate::network::{Attachment, Mac};
+use crate::network::{Attachment, format_mac};
 use crate::spec::MountPoint;
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::{Value, json};
@@ -36,7 +37,7 @@ pub(crate) fn describe(record: &Record) -> Value {
             "StopSignal": record.stop.signal.as_deref().unwrap_or("SIGTERM"),
             "StopTimeout": record.stop.timeout,
         },
-        "NetworkSettings": networks(&record.networks),
+        "NetworkSettings": networks(&record.id, &record.networks),
         "Mounts": record.mounts.iter().map(mount).collect::<Vec<_>>(),
     });
     if let Some(rootfs) = rootfs {
@@ -79,21 +80,32 @@ fn mount(mount: &MountPoint) -> Value {
 }
 
 /// The addresses of the way out are there twice, as scripts look for them in either place.
-fn networks(attachments: &[Attachment]) -> Value {
+fn networks(container: &str, attachments: &[Attachment]) -> Value {
     let describe = |attachment: &Attachment| {
         let v6 = attachment.address6;
+        let network = match attachment.network_id.as_str() {
+            "" => predefined_id(&attachment.network),
+            id => id.to_owned(),
+        };
+        // What leads nowhere has no way there.
+        let leads = !attachment.internal;
+        let gateway = leads.then(|| attachment.gateway.to_string());
+        let gateway6 = attachment.gateway6.filter(|_| leads);
         json!({
             "Aliases": attachment.aliases,
-            "MacAddress": mac(attachment.mac),
-            "Gateway": attachment.gateway.to_string(),
+            "MacAddress": format_mac(attachment.mac),
+            "NetworkID": network,
+            "EndpointID": endpoint_id(&network, container),
+            "Gateway": gateway.unwrap_or_default(),
             "IPAddress": attachment.address.addr().to_string(),
             "IPPrefixLen": attachment.address.prefix_len(),
-            "IPv6Gateway": attachment.gateway6.map(|it| it.to_string()).unwrap_or_default(),
+            "IPv6Gateway": gateway6.map(|it| it.to_string()).unwrap_or_default(),
             "GlobalIPv6Address": v6.map(|it| it.addr().to_string()).unwrap_or_default(),
             "GlobalIPv6PrefixLen": v6.map_or(0, |it| it.prefix_len()),
         })
     };
-    let first = attachments.first().map(describe);
+    let way_out = attachments.iter().find(|it| !it.internal);
+    let first = way_out.or(attachments.first()).map(describe);
     let field = |name: &str| first.as_ref().map_or(json!(""), |it| it[name].clone());
     let all = attachments.iter();
     let all = all.map(|it| (it.network.clone(), describe(it)));
@@ -103,10 +115,6 @@ fn networks(attachments: &[Attachment]) -> Value {
         "MacAddress": field("MacAddress"),
         "Networks": all.collect::<serde_json::Map<_, _>>(),
     })
-}
-
-fn mac(mac: Mac) -> String {
-    mac.map(|byte| format!("{byte:02x}")).join(":")
 }
 
 fn state(status: &Status) -> Value {

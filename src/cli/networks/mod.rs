@@ -1,10 +1,14 @@
 //! `ddock network create`, `ls`, `inspect`, `rm`, `prune`, `connect` and `disconnect`.
 
+mod connect;
 mod create;
+mod describe;
 mod list;
 mod remove;
 
+pub(crate) use connect::{ConnectArguments, DisconnectArguments, connect, disconnect};
 pub(crate) use create::{CreateArguments, create};
+pub(crate) use describe::{InspectArguments, inspect};
 pub(crate) use list::{ListArguments, list};
 pub(crate) use remove::{PruneArguments, RemoveArguments, prune, remove};
 
@@ -49,6 +53,12 @@ fn all(defined: Vec<NetworkRecord>) -> Vec<View> {
     let mut views: Vec<View> = predefined.chain(defined).collect();
     views.sort_by(|a, b| a.name.cmp(&b.name));
     views
+}
+
+/// Returns an ID of a container's place in a network, which is always the same.
+pub(crate) fn endpoint_id(network: &str, container: &str) -> String {
+    let both = format!("{network} {container}");
+    Digest::of(both.as_bytes()).hex().to_owned()
 }
 
 /// Returns the ID of a network that is always there.

@@ -164,12 +164,11 @@ fn confirm() -> Result<()> {
 
 /// Opens the store, if there is one, without what dead containers held.
 fn enter_swept(root: &Path) -> Result<Option<(Store, Mapping)>> {
-    if !Store::exists(root)? {
-        return Ok(None);
+    let entered = place::enter_existing_mapped(root)?;
+    if let Some((store, _)) = &entered {
+        container::sweep(store)?;
     }
-    let (store, mapping) = place::enter(root)?;
-    container::sweep(&store)?;
-    Ok(Some((store, mapping)))
+    Ok(entered)
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ mod networks;
 mod security;
 
 pub(crate) use lifetime::invalid_signal;
+pub(crate) use networks::{address4, address6, alias};
 
 use crate::cli::failure::Refusal;
 use crate::cli::names;

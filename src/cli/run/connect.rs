@@ -45,10 +45,12 @@ pub(super) fn prepare(
     match &request.namespaces.network {
         Network::Host => prepared.gateways.push(Ipv4Addr::LOCALHOST.into()),
         Network::Bridge | Network::Named(_) if request.dry_run => {}
-        Network::Bridge if mapping.is_root() => prepared.add(default(request), container)?,
+        Network::Bridge if mapping.is_root() => {
+            prepared.add(default(request, container), container)?;
+        }
         Network::Bridge => prepared.program = program()?,
         Network::Named(memberships) if mapping.is_root() => {
-            for wish in named(request, memberships, container)? {
+            for wish in named(memberships, container)? {
                 prepared.add(wish, container)?;
             }
         }
@@ -115,10 +117,10 @@ fn program() -> Result<Option<Program>> {
     Ok(None)
 }
 
-fn default(request: &Request) -> Wish {
+fn default(request: &Request, container: &Container) -> Wish {
     Wish {
         network: network::Network::predefined(),
-        seed: seed(request),
+        seed: container.seed(),
         address: None,
         address6: None,
         mac: request.namespaces.mac,
@@ -129,11 +131,7 @@ fn default(request: &Request) -> Wish {
 }
 
 /// Looks networks up, and keeps them from being removed; the first that leads anywhere is the way out.
-fn named(
-    request: &Request,
-    memberships: &[Membership],
-    container: &Container,
-) -> Result<Vec<Wish>> {
+fn named(memberships: &[Membership], container: &Container) -> Result<Vec<Wish>> {
     let names: Vec<&str> = memberships.iter().map(|it| it.network.as_str()).collect();
     let networks = container.claim_networks(&names)?;
     let way_out = networks.iter().position(|network| !network.internal);
@@ -146,7 +144,7 @@ fn named(
         );
         wishes.push(Wish {
             network,
-            seed: seed(request),
+            seed: container.seed(),
             address: membership.address,
             address6: membership.address6,
             mac: membership.mac,
@@ -156,12 +154,6 @@ fn named(
         });
     }
     Ok(wishes)
-}
-
-/// The ID is random, so its beginning is a number like any other.
-fn seed(request: &Request) -> u32 {
-    let digits = request.id.get(..8).unwrap_or_default();
-    u32::from_str_radix(digits, 16).unwrap_or_default()
 }
 
 fn link(number: usize) -> String {

@@ -1,0 +1,161 @@
+//! `ddock network connect` and `disconnect`.
+
+use crate::cli::failure::Refusal;
+use crate::cli::networks::PREDEFINED;
+use crate::cli::run::{address4, address6, alias};
+use crate::cli::{output, place};
+use crate::container::{self, Record, Status};
+use crate::monitor::{self, Change};
+use crate::network;
+use crate::store::{NotFound, Store};
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use serde_json::Value;
+use std::path::Path;
+
+#[derive(Debug, Args)]
+pub(crate) struct ConnectArguments {
+    /// Its IPv4 address there
+    #[arg(long, value_name = "ADDRESS")]
+    ip: Option<String>,
+    /// Its IPv6 address there
+    #[arg(long, value_name = "ADDRESS")]
+    ip6: Option<String>,
+    /// Another name that it has there
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    alias: Vec<String>,
+    /// Which network: its name, its ID or the beginning of that
+    #[arg(value_name = "NETWORK")]
+    network: String,
+    /// Which container: its name, its ID or the beginning of that
+    #[arg(value_name = "CONTAINER")]
+    container: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DisconnectArguments {
+    /// Pass over a container that is not in the network, or not there
+    #[arg(short, long)]
+    force: bool,
+    /// Which network: its name, its ID or the beginning of that
+    #[arg(value_name = "NETWORK")]
+    network: String,
+    /// Which container: its name, its ID or the beginning of that
+    #[arg(value_name = "CONTAINER")]
+    container: String,
+}
+
+/// Docker's words.
+const SHARED: &str = "container sharing network namespace with another container or host cannot be connected to any other network";
+const PRIVATE: &str = "container cannot be connected to multiple networks with one of the networks in private (none) mode";
+const HOST: &str =
+    "container cannot be disconnected from host network or connected to host network";
+
+/// Connects a container that runs to a network.
+pub(crate) fn connect(arguments: &ConnectArguments, root: &Path) -> Result<()> {
+    let ip = arguments.ip.as_deref().map(address4).transpose()?;
+    let ip6 = arguments.ip6.as_deref().map(address6).transpose()?;
+    let aliases = arguments.alias.iter().map(|it| alias(it));
+    let aliases = aliases.collect::<Result<Vec<_>, _>>()?;
+    let context = || {
+        let (container, network) = (&arguments.container, &arguments.network);
+        format!("cannot connect `{container}` to `{network}`")
+    };
+    let (store, network, record) =
+        find(root, &arguments.network, &arguments.container).with_context(context)?;
+    if network == network::DEFAULT && !aliases.is_empty() {
+        return Err(Refusal::new(
+            "network-scoped alias is supported only for containers in user defined networks",
+        )
+        .code(1)
+        .into());
+    }
+    if network == network::DEFAULT && (ip.is_some() || ip6.is_some()) {
+        return Err(Refusal::new(
+            "user specified IP address is supported on user defined networks only",
+        )
+        .code(1)
+        .into());
+    }
+    let change = Change::Connect {
+        network,
+        address: ip,
+        address6: ip6,
+        aliases,
+    };
+    make(&store, &record, change).with_context(context)
+}
+
+/// Disconnects a container that runs from a network.
+pub(crate) fn disconnect(arguments: &DisconnectArguments, root: &Path) -> Result<()> {
+    let context = || {
+        let (container, network) = (&arguments.container, &arguments.network);
+        format!("cannot disconnect `{container}` from `{network}`")
+    };
+    let (store, network, record) = match find(root, &arguments.network, &arguments.container) {
+        Err(error) if arguments.force && error.is::<NotFound>() => return Ok(()),
+        found => found.with_context(context)?,
+    };
+    if !record.networks.iter().any(|it| it.network == network) {
+        if arguments.force {
+            return Ok(());
+        }
+        bail!(
+            "container {} is not connected to network {network}",
+            record.id
+        );
+    }
+    make(&store, &record, Change::Disconnect { network }).with_context(context)
+}
+
+/// Returns the store, the network's name, and the container.
+fn find(root: &Path, network: &str, container: &str) -> Result<(Store, String, Record)> {
+    let Some((store, mapping)) = place::enter_existing_mapped(root)? else {
+        return Err(NotFound::container(container).into());
+    };
+    let network = match network {
+        "host" => bail!(HOST),
+        "none" => bail!(PRIVATE),
+        name if PREDEFINED.iter().any(|(it, _)| *it == name) => name.to_owned(),
+        text => store.network(text)?.name,
+    };
+    let record = container::find(&store, container)?;
+    if !mapping.is_root() {
+        bail!("networks of an ordinary user's containers cannot be changed yet");
+    }
+    Ok((store, network, record))
+}
+
+fn make(store: &Store, record: &Record, change: Change) -> Result<()> {
+    let directory = store.container_directory(&record.id);
+    let not_running = || {
+        format!(
+            "container {} is not running, and only what runs has networks",
+            record.id
+        )
+    };
+    if !matches!(record.status, Status::Running { .. }) {
+        bail!(not_running());
+    }
+    if record.networks.is_empty() {
+        refuse_mode(&directory)?;
+    }
+    let notes = monitor::change(&directory, change)?.with_context(not_running)?;
+    for note in notes {
+        output::tell(&format!("ddock: {note}\n"));
+    }
+    Ok(())
+}
+
+/// Refuses containers whose network is not theirs, or who said that they want none.
+fn refuse_mode(directory: &Path) -> Result<()> {
+    let config: Value = serde_json::from_slice(&fs_err::read(directory.join("config.json"))?)
+        .context("reading the container's config.json")?;
+    let namespaces = config["linux"]["namespaces"].as_array();
+    let mut namespaces = namespaces.into_iter().flatten();
+    let own = namespaces.find(|it| it["type"] == "network");
+    if own.is_none_or(|own| !own["path"].is_null()) {
+        bail!(SHARED);
+    }
+    Ok(())
+}

@@ -5,7 +5,7 @@
 
 use crate::network::bridge::Bridge;
 use crate::network::link::{self, Inside, Mac};
-use crate::network::netlink::{Socket, is_refusal};
+use crate::network::netlink::{Socket, is_refusal, lacking};
 use crate::network::{Attachment, Wish, subnet};
 use anyhow::{Context, Result, bail};
 use fs_err as fs;
@@ -183,7 +183,7 @@ fn take(
     let pair = link::add_pair(&chosen.port, bridge.index, bridge.mtu, &inside);
     match route.request(vec![pair]) {
         Err(error) if is_refusal(&error, Errno::EXIST) => return Ok(Some(chosen.v4.into())),
-        other => other?,
+        other => other.map_err(|error| lacking(error, "pairs of links (module `veth`)"))?,
     }
     // Where nobody can ask for one, that of IPv6 goes with that of IPv4.
     let Some(v6) = chosen.v6.filter(|_| !wish.network.id.is_empty()) else {

@@ -2,7 +2,7 @@
 //!
 //! Nothing is written down: what a network is, its bridge's alias says; a link that is up has all the rest.
 
-use crate::network::netlink::Socket;
+use crate::network::netlink::{Lacking, Socket, lacking};
 use crate::network::nftables::Rules;
 use crate::network::{Network, link, published, subnet};
 use anyhow::{Context, Result, ensure};
@@ -61,9 +61,12 @@ impl Bridge {
         let addresses = addresses(v4, v6);
         let rules = rules(network, &addresses);
         if !rules.are_there(&mut netfilter)? {
-            rules
-                .add(&mut netfilter)
-                .context("the kernel's nftables (`nf_tables`, `nft_masq`) are needed")?;
+            rules.add(&mut netfilter).map_err(|error| {
+                lacking(
+                    error,
+                    "nftables with all that rules need (module `nft_masq`)",
+                )
+            })?;
         }
         forward(v6.is_some(), notes)?;
         let alias = addresses.iter().map(ToString::to_string);
@@ -138,7 +141,9 @@ impl Bridge {
         let v6 = network.v6.filter(|_| has_ipv6());
         let gateways = gateways(network, v4, v6);
         let mac = subnet::mac(network.gateway.unwrap_or_else(|| subnet::gateway(v4)));
-        route.request(vec![link::add_bridge(name, mac)])?;
+        route
+            .request(vec![link::add_bridge(name, mac)])
+            .map_err(|error| lacking(error, "bridges (module `bridge`)"))?;
         let index = link::find(route, name)?
             .with_context(|| format!("the bridge `{name}` went as soon as it came"))?
             .index;
@@ -160,7 +165,13 @@ pub(super) fn remove(network: &Network) -> Result<()> {
     let _lock = Lock::take()?;
     let mut route = Socket::route()?;
     route.request_unless(&[Errno::NODEV], vec![link::delete(&network.bridge)])?;
-    rules(network, &[]).remove(&mut Socket::netfilter()?)
+    let removed =
+        Socket::netfilter().and_then(|mut socket| rules(network, &[]).remove(&mut socket));
+    match removed {
+        // What cannot be there is not there.
+        Err(error) if error.is::<Lacking>() => Ok(()),
+        removed => removed,
+    }
 }
 
 fn rules<'a>(network: &'a Network, networks: &'a [IpNet]) -> Rules<'a> {

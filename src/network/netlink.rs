@@ -138,7 +138,8 @@ impl Socket {
 
     /// Opens a socket for nftables.
     pub(super) fn netfilter() -> Result<Self> {
-        Self::open(Some(rustix::net::netlink::NETFILTER))
+        let opened = Self::open(Some(rustix::net::netlink::NETFILTER));
+        opened.map_err(|error| lacking(error, "nftables (modules `nfnetlink` and `nf_tables`)"))
     }
 
     fn open(protocol: Option<Protocol>) -> Result<Self> {
@@ -259,6 +260,24 @@ impl Socket {
             .context("hearing from the kernel by netlink")?;
         bytes.truncate(read);
         Ok(bytes)
+    }
+}
+
+/// The kernel has not what is needed. It would have loaded a module: there is none, or it is kept from being loaded.
+#[derive(Debug, thiserror::Error)]
+#[error("this machine's kernel has no {0}")]
+pub(super) struct Lacking(&'static str);
+
+/// Says what the kernel lacks if that is why it refused.
+pub(super) fn lacking(error: anyhow::Error, what: &'static str) -> anyhow::Error {
+    let refused = error.downcast_ref::<Refused>().map(|it| it.errno);
+    let errno = refused.or(error.downcast_ref::<Errno>().copied());
+    match errno {
+        // That of a subsystem of netfilter that is not there is EINVAL.
+        Some(Errno::PROTONOSUPPORT | Errno::OPNOTSUPP | Errno::NOENT | Errno::INVAL) => {
+            error.context(Lacking(what))
+        }
+        _ => error,
     }
 }
 

@@ -6,7 +6,7 @@
 
 mod step;
 
-use crate::network::netlink::{ACK, APPEND, CREATE, Message, Socket, attribute_number};
+use crate::network::netlink::{ACK, APPEND, CREATE, Message, Socket, attribute_number, lacking};
 use anyhow::Result;
 use ipnet::IpNet;
 use rustix::io::Errno;
@@ -189,7 +189,9 @@ fn has_chain(socket: &mut Socket, name: &str) -> Result<bool> {
     let message = Message::new(kind(GETCHAIN), 0, &header(NFPROTO_INET), what)
         .text(NFTA_CHAIN_TABLE, TABLE)
         .text(NFTA_CHAIN_NAME, name);
-    Ok(socket.get(message, Errno::NOENT)?.is_some())
+    let found = socket.get(message, Errno::NOENT);
+    let found = found.map_err(|error| lacking(error, "nftables (module `nf_tables`)"))?;
+    Ok(found.is_some())
 }
 
 /// Returns how many chains our table has; `None` if it is not there.

@@ -125,6 +125,34 @@ fn an_older_kernel_with_cgroup_v2_alone_does_it_all() {
     assert_eq!(lines, expected, "{errors}");
 }
 
+/// The machine has no modules for bridges, links and rules.
+const WITHOUT_NETWORKS: &str = r#"
+cd /root && export DDOCK_ROOT=/root/store HOME=/root
+busybox httpd -p 127.0.0.1:5000 -h "$WWW"
+image=127.0.0.1:5000/test/image:latest
+"$DDOCK" pull -q $image >/dev/null
+"$DDOCK" network create net | wc -c
+for network in bridge net; do "$DDOCK" run --network $network $image true; echo $?; done
+"$DDOCK" ps -aq
+"$DDOCK" network rm net
+"#;
+
+#[test]
+fn a_kernel_without_what_networks_need_is_told_of_in_one_line() {
+    let (said, errors) = in_machine("v2", WITHOUT_NETWORKS);
+    let lines: Vec<&str> = said.lines().collect();
+    let [id, bridge, first, net, second, removed] = lines[..] else {
+        panic!("{said}{errors}");
+    };
+    assert_eq!((id, first, second, removed), ("65", "125", "125", "net"));
+    for line in [bridge, net] {
+        assert!(
+            line.contains("(`--network none` and `--network host` need none): this machine's kernel has no nftables (module"),
+            "{line}"
+        );
+    }
+}
+
 /// Before `limits.sh`: the image, and a disk.
 const PREPARE: &str = r#"
 export WORK=/root/work DDOCK_ROOT=/root/store HOME=/root IMAGE=127.0.0.1:5000/test/image:latest

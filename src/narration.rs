@@ -89,7 +89,8 @@ pub(crate) enum Step {
         network: String,
         link: String,
         addresses: Vec<String>,
-        gateway: String,
+        /// None if this is not the way out.
+        gateway: Option<String>,
     },
     Sysctl {
         name: String,

@@ -91,8 +91,9 @@ fn connect(
         if network.is_way_out() && publishes {
             network.route_answers()?;
         }
+        let is_way_out = network.is_way_out();
         let attachment = network.connect(namespace)?;
-        tell(|| step(&attachment));
+        tell(|| step(&attachment, is_way_out));
         attachments.push(attachment);
     }
     Ok(attachments)
@@ -106,7 +107,7 @@ pub(super) fn addresses(attachments: &[Attachment]) -> Vec<IpAddr> {
     attachments.iter().flat_map(both).collect()
 }
 
-fn step(attachment: &Attachment) -> Step {
+fn step(attachment: &Attachment, is_way_out: bool) -> Step {
     let v6 = attachment.address6.map(|address| address.to_string());
     Step::Network {
         network: attachment.network.clone(),
@@ -115,7 +116,7 @@ fn step(attachment: &Attachment) -> Step {
             .into_iter()
             .chain(v6)
             .collect(),
-        gateway: attachment.gateway.to_string(),
+        gateway: is_way_out.then(|| attachment.gateway.to_string()),
     }
 }
 

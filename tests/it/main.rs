@@ -38,6 +38,7 @@ mod network_ports;
 mod network_rootless;
 mod networks;
 mod networks_change;
+mod networks_safety;
 mod preserve_fds;
 mod process;
 mod progress;

@@ -5,8 +5,10 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::harness::ddock::Ddock;
+use crate::harness::image::busybox;
 use crate::harness::neighbour::Neighbour;
 use crate::harness::scratch::command_succeeds;
+use crate::harness::user::User;
 use crate::harness::{network, wait_for};
 
 /// What `ip` says of this test's own network, on the host's side.
@@ -149,6 +151,53 @@ fn what_only_networks_of_ones_own_have_is_refused_elsewhere() {
         &["--network", "net", "--network", "host"],
         "cannot attach both user-defined and non-user-defined network-modes",
     );
+}
+
+#[test]
+fn what_a_joined_network_leaves_no_choice_of_is_refused() {
+    let ddock = Ddock::new();
+    for (flags, words) in [
+        (
+            "-p 80:80",
+            "port publishing and the container type network mode",
+        ),
+        ("-P", "port publishing and the container type network mode"),
+        (
+            "--expose 80",
+            "port exposing and the container type network mode",
+        ),
+        ("--dns 192.0.2.1", "dns and the network mode"),
+        ("--dns-search example", "dns and the network mode"),
+        ("--dns-option ndots:1", "dns and the network mode"),
+        (
+            "--add-host a:192.0.2.1",
+            "custom host-to-IP mapping and the network mode",
+        ),
+        (
+            "--mac-address 02:00:00:00:00:01",
+            "mac-address and the network mode",
+        ),
+        ("-h box", "hostname and the network mode"),
+    ] {
+        let flags = flags.split(' ').collect::<Vec<_>>();
+        let run = [&["run", "--network", "container:x"], &flags[..], &["image"]];
+        let words = format!("ddock: conflicting options: {words}");
+        ddock.run(&run.concat()).exits(125).says(&words);
+    }
+    let (ddock, image) = Ddock::with_busybox();
+    ddock
+        .run(&[
+            "run",
+            "--rm",
+            "--network",
+            "none",
+            "-p",
+            "80:80",
+            &image,
+            "true",
+        ])
+        .exits(0)
+        .says("WARNING: Published ports are discarded when using none network mode");
 }
 
 #[test]
@@ -381,4 +430,27 @@ fn networks_are_made_as_docker_makes_them() {
             .count(),
         2
     );
+}
+
+#[test]
+fn an_ordinary_user_has_definitions_and_is_told_what_is_not_there_yet() {
+    let user = User::with_ranges();
+    let ddock = Ddock::for_user(user);
+    let image = ddock.pull(busybox());
+    ddock.ok(&["network", "create", "--subnet", "10.5.0.0/24", "net"]);
+    assert!(ddock.ok(&["network", "ls"]).contains(" net "));
+    assert!(
+        ddock
+            .ok(&["network", "inspect", "net"])
+            .contains("10.5.0.0/24")
+    );
+    ddock
+        .run(&["run", "--rm", "--network", "net", &image, "true"])
+        .exits(125)
+        .says("the network `net` cannot be used by an ordinary user yet");
+    ddock
+        .run(&["network", "connect", "net", "box"])
+        .exits(1)
+        .says("No such container: box");
+    assert_eq!(ddock.ok(&["network", "rm", "net"]), "net\n");
 }

@@ -141,10 +141,15 @@ fn inside(step: &Step) -> String {
             link,
             addresses,
             gateway,
-        } => format!(
-            "connected it to the network `{network}`: `{link}` inside has {}, the way out is {gateway}",
-            addresses.join(" and ")
-        ),
+        } => {
+            let way_out = gateway.as_deref();
+            let way_out = way_out.map(|it| format!(", the way out is {it}"));
+            format!(
+                "connected it to the network `{network}`: `{link}` inside has {}{}",
+                addresses.join(" and "),
+                way_out.unwrap_or_default()
+            )
+        }
         Step::Loopback => "brought the interface `lo` up".into(),
         Step::Sysctl { name, value } => format!("set the kernel parameter {name} = {value}"),
         Step::ReadOnlyRoot => "made `/` read-only".into(),

@@ -16,6 +16,7 @@ const EXCEPTIONS: &[(&str, &str)] = &[
         "--isolation",
         "Docker takes `default` alone on Linux, and podman has none: see `cli`",
     ),
+    ("--mac-address", "needs a network: see `networks`"),
     ("--mirror", "ours alone"),
     (
         "--preserve-fd",

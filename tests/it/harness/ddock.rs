@@ -201,6 +201,11 @@ pub(crate) fn output(command: &mut Command) -> Output {
     finished(&command.output().unwrap())
 }
 
+/// Waits for the end of a process whose output goes to pipes.
+pub(crate) fn finished_child(child: std::process::Child) -> Output {
+    finished(&child.wait_with_output().unwrap())
+}
+
 fn finished(output: &std::process::Output) -> Output {
     use std::os::unix::process::ExitStatusExt;
     let code = output.status.code();

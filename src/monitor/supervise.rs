@@ -214,6 +214,8 @@ fn run_container(job: Job<'_>, ends: Ends, watch: &mut Watch) -> Result<Outcome>
     }
     let mut change = |wanted| connected.change(wanted, &mut container);
     let is_overdue = watch.until_end(&running, &mut change)?;
+    // Or its links would stay until this process ends.
+    connected.namespace = None;
     let (mut status, out_of_memory) = running.finish()?;
     if is_overdue {
         status = ExitStatus::Exited(OVERDUE);

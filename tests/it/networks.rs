@@ -433,6 +433,33 @@ fn networks_are_made_as_docker_makes_them() {
 }
 
 #[test]
+fn networks_and_the_host_never_have_the_same_addresses() {
+    network::enter_own();
+    let (ddock, image) = Ddock::with_busybox();
+    // The default network goes out of the way, made or not.
+    ddock.ok(&["network", "create", "--subnet", "172.29.4.0/24", "early"]);
+    let said = ddock.sh(&[], &image, "ip route | head -1");
+    assert_eq!(said, "default via 172.28.0.1 dev eth0 \n");
+    ddock.ok(&["network", "create", "chosen"]);
+    let said = ddock.sh(&["--network", "chosen"], &image, "ip route | head -1");
+    assert_eq!(said, "default via 172.30.0.1 dev eth0 \n");
+    ddock
+        .run(&["network", "create", "--subnet", "172.28.9.0/24", "late"])
+        .exits(1)
+        .says("Pool overlaps with other one on this address space");
+    // A host that has moved meanwhile keeps its way.
+    ddock.ok(&["network", "create", "--subnet", "10.5.0.0/24", "net"]);
+    command_succeeds(Command::new("ip").args("link add up0 type bridge".split(' ')));
+    command_succeeds(Command::new("ip").args("address add 10.5.0.1/16 dev up0".split(' ')));
+    command_succeeds(Command::new("ip").args("link set up0 up".split(' ')));
+    ddock
+        .run(&["run", "--rm", "--network", "net", &image, "true"])
+        .exits(125)
+        .says("this host has another way to 10.5.0.0/24 by now");
+    assert!(!ip("-o link").contains("10.5.0"));
+}
+
+#[test]
 fn an_ordinary_user_has_definitions_and_is_told_what_is_not_there_yet() {
     let user = User::with_ranges();
     let ddock = Ddock::for_user(user);

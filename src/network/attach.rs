@@ -183,6 +183,10 @@ fn take(
     let pair = link::add_pair(&chosen.port, bridge.index, bridge.mtu, &inside);
     match route.request(vec![pair]) {
         Err(error) if is_refusal(&error, Errno::EXIST) => return Ok(Some(chosen.v4.into())),
+        // `BR_MAX_PORTS` of net/bridge/br_private.h.
+        Err(error) if is_refusal(&error, Errno::XFULL) => bail!(
+            "the network has 1023 containers, as many as Linux lets a bridge have: make another with `ddock network create`"
+        ),
         other => other.map_err(|error| lacking(error, "pairs of links (module `veth`)"))?,
     }
     // Where nobody can ask for one, that of IPv6 goes with that of IPv4.

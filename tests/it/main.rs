@@ -56,4 +56,5 @@ mod transport;
 mod tty;
 mod unpack;
 mod vm;
+mod vm_network;
 mod volumes;

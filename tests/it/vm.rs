@@ -70,7 +70,7 @@ fn in_machine(cgroup: &str, script: &str) -> (String, String) {
 }
 
 /// As [`in_machine`], with what `add` puts beside the script, in the directory that the machine's begins in.
-fn with_files(cgroup: &str, script: &str, add: impl FnOnce(&Path)) -> (String, String) {
+pub(crate) fn with_files(cgroup: &str, script: &str, add: impl FnOnce(&Path)) -> (String, String) {
     let ddock = binary();
     // Not in /tmp or /dev/shm: the machine has its own there.
     let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));

@@ -6,6 +6,7 @@
 mod attach;
 mod bridge;
 mod forward;
+mod helper;
 mod link;
 mod netlink;
 mod nftables;

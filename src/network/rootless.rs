@@ -2,7 +2,8 @@
 //!
 //! `pasta` gives the container the host's addresses and keeps those of clients; `slirp4netns` is what older systems have.
 
-use crate::network::forward::{Forwarder, Helper};
+use crate::network::forward::Forwarder;
+use crate::network::helper::Helper;
 use crate::network::port::{Protocol, Published};
 use crate::network::published::Listener;
 use crate::network::{Namespace, subnet};

@@ -1,8 +1,12 @@
 //! A container's connection to networks: made while its first process prepares the rest.
 
+use crate::container::Container;
 use crate::monitor::change::way_out;
+use crate::monitor::names;
 use crate::narration::{Step, tell};
-use crate::network::{Attachment, Forwarder, Link, Listener, Namespace, Program, Published, Ready};
+use crate::network::{
+    Attachment, Forwarder, Link, Listener, Namespace, Program, Published, Ready, Responder,
+};
 use anyhow::Result;
 use std::io::{Read as _, Write as _};
 use std::net::IpAddr;
@@ -27,6 +31,8 @@ pub(crate) struct Connection {
     pub(crate) ports: Vec<Published>,
     /// What holds them, unless a program takes them itself.
     pub(crate) listeners: Vec<Listener>,
+    /// `--dns`: who is asked for names that no container has.
+    pub(crate) servers: Vec<IpAddr>,
 }
 
 /// What was made of a connection; the published ports are given back when this goes.
@@ -39,12 +45,15 @@ pub(super) struct Connected {
     pub(super) hostname: String,
     pub(super) listeners: Vec<Listener>,
     pub(super) forwarder: Option<Forwarder>,
+    pub(super) servers: Vec<IpAddr>,
+    pub(super) responder: Option<Responder>,
     _link: Option<Link>,
 }
 
 impl Connection {
     /// Connects the process `pid`, which waits for this, and writes down in its `hosts` what it is called there.
-    pub(super) fn make(self, pid: u32, directory: &Path) -> Result<Connected> {
+    pub(super) fn make(self, pid: u32, container: &Container) -> Result<Connected> {
+        let directory = &container.directory;
         let ports = self.ports;
         match self.way {
             Way::Bridges(networks) => {
@@ -57,9 +66,12 @@ impl Connection {
                     }
                     _ => None,
                 };
+                let responder = names::respond(container, &namespace, &networks, &self.servers)?;
                 Ok(Connected {
                     networks,
                     ports,
+                    servers: self.servers,
+                    responder,
                     namespace: Some(namespace),
                     hostname: self.hostname,
                     listeners: self.listeners,

@@ -11,6 +11,7 @@ mod connection;
 mod hub;
 mod independent;
 mod keys;
+mod names;
 mod raw;
 mod relay;
 mod signals;

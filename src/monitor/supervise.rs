@@ -173,13 +173,13 @@ fn run_container(job: Job<'_>, ends: Ends, watch: &mut Watch) -> Result<Outcome>
     // Away from the caller's terminal: a ^C there is the client's to pass on.
     rustix::process::setsid().context("starting a session")?;
     let (mut container, is_detached, sinks) = (job.container, job.session.detached, ends.sinks);
-    let (mut connection, directory) = (job.connection, container.directory.clone());
+    let mut connection = job.connection;
     let is_connected = connection.is_some();
     // Until the container has ended.
     let mut connected = Connected::default();
     let mut make = |pid| {
         if let Some(connection) = connection.take() {
-            connected = connection.make(pid, &directory)?;
+            connected = connection.make(pid, &container)?;
         }
         Ok(())
     };

@@ -37,7 +37,7 @@ impl Namespace {
         })
     }
 
-    fn as_fd(&self) -> BorrowedFd<'_> {
+    pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
     }
 

@@ -8,6 +8,7 @@ mod bridge;
 mod forward;
 mod helper;
 mod link;
+mod names;
 mod netlink;
 mod nftables;
 mod port;
@@ -19,6 +20,7 @@ pub(crate) use attach::Namespace;
 pub(crate) use bridge::has_way_out;
 pub(crate) use forward::Forwarder;
 pub(crate) use link::{Mac, format_mac};
+pub(crate) use names::{Asked, Known, RESOLVER, Responder, Server};
 pub(crate) use port::{Port, Publication, Published, summary};
 pub(crate) use published::{Listener, publish};
 pub(crate) use rootless::{Link, Program, has_tun};
@@ -131,6 +133,13 @@ pub(crate) struct Attachment {
     pub(crate) gateway6: Option<Ipv6Addr>,
     pub(crate) mac: Mac,
     pub(crate) aliases: Vec<String>,
+}
+
+impl Attachment {
+    /// Tells whether containers find each other by name in the network: in the default one they do not, as with Docker.
+    pub(crate) fn has_names(&self) -> bool {
+        !self.network_id.is_empty()
+    }
 }
 
 /// A network that is ready, and the wish of a container that is not yet there.

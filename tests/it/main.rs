@@ -34,6 +34,7 @@ mod named_volumes;
 mod namespaces;
 mod network;
 mod network_many;
+mod network_names;
 mod network_ports;
 mod network_rootless;
 mod networks;

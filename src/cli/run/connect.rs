@@ -185,7 +185,7 @@ impl Prepared {
     }
 
     /// Returns what the monitor connects; none if the container is to stay alone.
-    pub(super) fn connection(self, hostname: String) -> Option<Connection> {
+    pub(super) fn connection(self, hostname: String, servers: &[IpAddr]) -> Option<Connection> {
         let way = match self.program {
             Some(program) => Way::Program(program),
             None if self.networks.is_empty() => return None,
@@ -201,6 +201,7 @@ impl Prepared {
             hostname,
             ports,
             listeners,
+            servers: servers.to_vec(),
         })
     }
 }

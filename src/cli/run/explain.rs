@@ -150,6 +150,9 @@ fn inside(step: &Step) -> String {
                 way_out.unwrap_or_default()
             )
         }
+        Step::Responder { pid, address } => format!(
+            "forked process {pid} to answer for names at {address}: containers' itself, others' by asking elsewhere"
+        ),
         Step::Loopback => "brought the interface `lo` up".into(),
         Step::Sysctl { name, value } => format!("set the kernel parameter {name} = {value}"),
         Step::ReadOnlyRoot => "made `/` read-only".into(),

@@ -247,7 +247,7 @@ fn prepare(
         *terminal = (size.ws_row, size.ws_col);
     }
     plan.process.has_init = run.lifetime.init && plan.namespaces.contains(CloneFlags::CLONE_NEWPID);
-    let connection = ready.connection(plan.hostname.clone());
+    let connection = ready.connection(plan.hostname.clone(), &request.names.servers);
     Ok(Prepared {
         plan,
         root,

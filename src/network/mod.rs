@@ -9,24 +9,27 @@ mod forward;
 mod helper;
 mod link;
 mod names;
+mod namespace;
 mod netlink;
 mod nftables;
 mod port;
 mod published;
 mod rootless;
 mod subnet;
+mod switch;
 
-pub(crate) use attach::Namespace;
 pub(crate) use bridge::has_way_out;
 pub(crate) use forward::Forwarder;
 pub(crate) use link::{Mac, format_mac};
 pub(crate) use names::{Asked, Known, RESOLVER, Responder, Server};
+pub(crate) use namespace::Namespace;
 pub(crate) use port::{Port, Publication, Published, summary};
 pub(crate) use published::{Listener, publish};
 pub(crate) use rootless::{Link, Program, has_tun};
 pub(crate) use subnet::{
     check as check_subnet, choose as choose_subnet, first as first_address, is_taken, unique_local,
 };
+pub(crate) use switch::Switch;
 
 use anyhow::{Context, Result};
 use bridge::Bridge;
@@ -168,6 +171,18 @@ impl Ready {
         })
     }
 
+    /// Makes the network of `wish` in an ordinary user's switch if it is not there.
+    pub(crate) fn within(switch: &Switch, wish: Wish) -> Result<Self> {
+        let (route, bridge) = switch
+            .bridge(&wish.network)
+            .with_context(|| unavailable(&wish.network.name))?;
+        Ok(Self {
+            wish,
+            bridge,
+            route,
+        })
+    }
+
     /// Returns the host's own addresses in the network.
     pub(crate) fn gateways(&self) -> Vec<IpAddr> {
         let v6 = self.bridge.gateway6.map(Into::into);
@@ -177,6 +192,11 @@ impl Ready {
     /// Tells whether this network is the container's way to everywhere else.
     pub(crate) fn is_way_out(&self) -> bool {
         self.wish.is_way_out
+    }
+
+    /// Tells whether nothing leaves the network.
+    pub(crate) fn is_internal(&self) -> bool {
+        self.wish.network.internal
     }
 
     /// Has the host route what containers answer to clients of their published ports.

@@ -22,7 +22,7 @@ use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{RecvFlags, SendFlags, SocketType, bind, getsockname, listen, recvfrom, sendto};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 use streams::{LARGEST_QUERY, Streams};
 
@@ -79,15 +79,14 @@ pub(crate) struct Responder(Helper);
 impl Responder {
     /// Starts to answer in a network namespace. Needs a process with one thread.
     pub(crate) fn start(namespace: &Namespace, directory: Directory) -> Result<Self> {
-        let (datagrams, listener, mut netfilter) = namespace.within(|| {
+        let [datagrams, listener, netfilter] = namespace.sockets(|| {
             let [datagrams, listener] = [SocketType::DGRAM, SocketType::STREAM].map(take_port);
-            Ok((datagrams?, listener?, Socket::netfilter()?))
+            Ok([datagrams?, listener?, Socket::netfilter()?.into()])
         })?;
         let from = SocketAddrV4::new(RESOLVER, PORT);
         let (ports, others) = (port_of(&datagrams)?, port_of(&listener)?);
-        redirect(&mut netfilter, from, ports, others)
+        redirect(&mut netfilter.into(), from, ports, others)
             .context("the kernel's nftables (`nf_tables`, `nft_nat`) are needed")?;
-        drop(netfilter);
         Helper::start(|| {
             let kept = [&datagrams, &listener].map(AsRawFd::as_raw_fd);
             let kept = [&kept[..], &[namespace.as_fd().as_raw_fd()]].concat();

@@ -1,7 +1,6 @@
 //! A question put to one server: by a datagram or a connection, from a port and with an ID that nobody can guess.
 
 use crate::network::names::message;
-use crate::network::published::open;
 use rustix::event::epoll::EventFlags;
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{RecvFlags, SendFlags, SocketType, connect, recv, send};
@@ -26,27 +25,22 @@ enum Way {
 }
 
 impl Attempt {
-    /// Asks `server`: what it takes to wait for its answer is [`Self::as_fd`].
+    /// Asks `server` by a socket of this kind.
     pub(super) fn start(
+        socket: OwnedFd,
         server: SocketAddr,
         query: &[u8],
-        is_stream: bool,
+        kind: SocketType,
     ) -> rustix::io::Result<Self> {
         let id = random();
         let mut asked = query.to_vec();
         message::set_id(&mut asked, id);
-        let kind = if is_stream {
-            SocketType::STREAM
-        } else {
-            SocketType::DGRAM
-        };
         // The kernel chooses a port at random, and lets in what comes from this server only.
-        let socket = open(server.ip(), kind)?;
         match retry_on_intr(|| connect(&socket, &server)) {
             Ok(()) | Err(Errno::INPROGRESS) => {}
             Err(error) => return Err(error),
         }
-        let way = if is_stream {
+        let way = if kind == SocketType::STREAM {
             Way::Stream {
                 to_send: framed(&asked),
                 received: Vec::new(),

@@ -4,7 +4,9 @@ use crate::network::Namespace;
 use crate::network::names::attempt::Attempt;
 use crate::network::names::message::{self, Code};
 use crate::network::names::{Client, Server, Token};
+use crate::network::published::open;
 use rustix::event::epoll;
+use rustix::net::SocketType;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
@@ -183,11 +185,21 @@ impl<'a> Queries<'a> {
 
 /// Puts the question to a server, from the network namespace in which it is meant.
 fn ask(server: Server, query: &Query, namespace: &Namespace) -> anyhow::Result<Attempt> {
-    let is_stream = matches!(query.client, Client::Stream(_));
-    let ask = || Ok(Attempt::start(server.address, &query.message, is_stream)?);
-    if server.is_of_container {
-        namespace.within(ask)
+    let kind = match query.client {
+        Client::Stream(_) => SocketType::STREAM,
+        Client::Datagram(_) => SocketType::DGRAM,
+    };
+    let open = || open(server.address.ip(), kind);
+    let socket = if server.is_of_container {
+        let [socket] = namespace.sockets(|| Ok([open()?]))?;
+        socket
     } else {
-        ask()
-    }
+        open()?
+    };
+    Ok(Attempt::start(
+        socket,
+        server.address,
+        &query.message,
+        kind,
+    )?)
 }

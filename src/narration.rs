@@ -92,6 +92,11 @@ pub(crate) enum Step {
         /// None if this is not the way out.
         gateway: Option<String>,
     },
+    /// A process of ours answers in the container for names.
+    Responder {
+        pid: u32,
+        address: String,
+    },
     Sysctl {
         name: String,
         value: String,

@@ -6,6 +6,8 @@
 mod digest;
 #[path = "../../src/human.rs"]
 mod human;
+#[path = "../../src/network/names/message.rs"]
+mod message;
 #[path = "../../src/sys/mod.rs"]
 mod sys;
 #[path = "../../src/unpack/mod.rs"]
@@ -13,6 +15,7 @@ mod unpack;
 
 use std::fs::{self, File};
 use std::io::Read;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -161,4 +164,31 @@ fn with_layer() -> Scene {
     std::os::unix::fs::symlink("../canary", root.join("out")).unwrap();
     std::os::unix::fs::symlink("..", root.join("up")).unwrap();
     scene
+}
+
+/// Reads a message as a query of a container's, and as the answer to it. Every answer of ours is one to its query.
+pub fn names(bytes: &[u8]) {
+    let (query, other) = bytes.split_at(bytes.len() / 2);
+    for query in [bytes, query] {
+        match message::Question::parse(query) {
+            Ok(question) => {
+                question.reverse();
+                let known = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+                for most in [message::DATAGRAM, usize::from(u16::MAX)] {
+                    let answer = message::addresses(query, &question, &known, most);
+                    assert!(answer.len() <= most.max(query.len()));
+                    assert!(message::answers(query, message::id(query), &answer));
+                    let answer = message::name(query, &question, "name.network", most);
+                    assert!(message::answers(query, message::id(query), &answer));
+                }
+                if message::answers(query, message::id(query), other) {
+                    message::is_poor(other);
+                }
+            }
+            Err(message::Unfit::Refused(code)) => {
+                assert!(message::refusal(query, code).len() <= query.len());
+            }
+            Err(message::Unfit::NoQuery) => {}
+        }
+    }
 }

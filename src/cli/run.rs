@@ -7,6 +7,7 @@ mod explain;
 mod lifetime;
 mod mounts;
 mod origin;
+mod peers;
 mod start;
 
 use crate::cli::failure::Refusal;
@@ -17,11 +18,11 @@ use crate::monitor::{DetachKeys, Session};
 use crate::network::{Port, Publication};
 use crate::platform::Platform;
 use crate::reference::Reference;
-use crate::spec::{Pid, Request};
+use crate::spec::{Network, Pid, Request};
 use crate::store::{NotFound, Store};
 use crate::sys::userns::Mapping;
 use crate::sys::{kernel, program};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
 use std::collections::BTreeSet;
 use std::io::{self, IsTerminal as _};
@@ -32,6 +33,7 @@ use donors::Donors;
 use explain::Explain;
 use lifetime::{IdFile, Lifetime};
 use origin::Wanted;
+use peers::Peers;
 
 pub(crate) use arguments::{Arguments, address4, address6, alias, invalid_signal};
 pub(crate) use start::{left, tell_of_end};
@@ -159,9 +161,9 @@ pub(crate) fn run(arguments: Arguments, root: &Path) -> Result<u8> {
         provide(&run, image, root, &mapping)?;
     }
     let wish = format!("cannot run `{}`", run.origin);
-    let donors = enter(&mut run, root, &mut mapping).context(wish)?;
+    let company = enter(&mut run, root, &mut mapping).context(wish)?;
     let store = Store::open(root, &mapping.to_string())?;
-    start::start(&run, (session, handed), id_file, &store, &mapping, &donors)
+    start::start(&run, (session, handed), id_file, &store, &mapping, company)
 }
 
 /// Sees to it that the image is in the store, also when somebody else removes it meanwhile.
@@ -188,10 +190,29 @@ fn handed(numbers: &BTreeSet<RawFd>) -> Result<Vec<OwnedFd>, Refusal> {
     })
 }
 
+/// The running containers that the new one has to do with.
+struct Company {
+    donors: Donors,
+    /// Of an ordinary user's container that is to be in networks of his.
+    peers: Option<Peers>,
+}
+
 /// Finds the containers that are to be joined, and enters the user namespace: theirs, if there are any.
-fn enter(run: &mut Run, root: &Path, mapping: &mut Mapping) -> Result<Donors> {
+fn enter(run: &mut Run, root: &Path, mapping: &mut Mapping) -> Result<Company> {
     let donors = Donors::find(&mut run.request, root, &mapping.to_string())?;
-    match (donors.process()?, run.user_namespace) {
+    let peers = match &run.request.namespaces.network {
+        Network::Named(networks) if !mapping.is_root() && !run.request.dry_run => {
+            ensure!(
+                run.user_namespace == UserNamespace::Default,
+                "conflicting options: --userns=keep-id and networks of yours, whose containers share a user namespace in which you are root"
+            );
+            let first = networks[0].network.as_str();
+            Some(Peers::find(root, &mapping.to_string(), first)?)
+        }
+        _ => None,
+    };
+    let peer = peers.as_ref().and_then(Peers::process);
+    match (donors.process(peer)?, run.user_namespace) {
         (None, UserNamespace::Default) => mapping.enter()?,
         (Some(process), UserNamespace::Default) => mapping.join(process)?,
         (Some(_), UserNamespace::KeepId(..)) => bail!(
@@ -207,7 +228,7 @@ fn enter(run: &mut Run, root: &Path, mapping: &mut Mapping) -> Result<Donors> {
             mapping.enter()?;
         }
     }
-    Ok(donors)
+    Ok(Company { donors, peers })
 }
 
 /// Tells whether the image is in the store, for a platform that is wanted.

@@ -2,11 +2,13 @@
 
 mod init_files;
 pub(crate) mod log;
+mod neighbours;
 mod networks;
 mod record;
 mod sweep;
 
 pub(crate) use init_files::make as make_init_files;
+pub(crate) use neighbours::Neighbours;
 pub(crate) use networks::{ICC, MTU, network_of};
 pub(crate) use record::{Log, Origin, Record, Status, Stop};
 pub(crate) use sweep::sweep;

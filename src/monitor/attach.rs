@@ -191,7 +191,7 @@ impl Client<'_> {
             }
             FromMonitor::NotStarted(error) => Err(error.into()),
             FromMonitor::Failed(error) => bail!(error),
-            FromMonitor::Ended { .. } | FromMonitor::Changed { .. } => Ok(()),
+            FromMonitor::Ended { .. } | FromMonitor::Changed { .. } | FromMonitor::Switch => Ok(()),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use crate::container::Container;
 use crate::monitor::connection::{Connected, addresses, append_hosts, remove_hosts};
+use crate::monitor::names;
 use crate::network::{self, Attachment, Forwarder, Network, Ready, Wish};
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
@@ -82,6 +83,7 @@ impl Connected {
         let own = addresses(std::slice::from_ref(&attachment));
         append_hosts(&container.directory, &self.hostname, &own)?;
         container.record.networks.push(attachment);
+        self.answer_names(container)?;
         if is_way_out {
             self.pass_on(container)?;
         }
@@ -114,6 +116,20 @@ impl Connected {
             return Ok(());
         }
         container.release_network(&gone.network_id)
+    }
+
+    /// Answers for names from the first network on that has any.
+    fn answer_names(&mut self, container: &Container) -> Result<()> {
+        if self.responder.is_some() {
+            return Ok(());
+        }
+        let (namespace, networks) = (self.namespace.as_ref(), &container.record.networks);
+        let namespace = namespace.context(ALONE)?;
+        self.responder = names::respond(container, namespace, networks, &self.servers)?;
+        if self.responder.is_some() {
+            names::ask_responder(&container.directory, &self.servers)?;
+        }
+        Ok(())
     }
 
     /// Passes on what arrives at published ports by the way out that the container has now. Without any the ports are

@@ -1,32 +1,38 @@
 //! A container's connection to networks: made while its first process prepares the rest.
 
+use crate::container::Container;
 use crate::monitor::change::way_out;
+use crate::monitor::names;
 use crate::narration::{Step, tell};
-use crate::network::{Attachment, Forwarder, Link, Listener, Namespace, Program, Published, Ready};
+use crate::network::{
+    Attachment, Forwarder, Link, Listener, Namespace, Program, Published, Ready, Responder, Switch,
+};
 use anyhow::Result;
 use std::io::{Read as _, Write as _};
 use std::net::IpAddr;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 /// An `/etc/hosts` of this many bytes is none that needs to be kept up.
 const LARGEST_HOSTS: u64 = 1 << 20;
 
-/// What a container is to be connected to.
-pub(crate) enum Way {
-    /// Networks of the host's that are ready, in the order of their links.
-    Bridges(Vec<Ready>),
-    /// A program of the user's.
-    Program(Program),
-}
-
 /// How a container is to be connected, and what it is called.
 pub(crate) struct Connection {
-    pub(crate) way: Way,
+    /// Networks that are ready, in the order of their links.
+    pub(crate) networks: Vec<Ready>,
+    /// An ordinary user's way to everywhere else.
+    pub(crate) program: Option<Program>,
+    /// What holds an ordinary user's networks.
+    pub(crate) switch: Option<Switch>,
+    /// Keeps others from looking for that until this container is written down as one that has it.
+    pub(crate) lock: Option<OwnedFd>,
     pub(crate) hostname: String,
     /// The published ports.
     pub(crate) ports: Vec<Published>,
     /// What holds them, unless a program takes them itself.
     pub(crate) listeners: Vec<Listener>,
+    /// `--dns`: who is asked for names that no container has.
+    pub(crate) servers: Vec<IpAddr>,
 }
 
 /// What was made of a connection; the published ports are given back when this goes.
@@ -39,45 +45,47 @@ pub(super) struct Connected {
     pub(super) hostname: String,
     pub(super) listeners: Vec<Listener>,
     pub(super) forwarder: Option<Forwarder>,
+    pub(super) servers: Vec<IpAddr>,
+    pub(super) responder: Option<Responder>,
+    pub(super) switch: Option<Switch>,
+    pub(super) lock: Option<OwnedFd>,
     _link: Option<Link>,
 }
 
 impl Connection {
     /// Connects the process `pid`, which waits for this, and writes down in its `hosts` what it is called there.
-    pub(super) fn make(self, pid: u32, directory: &Path) -> Result<Connected> {
-        let ports = self.ports;
-        match self.way {
-            Way::Bridges(networks) => {
-                let namespace = Namespace::of(pid)?;
-                let networks = connect(networks, &namespace, !ports.is_empty())?;
-                append_hosts(directory, &self.hostname, &addresses(&networks))?;
-                let forwarder = match way_out(&networks) {
-                    Some(way_out) if !self.listeners.is_empty() => {
-                        Some(Forwarder::start(&self.listeners, way_out)?)
-                    }
-                    _ => None,
-                };
-                Ok(Connected {
-                    networks,
-                    ports,
-                    namespace: Some(namespace),
-                    hostname: self.hostname,
-                    listeners: self.listeners,
-                    forwarder,
-                    _link: None,
-                })
+    pub(super) fn make(self, pid: u32, container: &Container) -> Result<Connected> {
+        let (directory, ports) = (&container.directory, self.ports);
+        // First: it finds the container's own address among all that are there.
+        let link = self.program.as_ref();
+        let link = link.map(|it| it.connect(pid, &self.listeners, &ports, directory));
+        let link = link.transpose()?;
+        let namespace = Namespace::of(pid)?;
+        let networks = connect(self.networks, &namespace, !ports.is_empty())?;
+        let by_link = link.as_ref().and_then(|it| it.address).map(IpAddr::from);
+        let mut own = addresses(&networks);
+        own.extend(by_link);
+        append_hosts(directory, &self.hostname, &own)?;
+        let forwarder = match way_out(&networks) {
+            Some(way_out) if link.is_none() && !self.listeners.is_empty() => {
+                Some(Forwarder::start(&self.listeners, way_out)?)
             }
-            Way::Program(program) => {
-                let link = program.connect(pid, &self.listeners, &ports, directory)?;
-                let own: Vec<IpAddr> = link.address.into_iter().map(Into::into).collect();
-                append_hosts(directory, &self.hostname, &own)?;
-                Ok(Connected {
-                    ports,
-                    _link: Some(link),
-                    ..Connected::default()
-                })
-            }
-        }
+            _ => None,
+        };
+        let responder = names::respond(container, &namespace, &networks, &self.servers)?;
+        Ok(Connected {
+            networks,
+            ports,
+            servers: self.servers,
+            responder,
+            namespace: Some(namespace),
+            hostname: self.hostname,
+            listeners: self.listeners,
+            forwarder,
+            switch: self.switch,
+            lock: self.lock,
+            _link: link,
+        })
     }
 }
 

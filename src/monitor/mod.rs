@@ -11,6 +11,7 @@ mod connection;
 mod hub;
 mod independent;
 mod keys;
+mod names;
 mod raw;
 mod relay;
 mod signals;
@@ -21,12 +22,12 @@ mod watch;
 
 pub(crate) use attach::{End, Leave};
 pub(crate) use change::Change;
-pub(crate) use connection::{Connection, Way};
+pub(crate) use connection::Connection;
 pub(crate) use keys::DetachKeys;
 pub(crate) use raw::size as terminal_size;
 pub(crate) use signals::{Signals, heed_endings};
 pub(crate) use supervise::{Job, Outcome, Session, run};
-pub(crate) use visit::{attach, change, kill, signal, stop, wait};
+pub(crate) use visit::{attach, change, kill, signal, stop, switch, wait};
 
 use crate::container::log::Stream;
 use crate::runtime::{ExitStatus, StartError};
@@ -55,6 +56,8 @@ enum FromMonitor {
     Changed {
         notices: Vec<String>,
     },
+    /// What holds the networks of the container's user comes along, if there is such a thing.
+    Switch,
     /// The monitor itself failed, or cannot do what was asked.
     Failed(String),
 }
@@ -70,6 +73,8 @@ enum FromClient {
     Attach,
     /// Change the container's networks.
     Change(Change),
+    /// Hand over what holds the networks of the container's user.
+    Switch,
     /// The client leaves, and the container goes on.
     Detach,
 }

@@ -143,6 +143,7 @@ fn supervise(job: Job<'_>, ends: Ends, channel: Channel) {
             is_owner: !job.session.detached,
         }],
         hub: Hub::default(),
+        switch: None,
         door: None,
         input: None,
         deadline: None,
@@ -173,13 +174,13 @@ fn run_container(job: Job<'_>, ends: Ends, watch: &mut Watch) -> Result<Outcome>
     // Away from the caller's terminal: a ^C there is the client's to pass on.
     rustix::process::setsid().context("starting a session")?;
     let (mut container, is_detached, sinks) = (job.container, job.session.detached, ends.sinks);
-    let (mut connection, directory) = (job.connection, container.directory.clone());
+    let mut connection = job.connection;
     let is_connected = connection.is_some();
     // Until the container has ended.
     let mut connected = Connected::default();
     let mut make = |pid| {
         if let Some(connection) = connection.take() {
-            connected = connection.make(pid, &directory)?;
+            connected = connection.make(pid, &container)?;
         }
         Ok(())
     };
@@ -206,7 +207,10 @@ fn run_container(job: Job<'_>, ends: Ends, watch: &mut Watch) -> Result<Outcome>
         .and_then(|timeout| Instant::now().checked_add(timeout));
     container.record.networks = std::mem::take(&mut connected.networks);
     container.record.ports = std::mem::take(&mut connected.ports);
+    watch.switch = connected.switch.take();
     let recorded = container.started(running.pid, running.start_time);
+    // From here on others find it.
+    connected.lock = None;
     let told = connect(&mut running, sinks, is_detached, watch);
     // The client is dead, or nothing may run that was not recorded: the container ends at once.
     if told.is_err() || recorded.is_err() {

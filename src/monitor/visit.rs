@@ -6,6 +6,7 @@ use crate::monitor::relay::Relay;
 use crate::monitor::signals::Signals;
 use crate::monitor::streams::copy;
 use crate::monitor::{Change, DOOR, FromClient, FromMonitor, Outcome, Session};
+use crate::network::Switch;
 use crate::sys::message::Channel;
 use anyhow::{Context, Result, bail};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -119,6 +120,18 @@ pub(crate) fn change(directory: &Path, change: Change) -> Result<Option<Vec<Stri
         Some((FromMonitor::Failed(error), _)) => bail!(error),
         // It ended meanwhile.
         Some(_) | None => Ok(None),
+    }
+}
+
+/// Returns what holds the networks of the container in `directory`, an ordinary user's; `None` if it runs no more.
+pub(crate) fn switch(directory: &Path) -> Result<Option<Switch>> {
+    let Some(monitor) = knock(directory)? else {
+        return Ok(None);
+    };
+    monitor.send(&FromClient::Switch, None)?;
+    match monitor.receive().context("hearing from the monitor")? {
+        Some((FromMonitor::Switch, switch)) => Ok(switch.map(Switch::from)),
+        _ => Ok(None),
     }
 }
 

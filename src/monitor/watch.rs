@@ -3,6 +3,7 @@
 use crate::container::log::Stream;
 use crate::monitor::hub::Hub;
 use crate::monitor::{Change, FromClient, FromMonitor, independent};
+use crate::network::Switch;
 use crate::runtime::Running;
 use crate::sys::message::{Channel, Listener};
 use anyhow::{Context, Result};
@@ -15,6 +16,8 @@ use std::time::Instant;
 pub(super) struct Watch {
     pub(super) clients: Vec<Client>,
     pub(super) hub: Hub,
+    /// What holds the networks of the container's user, if he is an ordinary one: handed to whoever starts the next.
+    pub(super) switch: Option<Switch>,
     /// Where clients that come later connect.
     pub(super) door: Option<Listener>,
     /// Where the input of such clients goes: the terminal's master, or the writing end of a pipe.
@@ -153,6 +156,11 @@ impl Watch {
                 };
                 // If the client is gone, that is heard next.
                 client.channel.send(&answer, None).ok();
+            }
+            Some((FromClient::Switch, _)) => {
+                let switch = self.switch.as_ref().map(AsFd::as_fd);
+                // If the client is gone, that is heard next.
+                client.channel.send(&FromMonitor::Switch, switch).ok();
             }
             Some((FromClient::Detach, _)) => {
                 if is_owner {

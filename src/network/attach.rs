@@ -6,14 +6,12 @@
 use crate::network::bridge::Bridge;
 use crate::network::link::{self, Inside, Mac};
 use crate::network::netlink::{Socket, is_refusal, lacking};
-use crate::network::{Attachment, Wish, subnet};
+use crate::network::{Attachment, Namespace, Wish, subnet};
 use anyhow::{Context, Result, bail};
-use fs_err as fs;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use nix::sched::{CloneFlags, setns};
 use rustix::io::Errno;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -23,40 +21,6 @@ const GRACE: Duration = Duration::from_secs(2);
 
 /// How often it is looked whether the address is free by now.
 const PAUSE: Duration = Duration::from_millis(5);
-
-/// A network namespace other than this process's.
-pub(crate) struct Namespace {
-    file: fs::File,
-}
-
-impl Namespace {
-    /// Returns the network namespace of a process; the caller sees to it that the process is not another by now.
-    pub(crate) fn of(pid: u32) -> Result<Self> {
-        Ok(Self {
-            file: fs::File::open(format!("/proc/{pid}/ns/net"))?,
-        })
-    }
-
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.file.as_fd()
-    }
-
-    /// Goes inside, for good.
-    pub(super) fn enter(&self) -> Result<()> {
-        setns(self.as_fd(), CloneFlags::CLONE_NEWNET)
-            .context("entering the container's network namespace")
-    }
-
-    /// Does `act` inside; sockets that it opens stay there. Needs a process with one thread.
-    pub(super) fn within<T>(&self, act: impl FnOnce() -> Result<T>) -> Result<T> {
-        let own = fs::File::open("/proc/thread-self/ns/net")?;
-        self.enter()?;
-        let result = act();
-        setns(own.as_fd(), CloneFlags::CLONE_NEWNET)
-            .context("coming back from the container's network namespace")?;
-        result
-    }
-}
 
 /// What a container has in a network.
 struct Chosen {
@@ -249,7 +213,8 @@ pub(super) fn lead_out(
 
 /// Returns a socket in the network namespace, and the number of a link there.
 fn open(namespace: &Namespace, link_name: &str) -> Result<(Socket, u32)> {
-    let mut inside = namespace.within(Socket::route)?;
+    let [inside] = namespace.sockets(|| Ok([Socket::route()?.into()]))?;
+    let mut inside = Socket::from(inside);
     let found = link::find(&mut inside, link_name)?;
     let found = found.with_context(|| format!("the container has no link `{link_name}`"))?;
     Ok((inside, found.index))

@@ -13,6 +13,9 @@ use rustix::io::{Errno, retry_on_intr};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
+/// The size of packets that every network takes.
+const ETHERNET: u32 = 1500;
+
 /// A bridge that is ready for containers.
 #[derive(Debug, Clone)]
 pub(super) struct Bridge {
@@ -79,6 +82,31 @@ impl Bridge {
         route.request(vec![link::bring_up_as(index, &network.bridge, &alias, mtu)])?;
         Self::ready(network, route, &mut netfilter)?
             .with_context(|| format!("the bridge `{}` went as soon as it came", network.bridge))
+    }
+
+    /// Returns the bridge of `network` where it has no address and no rules: it only joins the ports of its members.
+    pub(super) fn bare(network: &Network, route: &mut Socket) -> Result<Self> {
+        let name = network.bridge.as_str();
+        let v4 = network.v4.context("the network has no addresses")?;
+        let v6 = network.v6.filter(|_| has_ipv6());
+        let gateway = network.gateway.unwrap_or_else(|| subnet::gateway(v4));
+        let mtu = network.mtu.unwrap_or(ETHERNET);
+        // Another container may make it at the same time.
+        let made = vec![link::add_bridge(name, subnet::mac(gateway))];
+        route.request_unless(&[Errno::EXIST], made)?;
+        let found = link::find(route, name)?;
+        let index = found
+            .with_context(|| format!("there is no link `{name}`"))?
+            .index;
+        route.request(vec![link::bring_up_as(index, name, "", mtu)])?;
+        Ok(Self {
+            index,
+            mtu,
+            v4,
+            v6,
+            gateway,
+            gateway6: v6.map(|it| network.gateway6.unwrap_or_else(|| subnet::gateway6(it))),
+        })
     }
 
     /// Returns the bridge if it is there and complete.
@@ -211,7 +239,6 @@ fn has_ipv6() -> bool {
 
 /// Returns the MTU of the way out of this host: what is larger would be cut up there, or lost.
 fn uplink_mtu(route: &mut Socket) -> Result<u32> {
-    const ETHERNET: u32 = 1500;
     let table = fs::read_to_string("/proc/net/route")?;
     let Some(name) = subnet::uplink(&table) else {
         return Ok(ETHERNET);

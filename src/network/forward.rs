@@ -7,39 +7,23 @@
 mod datagram;
 mod stream;
 
+use crate::network::helper::{Helper, keep_only};
 use crate::network::port::Protocol;
 use crate::network::published::{self, Listener};
 use crate::network::{Attachment, Namespace};
-use crate::sys::clone::{Child, Clone, end_child, fork};
-use crate::sys::kernel::close_all_but;
-use anyhow::{Context, Result};
+use anyhow::Result;
 use datagram::Datagrams;
 use nix::sys::socket::{setsockopt, sockopt};
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
-use rustix::io::{Errno, retry_on_intr};
+use rustix::io::Errno;
 use rustix::net::SocketType;
-use rustix::process::{
-    Resource, Rlimit, Signal, WaitId, WaitIdOptions, getrlimit, pidfd_send_signal,
-    set_parent_process_death_signal, setrlimit, waitid,
-};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 use stream::Streams;
 
 /// How often what was silent for long is looked for.
 const TICK: Duration = Duration::from_secs(15);
-
-/// A process that ends with this value, or with the process that holds it.
-pub(super) struct Helper(pub(super) Child);
-
-impl Drop for Helper {
-    fn drop(&mut self) {
-        // One that is dead already only needs to be reaped.
-        pidfd_send_signal(&self.0.pidfd, Signal::KILL).ok();
-        retry_on_intr(|| waitid(WaitId::PidFd(self.0.pidfd.as_fd()), WaitIdOptions::EXITED)).ok();
-    }
-}
 
 /// The process that passes on.
 pub(crate) struct Forwarder(#[expect(dead_code, reason = "held for its end")] Helper);
@@ -47,30 +31,17 @@ pub(crate) struct Forwarder(#[expect(dead_code, reason = "held for its end")] He
 impl Forwarder {
     /// Starts to pass on what arrives at `listeners` to the container. Needs a process with one thread.
     pub(crate) fn start(listeners: &[Listener], container: &Attachment) -> Result<Self> {
-        Self::run(|| serve(listeners, &Target::Beside(container)))
+        Helper::start(|| serve(listeners, &Target::Beside(container))).map(Self)
     }
 
     /// Starts to pass on what arrives at `listeners` to the loopback interface of a network namespace.
     pub(super) fn start_inside(listeners: &[Listener], namespace: &Namespace) -> Result<Self> {
         // The listeners stay where they are.
-        Self::run(|| {
-            namespace
-                .enter()
-                .and_then(|()| serve(listeners, &Target::Inside))
+        Helper::start(|| {
+            namespace.enter()?;
+            serve(listeners, &Target::Inside)
         })
-    }
-
-    fn run(act: impl FnOnce() -> Result<()>) -> Result<Self> {
-        match fork()? {
-            Clone::Parent(child) => Ok(Self(Helper(child))),
-            Clone::Child => {
-                // Without the guarantee, or without its port, it is of no use.
-                let ended = set_parent_process_death_signal(Some(Signal::KILL))
-                    .context("asking to end with the monitor")
-                    .and_then(|()| act());
-                end_child(u8::from(ended.is_err()))
-            }
-        }
+        .map(Self)
     }
 }
 
@@ -169,19 +140,8 @@ impl Token {
 }
 
 fn serve(listeners: &[Listener], target: &Target<'_>) -> Result<()> {
-    let most = raise_descriptors();
-    let null = rustix::fs::open(
-        "/dev/null",
-        rustix::fs::OFlags::RDWR,
-        rustix::fs::Mode::empty(),
-    )
-    .context("opening /dev/null")?;
-    rustix::stdio::dup2_stdin(&null)?;
-    rustix::stdio::dup2_stdout(&null)?;
-    rustix::stdio::dup2_stderr(&null)?;
     let kept: Vec<_> = listeners.iter().map(|it| it.socket.as_raw_fd()).collect();
-    // Above all the ends of the monitor's channels: who waits for those must see them close.
-    close_all_but(&kept)?;
+    let most = keep_only(&kept)?;
     let events = epoll::create(CreateFlags::CLOEXEC)?;
     for (number, listener) in (0_u32..).zip(listeners) {
         let data = Token::Listener(number).data();
@@ -220,17 +180,4 @@ fn serve(listeners: &[Listener], target: &Target<'_>) -> Result<()> {
             swept = Instant::now();
         }
     }
-}
-
-/// Takes as many descriptors as there can be, and returns their number.
-fn raise_descriptors() -> usize {
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit {
-        current: limit.maximum,
-        maximum: limit.maximum,
-    };
-    // What there is does too.
-    setrlimit(Resource::Nofile, raised).ok();
-    let current = getrlimit(Resource::Nofile).current;
-    current.map_or(1 << 20, |it| usize::try_from(it).unwrap_or(1 << 20))
 }

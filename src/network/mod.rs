@@ -6,24 +6,30 @@
 mod attach;
 mod bridge;
 mod forward;
+mod helper;
 mod link;
+mod names;
+mod namespace;
 mod netlink;
 mod nftables;
 mod port;
 mod published;
 mod rootless;
 mod subnet;
+mod switch;
 
-pub(crate) use attach::Namespace;
 pub(crate) use bridge::has_way_out;
 pub(crate) use forward::Forwarder;
 pub(crate) use link::{Mac, format_mac};
+pub(crate) use names::{Asked, Known, RESOLVER, Responder, Server};
+pub(crate) use namespace::Namespace;
 pub(crate) use port::{Port, Publication, Published, summary};
 pub(crate) use published::{Listener, publish};
 pub(crate) use rootless::{Link, Program, has_tun};
 pub(crate) use subnet::{
     check as check_subnet, choose as choose_subnet, first as first_address, is_taken, unique_local,
 };
+pub(crate) use switch::Switch;
 
 use anyhow::{Context, Result};
 use bridge::Bridge;
@@ -132,6 +138,13 @@ pub(crate) struct Attachment {
     pub(crate) aliases: Vec<String>,
 }
 
+impl Attachment {
+    /// Tells whether containers find each other by name in the network: in the default one they do not, as with Docker.
+    pub(crate) fn has_names(&self) -> bool {
+        !self.network_id.is_empty()
+    }
+}
+
 /// A network that is ready, and the wish of a container that is not yet there.
 pub(crate) struct Ready {
     wish: Wish,
@@ -158,6 +171,18 @@ impl Ready {
         })
     }
 
+    /// Makes the network of `wish` in an ordinary user's switch if it is not there.
+    pub(crate) fn within(switch: &Switch, wish: Wish) -> Result<Self> {
+        let (route, bridge) = switch
+            .bridge(&wish.network)
+            .with_context(|| unavailable(&wish.network.name))?;
+        Ok(Self {
+            wish,
+            bridge,
+            route,
+        })
+    }
+
     /// Returns the host's own addresses in the network.
     pub(crate) fn gateways(&self) -> Vec<IpAddr> {
         let v6 = self.bridge.gateway6.map(Into::into);
@@ -167,6 +192,11 @@ impl Ready {
     /// Tells whether this network is the container's way to everywhere else.
     pub(crate) fn is_way_out(&self) -> bool {
         self.wish.is_way_out
+    }
+
+    /// Tells whether nothing leaves the network.
+    pub(crate) fn is_internal(&self) -> bool {
+        self.wish.network.internal
     }
 
     /// Has the host route what containers answer to clients of their published ports.

@@ -130,6 +130,22 @@ pub(super) struct Socket {
     sequence: u32,
 }
 
+impl From<Socket> for OwnedFd {
+    fn from(socket: Socket) -> Self {
+        socket.socket
+    }
+}
+
+/// One that was opened elsewhere, and has asked for nothing yet.
+impl From<OwnedFd> for Socket {
+    fn from(socket: OwnedFd) -> Self {
+        Self {
+            socket,
+            sequence: 0,
+        }
+    }
+}
+
 impl Socket {
     /// Opens a socket for links, addresses and routes (rtnetlink(7)).
     pub(super) fn route() -> Result<Self> {

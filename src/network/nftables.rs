@@ -4,7 +4,10 @@
 //! another table is read or touched. Each network has two chains of its own there, so whether a network's rules are
 //! there is one question, also after somebody flushed all rules.
 
+mod redirect;
 mod step;
+
+pub(super) use redirect::redirect;
 
 use crate::network::netlink::{ACK, APPEND, CREATE, Message, Socket, attribute_number, lacking};
 use anyhow::Result;

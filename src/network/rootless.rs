@@ -2,7 +2,8 @@
 //!
 //! `pasta` gives the container the host's addresses and keeps those of clients; `slirp4netns` is what older systems have.
 
-use crate::network::forward::{Forwarder, Helper};
+use crate::network::forward::Forwarder;
+use crate::network::helper::Helper;
 use crate::network::port::{Protocol, Published};
 use crate::network::published::Listener;
 use crate::network::{Namespace, subnet};
@@ -19,6 +20,9 @@ use std::ffi::{CString, OsStr};
 use std::net::Ipv4Addr;
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+
+/// What the way out is called in the container.
+const LINK: &str = "eth0";
 
 /// What an ordinary user's containers can be connected by.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -127,6 +131,9 @@ fn pasta_words(inside: &Path, ports: &[Published], ready: &Path) -> Vec<String> 
         "none",
         "-U",
         "none",
+        // As root's containers have it, and slirp4netns.
+        "-I",
+        LINK,
     ]
     .map(str::to_owned)
     .to_vec();
@@ -150,7 +157,7 @@ fn slirp_words(inside: &Path) -> Vec<String> {
     let mut words = words.map(str::to_owned).to_vec();
     // By its path: by its PID the user namespace would be entered too, in which this process is.
     words.push("--netns-type=path".to_owned());
-    words.extend([inside.display().to_string(), "eth0".to_owned()]);
+    words.extend([inside.display().to_string(), LINK.to_owned()]);
     words
 }
 

@@ -37,9 +37,8 @@ pub(crate) fn build(request: &Request, hostname: &str, ipv6: bool) -> Result<Vec
     let (hosts, resolv_conf) = match request.namespaces.network {
         Network::Host => (read("/etc/hosts")?, resolv::of_host(names)?),
         Network::Container(_) => return Ok(Vec::new()),
-        Network::Bridge | Network::Named(_) | Network::None => {
-            (hosts(ipv6), resolv::private(names, ipv6)?)
-        }
+        Network::Bridge | Network::None => (hosts(ipv6), resolv::private(names, ipv6)?),
+        Network::Named(_) => (hosts(ipv6), resolv::named(names)?),
     };
     let hosts = hosts + &added_hosts(names)?;
     let contents = [format!("{hostname}\n"), hosts, resolv_conf];

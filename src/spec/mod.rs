@@ -44,6 +44,7 @@ pub(crate) use request::{
     DefaultEnvironment, Devices, Files, HostAddress, ImageDefaults, ImageVolumes, Io, Limits,
     NetworkNames, Request, Security,
 };
+pub(crate) use resolv::{HostServers, ask_responder};
 pub(crate) use security::has_selinux;
 pub(crate) use wanted::MountPoint;
 

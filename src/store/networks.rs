@@ -11,10 +11,13 @@ use anyhow::{Context, Result, ensure};
 use chrono::{DateTime, Utc};
 use fs_err as fs;
 use ipnet::IpNet;
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::retry_on_intr;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
+use std::os::fd::OwnedFd;
 use thiserror::Error;
 
 /// The longest name, in bytes: with `.json` it is that of a file (`NAME_MAX`).
@@ -122,6 +125,15 @@ impl Store {
         record
             .map(Some)
             .with_context(|| format!("reading `{}`", path.display()))
+    }
+
+    /// Takes the lock under which an ordinary user's containers find what holds their networks, or make it; there is a
+    /// network.
+    pub(crate) fn lock_switch(&self) -> Result<OwnedFd> {
+        let directory: OwnedFd = fs::File::open(self.layout.networks())?.into_file().into();
+        retry_on_intr(|| flock(&directory, FlockOperation::LockExclusive))
+            .context("waiting for another container that is about to start")?;
+        Ok(directory)
     }
 
     /// Puts the container into networks by name or ID, in addition to those it is in already; [`NotFound`] if one is not there.

@@ -460,7 +460,7 @@ fn networks_and_the_host_never_have_the_same_addresses() {
 }
 
 #[test]
-fn an_ordinary_user_has_definitions_and_is_told_what_is_not_there_yet() {
+fn an_ordinary_user_has_definitions_and_is_told_what_cannot_be_changed_yet() {
     let user = User::with_ranges();
     let ddock = Ddock::for_user(user);
     let image = ddock.pull(busybox());
@@ -472,12 +472,25 @@ fn an_ordinary_user_has_definitions_and_is_told_what_is_not_there_yet() {
             .contains("10.5.0.0/24")
     );
     ddock
-        .run(&["run", "--rm", "--network", "net", &image, "true"])
-        .exits(125)
-        .says("the network `net` cannot be used by an ordinary user yet");
-    ddock
         .run(&["network", "connect", "net", "box"])
         .exits(1)
         .says("No such container: box");
+    let sleep = [
+        "run",
+        "-d",
+        "--name",
+        "box",
+        "--network",
+        "none",
+        &image,
+        "sleep",
+        "1000000",
+    ];
+    ddock.ok(&sleep);
+    ddock
+        .run(&["network", "connect", "net", "box"])
+        .exits(1)
+        .says("networks of an ordinary user's containers cannot be changed yet");
+    ddock.ok(&["rm", "-f", "box"]);
     assert_eq!(ddock.ok(&["network", "rm", "net"]), "net\n");
 }

@@ -122,12 +122,7 @@ impl TryFrom<Arguments> for Run {
         let lifetime = arguments.lifetime.check(arguments.rm)?;
         let mut words = arguments.image_and_command.into_iter();
         let first = words.next().unwrap_or_default();
-        let origin = if arguments.files.rootfs {
-            refuse_platform(arguments.platform.as_ref())?;
-            Wanted::directory(&first)?
-        } else {
-            Wanted::Image(first)
-        };
+        let origin = origin(first, &arguments.files, arguments.platform.as_ref())?;
         let command = arguments.command;
         let default_environment = command.default_environment();
         let user_namespace = arguments.namespaces.user_namespace()?;
@@ -180,6 +175,19 @@ impl TryFrom<Arguments> for Run {
             },
         })
     }
+}
+
+/// Returns what the first word names.
+fn origin(
+    first: String,
+    files: &FileFlags,
+    platform: Option<&Platform>,
+) -> Result<Wanted, Refusal> {
+    if !files.rootfs {
+        return Ok(Wanted::Image(first));
+    }
+    refuse_platform(platform)?;
+    Wanted::directory(&first)
 }
 
 /// A directory is for whatever platform it is for. What a variable says for every image means nothing to it.

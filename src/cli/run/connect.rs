@@ -2,18 +2,22 @@
 
 use crate::cli::output;
 use crate::cli::run::Publish;
+use crate::cli::run::peers::Peers;
 use crate::container::Container;
-use crate::monitor::{Connection, Way};
-use crate::network::{self, Listener, Port, Program, Publication, Ready, Wish};
+use crate::monitor::Connection;
+use crate::network::{self, Listener, Port, Program, Publication, Ready, Switch, Wish};
 use crate::spec::{Membership, Network, Request};
 use crate::sys::userns::Mapping;
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use std::net::{IpAddr, Ipv4Addr};
+use std::os::fd::OwnedFd;
 
 /// What is ready for a container before it is decided what it looks like.
 pub(super) struct Prepared {
     networks: Vec<Ready>,
     program: Option<Program>,
+    /// What holds an ordinary user's networks, and the lock of that.
+    switch: Option<(Switch, OwnedFd)>,
     /// The host's addresses, as the container may call them.
     gateways: Vec<IpAddr>,
     listeners: Vec<Listener>,
@@ -24,11 +28,13 @@ pub(super) fn prepare(
     request: &Request,
     container: &Container,
     mapping: &Mapping,
+    peers: Option<Peers>,
     publications: &[Publication],
 ) -> Result<Prepared> {
     let mut prepared = Prepared {
         networks: Vec::new(),
         program: None,
+        switch: None,
         gateways: Vec::new(),
         listeners: Vec::new(),
     };
@@ -54,18 +60,17 @@ pub(super) fn prepare(
                 prepared.add(wish, container)?;
             }
         }
-        Network::Named(memberships) => not_for_users(&memberships[0].network)?,
+        Network::Named(memberships) => {
+            let wishes = named(memberships, container)?;
+            prepared.switch(wishes, peers)?;
+        }
         Network::None | Network::Container(_) => {}
     }
-    if !publications.is_empty()
-        && !prepared.networks.is_empty()
-        && !prepared.networks.iter().any(Ready::is_way_out)
-    {
-        output::tell("WARNING: Published ports are discarded when using internal networks only\n");
-        return Ok(prepared);
-    }
-    if prepared.program.is_some() || !prepared.networks.is_empty() {
+    let networks = &prepared.networks;
+    if prepared.program.is_some() || networks.iter().any(Ready::is_way_out) {
         prepared.listeners = network::publish(publications)?;
+    } else if !publications.is_empty() && networks.iter().any(Ready::is_internal) {
+        output::tell("WARNING: Published ports are discarded when using internal networks only\n");
     }
     Ok(prepared)
 }
@@ -160,12 +165,6 @@ fn link(number: usize) -> String {
     format!("eth{number}")
 }
 
-fn not_for_users(network: &str) -> Result<()> {
-    bail!(
-        "the network `{network}` cannot be used by an ordinary user yet (`--network bridge`, `none` and `host` can)"
-    )
-}
-
 impl Prepared {
     fn add(&mut self, wish: Wish, container: &Container) -> Result<()> {
         let mut notes = Vec::new();
@@ -179,28 +178,48 @@ impl Prepared {
         Ok(())
     }
 
+    /// Makes an ordinary user's networks. His container's way out is a program's, unless all of them are internal.
+    fn switch(&mut self, wishes: Vec<Wish>, peers: Option<Peers>) -> Result<()> {
+        if wishes.iter().any(|wish| !wish.network.internal) {
+            self.program = program()?;
+        }
+        let (switch, lock) = peers
+            .context("the user's networks were not looked for")?
+            .switch()?;
+        for (at, mut wish) in wishes.into_iter().enumerate() {
+            wish.link = link(at + usize::from(self.program.is_some()));
+            wish.is_way_out = false;
+            self.networks.push(Ready::within(&switch, wish)?);
+        }
+        self.switch = Some((switch, lock));
+        Ok(())
+    }
+
     /// Returns what `host-gateway` means.
     pub(super) fn gateways(&self) -> Vec<IpAddr> {
         self.gateways.clone()
     }
 
     /// Returns what the monitor connects; none if the container is to stay alone.
-    pub(super) fn connection(self, hostname: String) -> Option<Connection> {
-        let way = match self.program {
-            Some(program) => Way::Program(program),
-            None if self.networks.is_empty() => return None,
-            None => Way::Bridges(self.networks),
-        };
+    pub(super) fn connection(self, hostname: String, servers: &[IpAddr]) -> Option<Connection> {
+        if self.program.is_none() && self.networks.is_empty() {
+            return None;
+        }
         let ports = self.listeners.iter().map(|it| it.port).collect();
-        let listeners = match &way {
-            Way::Program(program) if program.takes_ports() => Vec::new(),
+        let listeners = match &self.program {
+            Some(program) if program.takes_ports() => Vec::new(),
             _ => self.listeners,
         };
+        let (switch, lock) = self.switch.unzip();
         Some(Connection {
-            way,
+            networks: self.networks,
+            program: self.program,
+            switch,
+            lock,
             hostname,
             ports,
             listeners,
+            servers: servers.to_vec(),
         })
     }
 }

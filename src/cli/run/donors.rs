@@ -27,19 +27,22 @@ impl Donors {
     }
 
     /// Returns the process whose user namespace the container must be in: each user namespace has its own of the others.
-    pub(super) fn process(&self) -> Result<Option<u32>> {
-        let Some(first) = self.0.first() else {
+    /// `peer` is in that of the containers which it is to share networks with.
+    pub(super) fn process(&self, peer: Option<u32>) -> Result<Option<u32>> {
+        let mut processes = peer
+            .into_iter()
+            .chain(self.0.iter().map(runtime::Donor::pid));
+        let Some(first) = processes.next() else {
             return Ok(None);
         };
-        let user =
-            |donor: &runtime::Donor| fs_err::read_link(format!("/proc/{}/ns/user", donor.pid()));
-        for other in &self.0[1..] {
+        let user = |process: u32| fs_err::read_link(format!("/proc/{process}/ns/user"));
+        for other in processes {
             ensure!(
                 user(first)? == user(other)?,
                 "the containers to join are in different user namespaces, and only one can be joined"
             );
         }
-        Ok(Some(first.pid()))
+        Ok(Some(first))
     }
 
     /// Fails if one ended meanwhile: what was opened by its PID may be another process's.

@@ -128,8 +128,7 @@ fn inside(step: &Step) -> String {
         }
         Step::Session => "began a session of its own: no way to your terminal by `/dev/tty`".into(),
         Step::Pivot => {
-            "made that root its `/` (pivot_root) and let go of the host's: what it can reach"
-                .into()
+            "made that root its `/` (pivot_root) and let go of the host's: what it can reach".into()
         }
         Step::Devices { nodes } => format!("made the devices {}", nodes.join(" ")),
         Step::Terminal { rows, columns } => format!(
@@ -141,15 +140,14 @@ fn inside(step: &Step) -> String {
             link,
             addresses,
             gateway,
-        } => {
-            let way_out = gateway.as_deref();
-            let way_out = way_out.map(|it| format!(", the way out is {it}"));
-            format!(
-                "connected it to the network `{network}`: `{link}` inside has {}{}",
-                addresses.join(" and "),
-                way_out.unwrap_or_default()
-            )
-        }
+        } => format!(
+            "connected it to the network `{network}`: `{link}` inside has {}{}",
+            addresses.join(" and "),
+            way_out(gateway.as_deref())
+        ),
+        Step::Responder { pid, address } => format!(
+            "forked process {pid} to answer for names at {address}: containers' itself, others' by asking elsewhere"
+        ),
         Step::Loopback => "brought the interface `lo` up".into(),
         Step::Sysctl { name, value } => format!("set the kernel parameter {name} = {value}"),
         Step::ReadOnlyRoot => "made `/` read-only".into(),
@@ -161,7 +159,10 @@ fn inside(step: &Step) -> String {
         ),
         Step::User { uid, gid, groups } => {
             let groups: Vec<_> = groups.iter().map(u32::to_string).collect();
-            format!("became user {uid}, group {gid}, in the groups [{}]", groups.join(" "))
+            format!(
+                "became user {uid}, group {gid}, in the groups [{}]",
+                groups.join(" ")
+            )
         }
         Step::Descriptors { count: number } => format!(
             "kept {} of the caller's open for the command, from number 3 on",
@@ -175,15 +176,20 @@ fn inside(step: &Step) -> String {
             count(*instructions, "instruction")
         ),
         Step::Exec { arguments } => format!("becomes the command: {}", arguments.join(" ")),
-        Step::CleanUp { removed: true } => {
-            "removed the cgroup and the container's directory; namespaces and mounts went by themselves"
-                .into()
-        }
-        Step::CleanUp { removed: false } => {
-            "removed the cgroup; namespaces and mounts went by themselves; its changes stay until `ddock rm`"
-                .into()
-        }
+        Step::CleanUp { removed } => clean_up(*removed).into(),
         _ => String::new(),
+    }
+}
+
+fn way_out(gateway: Option<&str>) -> String {
+    gateway.map_or_else(String::new, |it| format!(", the way out is {it}"))
+}
+
+fn clean_up(removed: bool) -> &'static str {
+    if removed {
+        "removed the cgroup and the container's directory; namespaces and mounts went by themselves"
+    } else {
+        "removed the cgroup; namespaces and mounts went by themselves; its changes stay until `ddock rm`"
     }
 }
 

@@ -1,10 +1,10 @@
 //! From the flags of `run` to a container that has ended.
 
 use crate::cli::failure::DDOCK_FAILED;
-use crate::cli::run::donors::Donors;
 use crate::cli::run::lifetime::{IdFile, pairs};
 use crate::cli::run::origin::Origin;
-use crate::cli::run::{Run, connect, explain, mounts};
+use crate::cli::run::peers::Peers;
+use crate::cli::run::{Company, Run, connect, explain, mounts};
 use crate::cli::{names, output};
 use crate::container::log::Driver;
 use crate::container::{self, Container, Record, Status, Stop, Volumes};
@@ -36,7 +36,7 @@ pub(super) fn start(
     id_file: Option<IdFile>,
     store: &Store,
     mapping: &Mapping,
-    donors: &Donors,
+    company: Company,
 ) -> Result<u8> {
     let wish = || format!("cannot run `{}`", run.origin);
     let narration = run.explain.map(explain::listen).transpose()?;
@@ -45,7 +45,8 @@ pub(super) fn start(
     if let Some(mut file) = id_file.filter(|_| !run.request.dry_run) {
         file.write(&container.record.id).with_context(wish)?;
     }
-    let prepared = prepare(run, store, mapping, &mut container, origin)
+    let Company { donors, peers } = company;
+    let prepared = prepare(run, store, mapping, peers, &mut container, origin)
         .and_then(|prepared| donors.check().map(|()| prepared));
     narration.as_ref().map_or(Ok(()), Narration::pass_on)?;
     let Prepared {
@@ -192,6 +193,7 @@ fn prepare(
     run: &Run,
     store: &Store,
     mapping: &Mapping,
+    peers: Option<Peers>,
     container: &mut Container,
     origin: Origin,
 ) -> Result<Prepared> {
@@ -215,7 +217,7 @@ fn prepare(
     let exposed = connect::exposed(&run.publish, &config.config.exposed_ports)?;
     let publications = connect::publications(&run.publish, &exposed);
     container.record.exposed = exposed;
-    let ready = connect::prepare(&request, container, mapping, &publications)?;
+    let ready = connect::prepare(&request, container, mapping, peers, &publications)?;
     request.names.gateways = ready.gateways();
     let host = Host::detect(spec_mapping(mapping), profile(&request, mapping))?;
     let built = spec::build(&defaults(config), &request, &host, root.as_fd())?;
@@ -247,7 +249,7 @@ fn prepare(
         *terminal = (size.ws_row, size.ws_col);
     }
     plan.process.has_init = run.lifetime.init && plan.namespaces.contains(CloneFlags::CLONE_NEWPID);
-    let connection = ready.connection(plan.hostname.clone());
+    let connection = ready.connection(plan.hostname.clone(), &request.names.servers);
     Ok(Prepared {
         plan,
         root,

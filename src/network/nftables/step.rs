@@ -2,6 +2,7 @@
 
 use crate::network::netlink::Message;
 use ipnet::IpNet;
+use std::net::SocketAddrV4;
 
 /// All our bridges are named like this.
 const BRIDGES: &str = "ddock";
@@ -30,12 +31,16 @@ pub(super) enum Step<'a> {
     InputIsOurs,
     /// The packet's source is in this network.
     Source(IpNet),
+    /// The packet is sent there by this protocol.
+    Destination(u8, SocketAddrV4),
     /// The packet answers one that was let through, or belongs to it.
     Answers,
     /// The packet is for a socket that speaks with an address not the host's.
     ForTransparentSocket,
     Mark(u32),
     Masquerade,
+    /// The packet goes to this port instead, at the same address of IPv4.
+    RedirectTo(u16),
     Verdict(u32),
 }
 
@@ -53,19 +58,24 @@ impl Step<'_> {
             // As many bytes as are compared: the rest may be anything.
             Self::InputIsOurs => compare(meta(rule, META_IIFNAME), Is::Equal, BRIDGES.as_bytes()),
             Self::Source(network) => source(rule, network),
+            Self::Destination(protocol, address) => destination(rule, protocol, address),
             Self::Answers => answers(rule),
             Self::ForTransparentSocket => {
                 let rule = expression(rule, "socket", |it| it.big(1, 0).big(2, REGISTER));
                 compare(rule, Is::Equal, &[1])
             }
             Self::Mark(mark) => {
-                let value = mark.to_ne_bytes();
-                let rule = expression(rule, "immediate", |it| {
-                    it.big(1, REGISTER).nest(2, |data| data.put(1, &value))
-                });
+                let rule = immediate(rule, &mark.to_ne_bytes());
                 expression(rule, "meta", |it| it.big(2, META_MARK).big(3, REGISTER))
             }
             Self::Masquerade => expression(rule, "masq", |it| it),
+            Self::RedirectTo(port) => {
+                let rule = immediate(rule, &port.to_be_bytes());
+                let family = NFPROTO_IPV4.into();
+                expression(rule, "nat", |it| {
+                    it.big(1, NFT_NAT_DNAT).big(2, family).big(5, REGISTER)
+                })
+            }
             Self::Verdict(code) => expression(rule, "immediate", |it| {
                 it.big(1, VERDICT_REGISTER)
                     .nest(2, |data| data.nest(2, |verdict| verdict.big(1, code)))
@@ -78,6 +88,17 @@ const META_MARK: u32 = 3;
 const META_IIFNAME: u32 = 6;
 const META_OIFNAME: u32 = 7;
 const META_NFPROTO: u32 = 15;
+const META_L4PROTO: u32 = 16;
+
+const NETWORK_HEADER: u32 = 1;
+const TRANSPORT_HEADER: u32 = 2;
+
+const NFT_NAT_DNAT: u32 = 1;
+
+/// `IPPROTO_UDP`
+pub(super) const UDP: u8 = 17;
+/// `IPPROTO_TCP`
+pub(super) const TCP: u8 = 6;
 
 fn expression(rule: Message, name: &str, data: impl FnOnce(Message) -> Message) -> Message {
     rule.nest(NFTA_LIST_ELEM, |element| {
@@ -128,14 +149,36 @@ fn source(rule: Message, network: IpNet) -> Message {
     };
     let length = u32::try_from(mask.len()).expect("an address is short");
     let rule = compare(meta(rule, META_NFPROTO), Is::Equal, &[protocol]);
-    let rule = expression(rule, "payload", |it| {
-        it.big(1, REGISTER)
-            .big(2, 1) // the network header
-            .big(3, offset)
-            .big(4, length)
-    });
+    let rule = payload(rule, NETWORK_HEADER, offset, length);
     let rule = masked(rule, &mask);
     compare(rule, Is::Equal, &address)
+}
+
+fn destination(rule: Message, protocol: u8, address: SocketAddrV4) -> Message {
+    let rule = compare(meta(rule, META_NFPROTO), Is::Equal, &[NFPROTO_IPV4]);
+    let rule = compare(meta(rule, META_L4PROTO), Is::Equal, &[protocol]);
+    // The destination's places in the headers (RFC 791, RFC 768, RFC 9293).
+    let rule = payload(rule, NETWORK_HEADER, 16, 4);
+    let rule = compare(rule, Is::Equal, &address.ip().octets());
+    let rule = payload(rule, TRANSPORT_HEADER, 2, 2);
+    compare(rule, Is::Equal, &address.port().to_be_bytes())
+}
+
+/// Loads a part of the packet.
+fn payload(rule: Message, header: u32, offset: u32, length: u32) -> Message {
+    expression(rule, "payload", |it| {
+        it.big(1, REGISTER)
+            .big(2, header)
+            .big(3, offset)
+            .big(4, length)
+    })
+}
+
+/// Loads a value.
+fn immediate(rule: Message, value: &[u8]) -> Message {
+    expression(rule, "immediate", |it| {
+        it.big(1, REGISTER).nest(2, |data| data.put(1, value))
+    })
 }
 
 /// Keeps the bits of `mask` of what was loaded.

@@ -1,0 +1,70 @@
+//! Processes that serve a container as long as it runs: forks of its monitor that end with it, whatever ends it.
+
+use crate::sys::clone::{Child, Clone, end_child, fork};
+use crate::sys::kernel::close_all_but;
+use anyhow::{Context, Result};
+use rustix::io::retry_on_intr;
+use rustix::process::{
+    Resource, Rlimit, Signal, WaitId, WaitIdOptions, getrlimit, pidfd_send_signal,
+    set_parent_process_death_signal, setrlimit, waitid,
+};
+use std::os::fd::{AsFd, RawFd};
+
+/// A process that ends with this value, or with the process that holds it.
+pub(super) struct Helper(pub(super) Child);
+
+impl Drop for Helper {
+    fn drop(&mut self) {
+        // One that is dead already only needs to be reaped.
+        pidfd_send_signal(&self.0.pidfd, Signal::KILL).ok();
+        retry_on_intr(|| waitid(WaitId::PidFd(self.0.pidfd.as_fd()), WaitIdOptions::EXITED)).ok();
+    }
+}
+
+impl Helper {
+    /// Does `act` in a process of its own. Needs a process with one thread.
+    pub(super) fn start(act: impl FnOnce() -> Result<()>) -> Result<Self> {
+        match fork()? {
+            Clone::Parent(child) => Ok(Self(child)),
+            Clone::Child => {
+                // Without the guarantee, or without what it serves with, it is of no use.
+                let ended = set_parent_process_death_signal(Some(Signal::KILL))
+                    .context("asking to end with the monitor")
+                    .and_then(|()| act());
+                end_child(u8::from(ended.is_err()))
+            }
+        }
+    }
+}
+
+/// Closes what this process has from its parent, but for `kept`, and returns how many descriptors it can have.
+///
+/// Above all the ends of the monitor's channels: who waits for those must see them close.
+pub(super) fn keep_only(kept: &[RawFd]) -> Result<usize> {
+    let most = raise_descriptors();
+    let null = rustix::fs::open(
+        "/dev/null",
+        rustix::fs::OFlags::RDWR,
+        rustix::fs::Mode::empty(),
+    )
+    .context("opening /dev/null")?;
+    rustix::stdio::dup2_stdin(&null)?;
+    rustix::stdio::dup2_stdout(&null)?;
+    rustix::stdio::dup2_stderr(&null)?;
+    drop(null);
+    close_all_but(kept)?;
+    Ok(most)
+}
+
+/// Takes as many descriptors as there can be, and returns their number.
+fn raise_descriptors() -> usize {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    // What there is does too.
+    setrlimit(Resource::Nofile, raised).ok();
+    let current = getrlimit(Resource::Nofile).current;
+    current.map_or(1 << 20, |it| usize::try_from(it).unwrap_or(1 << 20))
+}

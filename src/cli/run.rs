@@ -143,8 +143,10 @@ const PULLS: usize = 3;
 /// Runs a command in a new container and returns the exit code of ddock: the command's own, if it ran.
 pub(crate) fn run(arguments: Arguments, root: &Path) -> Result<u8> {
     let mut run = Run::try_from(arguments)?;
-    // A process of ours that stays, or that others see before it has become the command.
-    if run.lifetime.init || run.request.namespaces.pid != Pid::Private {
+    // A process of ours that stays, that others see before it has become the command, or whose files others can exchange
+    // when it was looked whether one of them leads to it (see `runtime::exec`).
+    let is_shared = matches!(run.origin, Wanted::Directory { .. });
+    if is_shared || run.lifetime.init || run.request.namespaces.pid != Pid::Private {
         program::protect()?;
     }
     let handed = handed(&run.lifetime.handed)?;

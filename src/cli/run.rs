@@ -145,8 +145,10 @@ const PULLS: usize = 3;
 /// Runs a command in a new container and returns the exit code of ddock: the command's own, if it ran.
 pub(crate) fn run(arguments: Arguments, root: &Path) -> Result<u8> {
     let mut run = Run::try_from(arguments)?;
-    // A process of ours that stays, or that others see before it has become the command.
-    if run.lifetime.init || run.request.namespaces.pid != Pid::Private {
+    // A process of ours that stays, that others see before it has become the command, or whose files others can exchange
+    // when it was looked whether one of them leads to it (see `runtime::exec`).
+    let is_shared = matches!(run.origin, Wanted::Directory { .. });
+    if is_shared || run.lifetime.init || run.request.namespaces.pid != Pid::Private {
         program::protect()?;
     }
     let handed = handed(&run.lifetime.handed)?;
@@ -157,28 +159,29 @@ pub(crate) fn run(arguments: Arguments, root: &Path) -> Result<u8> {
     let id_file = run.lifetime.cidfile.as_deref().map(IdFile::create);
     let id_file = id_file.transpose()?;
     let mut mapping = Mapping::of_caller();
-    if let Wanted::Image(image) = &run.origin {
-        provide(&run, image, root, &mapping)?;
-    }
+    let found = match &run.origin {
+        Wanted::Image(image) => provide(&run, image, root, &mapping)?,
+        Wanted::Directory { .. } => None,
+    };
     let wish = format!("cannot run `{}`", run.origin);
     let company = enter(&mut run, root, &mut mapping).context(wish)?;
-    let store = Store::open(root, &mapping.to_string())?;
+    let store = found.map_or_else(|| Store::open(root, &mapping.to_string()), Ok)?;
     start::start(&run, (session, handed), id_file, &store, &mapping, company)
 }
 
-/// Sees to it that the image is in the store, also when somebody else removes it meanwhile.
-fn provide(run: &Run, image: &str, root: &Path, mapping: &Mapping) -> Result<()> {
-    let mut is_here = is_here(run, image, root, mapping)?;
+/// Sees to it that the image is in the store, also when somebody else removes it meanwhile, and returns that.
+fn provide(run: &Run, image: &str, root: &Path, mapping: &Mapping) -> Result<Option<Store>> {
+    let mut found = find(run, image, root, mapping)?;
     for _ in 0..PULLS {
-        if !obtain(run, image, root, is_here)? {
+        if !obtain(run, image, root, found.is_some())? {
             break;
         }
-        is_here = self::is_here(run, image, root, mapping)?;
-        if is_here {
+        found = find(run, image, root, mapping)?;
+        if found.is_some() {
             break;
         }
     }
-    Ok(())
+    Ok(found)
 }
 
 /// Takes the caller's descriptors that are to be the command's; refuses in podman's words.
@@ -231,15 +234,15 @@ fn enter(run: &mut Run, root: &Path, mapping: &mut Mapping) -> Result<Company> {
     Ok(Company { donors, peers })
 }
 
-/// Tells whether the image is in the store, for a platform that is wanted.
-fn is_here(run: &Run, image: &str, root: &Path, mapping: &Mapping) -> Result<bool> {
+/// Returns the store if it has the image, for a platform that is wanted.
+fn find(run: &Run, image: &str, root: &Path, mapping: &Mapping) -> Result<Option<Store>> {
     if !Store::exists(root)? {
-        return Ok(false);
+        return Ok(None);
     }
     let store = Store::open(root, &mapping.to_string())?;
     match image::find(&store, image) {
-        Err(error) if error.is::<NotFound>() => Ok(false),
-        found => Ok(run.takes(&found?.record.platform)),
+        Err(error) if error.is::<NotFound>() => Ok(None),
+        found => Ok(run.takes(&found?.record.platform).then_some(store)),
     }
 }
 

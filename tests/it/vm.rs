@@ -252,6 +252,17 @@ echo "mount unconfined:" $(run $flags --security-opt apparmor=unconfined $image 
 echo "signals:" $(run $image sh -c 'sleep 9 & kill $!; wait $!; echo $?; grep -c sleep /proc/1/cmdline' 2>/dev/null)
 run -d --name stopped $image sh -c 'trap "exit 7" TERM; while :; do sleep 0.1; done' >/dev/null
 "$DDOCK" stop stopped
+
+# An ordinary user, whose store needs user attributes, which this kernel's tmpfs has not.
+echo 'alice:x:1000:1000::/home/alice:/bin/sh' >>/etc/passwd
+truncate -s 64M home && mke2fs -F home >/dev/null 2>&1
+mkdir -p /home/alice && mount -o loop home /home/alice && chown 1000:1000 /home/alice
+chmod 755 /root
+as_alice() { HOME=/home/alice DDOCK_ROOT=/home/alice/store su -p -c 'exec "$@"' -- alice sh "$DDOCK" "$@"; }
+as_alice pull -q $image >/dev/null
+alice="as_alice run --rm --network none"
+echo "alice:" $($alice $image cat $current) $($alice --security-opt apparmor=mine $image cat $current)
+echo "alice told:" $(as_alice info | grep -o 'name=apparmor[^"]*')
 "#;
 
 #[test]
@@ -273,6 +284,8 @@ fn containers_are_confined_by_apparmor_where_the_kernel_has_it() {
         "mount unconfined: mounted",
         "signals: 143 1",
         "stopped",
+        "alice: unconfined mine (enforce)",
+        "alice told: name=apparmor,profile=none",
     ];
     let lines: Vec<&str> = said.lines().collect();
     assert_eq!(lines, expected, "{errors}");

@@ -213,7 +213,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_an_option_is_taken_off_a_directorys_name() {
+    fn only_an_option_is_taken_off_the_name() {
         for (text, path, covered) in [
             ("/a", "/a", false),
             ("a/b:O", "a/b", true),

@@ -5,7 +5,7 @@ use crate::unpack::recipe::moves::{Moves, Place};
 use crate::unpack::recipe::records::{self, Record, Records};
 use crate::unpack::walk::{INSIDE, untouched};
 use anyhow::{Context, Result};
-use flate2::Crc;
+use crc32fast::Hasher;
 use fs_err as fs;
 use rustix::fd::{AsRawFd as _, OwnedFd};
 use rustix::fs::{FileType, Mode, OFlags};
@@ -56,7 +56,7 @@ struct Content {
     is_kept: bool,
     /// Bytes read.
     done: u64,
-    sum: Crc,
+    sum: Hasher,
 }
 
 impl Rebuild {
@@ -102,7 +102,8 @@ impl Rebuild {
                     return Ok(length);
                 }
                 State::Content(content) if content.done == content.said.length => {
-                    if content.sum.sum() != content.said.sum && content.file.is_some() {
+                    if content.sum.clone().finalize() != content.said.sum && content.file.is_some()
+                    {
                         let path = content.said.path.clone();
                         let why = told(content.is_kept, "content");
                         self.spoilt.push(Spoilt { path, why });
@@ -160,7 +161,7 @@ impl Rebuild {
             file,
             is_kept,
             done: 0,
-            sum: Crc::new(),
+            sum: Hasher::new(),
         }
     }
 }

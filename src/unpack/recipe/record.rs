@@ -4,7 +4,7 @@ use crate::unpack::recipe::output::Output;
 use crate::unpack::recipe::{ALIAS, CONTENT, END, HEADER, LITERAL, MOVE, Recipe, aliases};
 use crate::unpack::{name, pipe};
 use anyhow::{Context, Result};
-use flate2::Crc;
+use crc32fast::Hasher;
 use fs_err as fs;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
@@ -35,7 +35,7 @@ struct Content {
     path: Vec<u8>,
     offset: u64,
     length: u64,
-    sum: Crc,
+    sum: Hasher,
 }
 
 impl Recording {
@@ -63,7 +63,7 @@ impl Recording {
                 path: name::join(parent, name),
                 offset,
                 length: 0,
-                sum: Crc::new(),
+                sum: Hasher::new(),
             });
         }
     }
@@ -133,7 +133,7 @@ impl Recorder {
         push_bytes(&mut record, &content.path);
         push_number(&mut record, content.offset);
         push_number(&mut record, content.length);
-        record.extend(content.sum.sum().to_le_bytes());
+        record.extend(content.sum.finalize().to_le_bytes());
         self.output.write(&record);
     }
 

@@ -66,6 +66,7 @@ def main():
     wanted = sys.argv[1:] or ["run", "pull", "unpack"]
     if os.geteuid() or not set(wanted) <= {"run", "pull", "unpack"}:
         sys.exit("usage: scripts/bench [run|pull|unpack], as root")
+    sys.stdout.reconfigure(line_buffering=True)
     # An end by a signal is an end like others: daemons, mounts and the scratch go.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("bench: terminated"))
     scratch = pathlib.Path(tempfile.mkdtemp(prefix="ddock-bench-", dir="/dev/shm"))

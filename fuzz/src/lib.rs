@@ -145,7 +145,7 @@ fn write_recipe(file: &Path, bytes: &[u8]) {
     let bytes = match bytes {
         [0xff, file @ ..] => file.to_vec(),
         records => {
-            let records = [b"ddock recipe 1\n", records].concat();
+            let records = [b"ddock recipe 2\n", records].concat();
             zstd::encode_all(&records[..], 1).unwrap()
         }
     };

@@ -68,6 +68,7 @@ def main():
     wanted = sys.argv[1:] or parts
     if os.geteuid() or not set(wanted) <= set(parts):
         sys.exit(f"usage: scripts/bench [{'|'.join(parts)}], as root")
+    sys.stdout.reconfigure(line_buffering=True)
     # An end by a signal is an end like others: daemons, mounts and the scratch go.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("bench: terminated"))
     scratch = pathlib.Path(tempfile.mkdtemp(prefix="ddock-bench-", dir="/dev/shm"))

@@ -14,7 +14,9 @@ import time
 
 from tools import DDOCK, quiet
 
+# Interleaved runs of each command. A large layer gets half as many: each takes longer, and says as much.
 UNPACKS = int(os.environ.get("BENCH_UNPACKS", 11))
+LARGE = 256 << 20
 LAYOUT = pathlib.Path("cache/test-images/distribution")
 
 # ddock's counterpart of tar's `-x`: what a pull does with a layer, without the network and the store.
@@ -61,9 +63,15 @@ def calls(command, to):
     return int(re.search(r"(\d+)\s+(?:\d+\s+)?total", done.stderr).group(1))
 
 
-def entries_of(tar):
+def facts_of(scratch, tar):
+    """Returns what is the same on every file system: how many entries a tar has, its size, that with gzip, and each command's system calls."""
     listing = subprocess.run(["tar", "-tf", tar], capture_output=True, check=True)
-    return len(listing.stdout.splitlines())
+    to = scratch / "to"
+    counts = {}
+    for row, command in CANDIDATES.items():
+        counts[row] = calls(command(tar, to), to)
+        quiet(["rm", "-rf", to])
+    return len(listing.stdout.splitlines()), tar.stat().st_size, compressed_size(tar), counts
 
 
 def runs(scratch, tar, candidates, turns):
@@ -88,9 +96,10 @@ def measure(scratch, tar, candidates, turns):
     return {name: medians_of(times) for name, times in runs(scratch, tar, candidates, turns).items()}
 
 
-def ratio(times, base, what):
-    """Returns the median of the ratios to the run of `base` in the same turn, which saw the machine as busy."""
-    return statistics.median(what(one) / what(other) for one, other in zip(times, base))
+def ratios(times, base):
+    """Returns the ratios of wall and of processor time: medians of those to the run of `base` in the same turn, which saw the machine as busy."""
+    wall = statistics.median(one[0] / other[0] for one, other in zip(times, base))
+    return wall, statistics.median((one[1] + one[2]) / (other[1] + other[2]) for one, other in zip(times, base))
 
 
 @contextlib.contextmanager
@@ -110,34 +119,37 @@ def ext4(scratch):
         point.rmdir()
 
 
+def recipe_size(place, tar):
+    to = place / "to"
+    one(CANDIDATES["ddock"](tar, to), to)
+    size = (to / "recipe").stat().st_size
+    quiet(["rm", "-rf", to])
+    return size
+
+
 def compressed_size(tar):
     return int(subprocess.run(["sh", "-c", 'gzip -6 <"$0" | wc -c', tar], capture_output=True, check=True).stdout)
 
 
-def bench_layer(place, on, name, tar):
-    entries, size = entries_of(tar), tar.stat().st_size
-    print(f"\nunpack of {name}: {entries} entries, {size / 1e6:.0f} MB, {UNPACKS} interleaved runs, {on}, nothing synced\n")
+def bench_layer(place, on, name, tar, facts):
+    entries, size, gzip, counts = facts
+    turns = UNPACKS if size < LARGE else (UNPACKS + 1) // 2
+    print(f"\nunpack of {name}: {entries} entries, {size / 1e6:.0f} MB, {turns} interleaved runs, {on}, nothing synced\n")
     print("|                  | median ms | ratio | user s | system s | ratio | system calls | per entry |")
     print("|------------------|----------:|------:|-------:|---------:|------:|-------------:|----------:|")
-    times = runs(place, tar, CANDIDATES, UNPACKS)
+    times = runs(place, tar, CANDIDATES, turns)
     base = times["tar -x"]
     medians = {row: medians_of(column) for row, column in times.items()}
-    to = place / "to"
     for row, (wall, user, system) in medians.items():
-        count = calls(CANDIDATES[row](tar, to), to)
-        recipe = to / "recipe"
-        length = recipe.stat().st_size if recipe.exists() else 0
-        quiet(["rm", "-rf", to])
-        walls, processors = ratio(times[row], base, lambda run: run[0]), ratio(times[row], base, lambda run: run[1] + run[2])
+        count, (walls, processors) = counts[row], ratios(times[row], base)
         print(
             f"| {row:16} | {wall * 1e3:9.1f} | {walls:5.2f} | {user:6.3f} | {system:8.3f} | {processors:5.2f} | {count:12} | {count / entries:9.2f} |"
         )
-    cost = ratio(times["ddock"], times["ddock, no recipe"], lambda run: run[0]) - 1
-    gzip = compressed_size(tar)
-    print(
-        f"\nrecipe: {length} bytes, {length / size:.2%} of the tar, {length / gzip:.2%} of it compressed with gzip -6; {cost:+.1%} of the time"
-    )
-    return size, medians
+    length = recipe_size(place, tar)
+    wall, processors = ratios(times["ddock"], times["ddock, no recipe"])
+    print(f"\nrecipe: {length} bytes, {length / size:.2%} of the tar, {length / gzip:.2%} of it compressed with gzip -6;", end=" ")
+    print(f"{wall - 1:+.1%} of the time, {processors - 1:+.1%} of the processor time")
+    return medians
 
 
 def bench_parts(scratch, name, tar, size, medians):
@@ -177,9 +189,10 @@ def bench(scratch):
     directory = scratch / "unpack"
     directory.mkdir()
     for name, tar in tars(directory).items():
-        size, medians = bench_layer(directory, "tmpfs", name, tar)
+        facts = facts_of(directory, tar)
+        medians = bench_layer(directory, "tmpfs", name, tar, facts)
         if name.startswith("Debian"):
-            bench_parts(directory, name, tar, size, medians)
+            bench_parts(directory, name, tar, tar.stat().st_size, medians)
         with ext4(directory) as place:
-            bench_layer(place, "ext4 in memory", name, tar)
+            bench_layer(place, "ext4 in memory", name, tar, facts)
         tar.unlink()

@@ -23,7 +23,10 @@ pub(crate) struct Recipe<'a> {
 }
 
 /// What the uncompressed recipe begins with: its name and the version of its format.
-const HEADER: &[u8; 15] = b"ddock recipe 1\n";
+const HEADER: &[u8; 15] = b"ddock recipe 2\n";
+
+/// What recipes began with before there were [`ZEROS`]; all else is as it was.
+const OLD_HEADER: &[u8; 15] = b"ddock recipe 1\n";
 
 // What a record begins with.
 const END: u8 = 0;
@@ -31,3 +34,4 @@ const LITERAL: u8 = 1;
 const CONTENT: u8 = 2;
 const MOVE: u8 = 3;
 const ALIAS: u8 = 4;
+const ZEROS: u8 = 5;

@@ -5,7 +5,7 @@ use crate::unpack::recipe::moves::{Moves, Place};
 use crate::unpack::recipe::records::{self, Record, Records};
 use crate::unpack::walk::{INSIDE, untouched};
 use anyhow::{Context, Result};
-use flate2::Crc;
+use crc32fast::Hasher;
 use fs_err as fs;
 use rustix::fd::{AsRawFd as _, OwnedFd};
 use rustix::fs::{FileType, Mode, OFlags};
@@ -44,6 +44,7 @@ pub(crate) struct Rebuild {
 enum State {
     Between,
     Literal { left: u64 },
+    Zeros { left: u64 },
     Content(Content),
     End,
 }
@@ -56,7 +57,7 @@ struct Content {
     is_kept: bool,
     /// Bytes read.
     done: u64,
-    sum: Crc,
+    sum: Hasher,
 }
 
 impl Rebuild {
@@ -95,14 +96,23 @@ impl Rebuild {
         loop {
             match &mut self.state {
                 State::Between => self.next()?,
-                State::Literal { left: 0 } => self.state = State::Between,
+                State::Literal { left: 0 } | State::Zeros { left: 0 } => {
+                    self.state = State::Between;
+                }
                 State::Literal { left } => {
                     let length = self.records.literal(buffer, *left)?;
                     *left -= length as u64;
                     return Ok(length);
                 }
+                State::Zeros { left } => {
+                    let zeros = shorten(buffer, *left);
+                    zeros.fill(0);
+                    *left -= zeros.len() as u64;
+                    return Ok(zeros.len());
+                }
                 State::Content(content) if content.done == content.said.length => {
-                    if content.sum.sum() != content.said.sum && content.file.is_some() {
+                    if content.sum.clone().finalize() != content.said.sum && content.file.is_some()
+                    {
                         let path = content.said.path.clone();
                         let why = told(content.is_kept, "content");
                         self.spoilt.push(Spoilt { path, why });
@@ -124,6 +134,7 @@ impl Rebuild {
         self.count += 1;
         self.state = match record {
             Record::Literal(left) => State::Literal { left },
+            Record::Zeros(left) => State::Zeros { left },
             Record::Content(said) => State::Content(self.content(said)),
             Record::Move(_) | Record::Alias(..) => State::Between,
             Record::End => State::End,
@@ -160,7 +171,7 @@ impl Rebuild {
             file,
             is_kept,
             done: 0,
-            sum: Crc::new(),
+            sum: Hasher::new(),
         }
     }
 }
@@ -181,11 +192,7 @@ impl Read for Rebuild {
 impl Content {
     /// Reads some of what is left, zeros in the stead of what cannot be read.
     fn read(&mut self, buffer: &mut [u8]) -> (usize, Option<Spoilt>) {
-        let left = self.said.length - self.done;
-        let length = buffer
-            .len()
-            .min(usize::try_from(left).unwrap_or(usize::MAX));
-        let buffer = &mut buffer[..length];
+        let buffer = shorten(buffer, self.said.length - self.done);
         let (mut filled, mut trouble) = (0, None);
         if let Some(file) = &self.file {
             let offset = self.said.offset.saturating_add(self.done);
@@ -205,13 +212,20 @@ impl Content {
                 trouble = Some(Spoilt { path, why });
             }
             buffer.fill(0);
-            filled = length;
+            filled = buffer.len();
         } else {
             self.sum.update(&buffer[..filled]);
         }
         self.done += filled as u64;
         (filled, trouble)
     }
+}
+
+/// Returns the beginning of `buffer`, of at most `length` bytes.
+fn shorten(buffer: &mut [u8], length: u64) -> &mut [u8] {
+    let length = usize::try_from(length).unwrap_or(usize::MAX);
+    let length = length.min(buffer.len());
+    &mut buffer[..length]
 }
 
 fn told(is_kept: bool, what: &str) -> String {
@@ -230,7 +244,7 @@ fn moves(compressed: fs::File) -> Result<Moves> {
         count += 1;
         match records.next()? {
             Record::Literal(length) => records.skip(length)?,
-            Record::Content(_) => {}
+            Record::Zeros(_) | Record::Content(_) => {}
             Record::Move(path) => moves.push(path, count)?,
             Record::Alias(kept, path) => moves.alias(kept, path)?,
             Record::End => return Ok(moves),

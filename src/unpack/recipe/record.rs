@@ -1,10 +1,10 @@
 //! Recording: what passes from the tar to the files, written down as it passes.
 
 use crate::unpack::recipe::output::Output;
-use crate::unpack::recipe::{ALIAS, CONTENT, END, HEADER, LITERAL, MOVE, Recipe, aliases};
+use crate::unpack::recipe::{ALIAS, CONTENT, END, LITERAL, MOVE, Recipe, ZEROS, aliases};
 use crate::unpack::{name, pipe};
 use anyhow::{Context, Result};
-use flate2::Crc;
+use crc32fast::Hasher;
 use fs_err as fs;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
@@ -13,17 +13,12 @@ use std::io::{self, BufRead, Read};
 use std::path::PathBuf;
 use std::rc::Rc;
 
-/// Bytes of headers that make a record.
-const LITERAL_SIZE: usize = 32 << 10;
-
 /// The recipe in the making, shared by those who see a part of it; or none, and all of this does nothing.
 #[derive(Clone, Default)]
 pub(crate) struct Recording(Option<Rc<RefCell<Recorder>>>);
 
 struct Recorder {
     output: Output,
-    /// Bytes of the tar that no file holds, not written yet.
-    literal: Vec<u8>,
     /// What goes into a file at the moment.
     content: Option<Content>,
     kept: PathBuf,
@@ -32,21 +27,19 @@ struct Recorder {
 }
 
 struct Content {
-    path: Vec<u8>,
-    offset: u64,
+    /// Where its record begins in the batch; it goes on with what is known at the end.
+    record: usize,
     length: u64,
-    sum: Crc,
+    sum: Hasher,
 }
 
 impl Recording {
     /// Begins a recipe.
     pub(crate) fn start(recipe: Recipe<'_>) -> Result<Self> {
         let file = fs::File::create_new(recipe.file)?;
-        let mut output = Output::start(file).context("beginning the layer's recipe")?;
-        output.write(HEADER);
+        let output = Output::start(file).context("beginning the layer's recipe")?;
         Ok(Self(Some(Rc::new(RefCell::new(Recorder {
             output,
-            literal: Vec::with_capacity(2 * LITERAL_SIZE),
             content: None,
             kept: recipe.kept.to_owned(),
             kept_directory: None,
@@ -59,12 +52,7 @@ impl Recording {
         if let Some(recorder) = &self.0 {
             let mut recorder = recorder.borrow_mut();
             recorder.end();
-            recorder.content = Some(Content {
-                path: name::join(parent, name),
-                offset,
-                length: 0,
-                sum: Crc::new(),
-            });
+            recorder.begin(&name::join(parent, name), offset);
         }
     }
 
@@ -112,29 +100,52 @@ impl Recording {
 }
 
 impl Recorder {
+    fn begin(&mut self, path: &[u8], offset: u64) {
+        let record = self.output.record(CONTENT);
+        self.content = Some(Content {
+            record: record.len() - 1,
+            length: 0,
+            sum: Hasher::new(),
+        });
+        push_bytes(record, path);
+        push_number(record, offset);
+    }
+
     fn pass(&mut self, bytes: &[u8]) {
-        if let Some(content) = &mut self.content {
-            content.sum.update(bytes);
-            content.length += bytes.len() as u64;
-            return;
+        match &mut self.content {
+            Some(content) => {
+                content.sum.update(bytes);
+                content.length += bytes.len() as u64;
+            }
+            None => self.literal(bytes),
         }
-        self.literal.extend_from_slice(bytes);
-        if self.literal.len() >= LITERAL_SIZE {
-            self.flush();
+    }
+
+    /// Records bytes that no file holds. Most of a header is zeros, which are counted instead of compressed.
+    fn literal(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let (length, zeros) = next_zeros(bytes);
+            if length > 0 {
+                push_bytes(self.output.record(LITERAL), &bytes[..length]);
+            }
+            if zeros > 0 {
+                push_number(self.output.record(ZEROS), zeros as u64);
+            }
+            bytes = &bytes[length + zeros..];
         }
     }
 
     fn end(&mut self) {
-        let Some(content) = self.content.take().filter(|content| content.length > 0) else {
+        let Some(content) = self.content.take() else {
             return;
         };
-        self.flush();
-        let mut record = vec![CONTENT];
-        push_bytes(&mut record, &content.path);
-        push_number(&mut record, content.offset);
-        push_number(&mut record, content.length);
-        record.extend(content.sum.sum().to_le_bytes());
-        self.output.write(&record);
+        let batch = self.output.batch();
+        if content.length == 0 {
+            batch.truncate(content.record);
+            return;
+        }
+        push_number(batch, content.length);
+        batch.extend_from_slice(&content.sum.finalize().to_le_bytes());
     }
 
     fn set_aside(&mut self, parent: BorrowedFd<'_>, name: &[u8], path: &[u8]) -> io::Result<()> {
@@ -149,37 +160,20 @@ impl Recorder {
         let number = self.moves.to_string();
         rustix::fs::renameat(parent, name, kept.as_fd(), number)?;
         self.moves += 1;
-        self.flush();
-        let mut record = vec![MOVE];
-        push_bytes(&mut record, path);
-        self.output.write(&record);
+        debug_assert!(self.content.is_none(), "its record has no end yet");
+        push_bytes(self.output.record(MOVE), path);
         Ok(())
     }
 
-    fn flush(&mut self) {
-        if self.literal.is_empty() {
-            return;
-        }
-        let mut record = vec![LITERAL];
-        push_number(&mut record, self.literal.len() as u64);
-        self.output.write(&record);
-        let literal = std::mem::take(&mut self.literal);
-        self.output.write(&literal);
-        self.literal = literal;
-        self.literal.clear();
-    }
-
     fn finish(mut self, layer: &OwnedFd) -> io::Result<()> {
-        self.flush();
         if let Some(kept) = &self.kept_directory {
             for (kept, path) in aliases::unlink(kept, layer)? {
-                let mut record = vec![ALIAS];
-                push_bytes(&mut record, &kept);
-                push_bytes(&mut record, &path);
-                self.output.write(&record);
+                let record = self.output.record(ALIAS);
+                push_bytes(record, &kept);
+                push_bytes(record, &path);
             }
         }
-        self.output.write(&[END]);
+        self.output.record(END);
         self.output.finish()
     }
 }
@@ -187,6 +181,24 @@ impl Recorder {
 fn push_bytes(record: &mut Vec<u8>, bytes: &[u8]) {
     push_number(record, bytes.len() as u64);
     record.extend_from_slice(bytes);
+}
+
+/// Returns how many bytes come before the next zeros that are worth a record, and how many zeros these are.
+fn next_zeros(bytes: &[u8]) -> (usize, usize) {
+    let are_zero = |word: &[u8; 8]| *word == [0; 8];
+    let (words, _) = bytes.as_chunks();
+    let Some(first) = words.iter().position(are_zero) else {
+        return (bytes.len(), 0);
+    };
+    let more = words[first..].iter().take_while(|word| are_zero(word));
+    let (mut start, mut end) = (8 * first, 8 * (first + more.count()));
+    while start > 0 && bytes[start - 1] == 0 {
+        start -= 1;
+    }
+    while end < bytes.len() && bytes[end] == 0 {
+        end += 1;
+    }
+    (start, end - start)
 }
 
 /// Appends a number, seven bits a byte, the lowest first; the eighth says that more follow (LEB128).
@@ -231,5 +243,29 @@ impl<R: BufRead> BufRead for Tap<R> {
 impl<R: BufRead> Read for Tap<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         pipe::read_buffered(self, buffer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn zeros_that_are_worth_a_record_are_found() {
+        let zeros = |length| vec![0; length];
+        for (bytes, expected) in [
+            (b"".to_vec(), (0, 0)),
+            (b"name".to_vec(), (4, 0)),
+            (zeros(7), (7, 0)),
+            (zeros(8), (0, 8)),
+            (zeros(512), (0, 512)),
+            ([b"name", &zeros(100)[..], b"mode"].concat(), (4, 100)),
+            ([b"a\0b", &zeros(15)[..]].concat(), (3, 15)),
+            ([b"12345678", &zeros(9)[..], b"x"].concat(), (8, 9)),
+            ([&zeros(17)[..], b"x", &zeros(20)].concat(), (0, 17)),
+            ([b"x", &zeros(7)[..], b"y", &zeros(20)].concat(), (9, 20)),
+        ] {
+            assert_eq!(next_zeros(&bytes), expected, "{}", bytes.escape_ascii());
+        }
     }
 }

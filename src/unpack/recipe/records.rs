@@ -1,6 +1,6 @@
 //! Reading a recipe: its records, one after another. What it says is not trusted.
 
-use crate::unpack::recipe::{ALIAS, CONTENT, END, HEADER, LITERAL, MOVE};
+use crate::unpack::recipe::{ALIAS, CONTENT, END, HEADER, LITERAL, MOVE, OLD_HEADER, ZEROS};
 use std::io::{self, BufRead as _, BufReader, ErrorKind, Read};
 
 /// Bytes of the longest path: what the kernel takes (`PATH_MAX`).
@@ -11,6 +11,8 @@ const MAX_PATH: u64 = 4096;
 pub(crate) enum Record {
     /// So many bytes of the tar stand in the recipe itself.
     Literal(u64),
+    /// The tar goes on with so many zeros.
+    Zeros(u64),
     /// The tar goes on with what a file holds.
     Content(Content),
     /// What stood at this path was moved out of the layer.
@@ -41,7 +43,7 @@ impl<R: Read> Records<R> {
         };
         let mut header = [0; HEADER.len()];
         records.exactly(&mut header)?;
-        if header != *HEADER {
+        if ![*HEADER, *OLD_HEADER].contains(&header) {
             return Err(invalid(
                 "it is no recipe, or one of a format that is not known",
             ));
@@ -53,6 +55,7 @@ impl<R: Read> Records<R> {
     pub(crate) fn next(&mut self) -> io::Result<Record> {
         match self.byte()? {
             LITERAL => Ok(Record::Literal(self.number()?)),
+            ZEROS => Ok(Record::Zeros(self.number()?)),
             CONTENT => Ok(Record::Content(Content {
                 path: self.path()?,
                 offset: self.number()?,
@@ -66,7 +69,7 @@ impl<R: Read> Records<R> {
             MOVE => Ok(Record::Move(self.path()?)),
             ALIAS => Ok(Record::Alias(self.path()?, self.path()?)),
             END => {
-                // The end of the frame is its checksum.
+                // The end of the last frame is its checksum.
                 if !self.stream.fill_buf()?.is_empty() {
                     return Err(invalid("it goes on behind its end"));
                 }

@@ -134,7 +134,50 @@ fn a_name_that_looks_like_a_compressed_stream_is_a_name() {
 
 /// Compresses records.
 fn recipe(records: &[u8]) -> Vec<u8> {
-    zstd::encode_all(&[b"ddock recipe 1\n", records].concat()[..], 1).unwrap()
+    zstd::encode_all(&[b"ddock recipe 2\n", records].concat()[..], 1).unwrap()
+}
+
+#[test]
+fn a_recipe_of_the_first_format_is_read() {
+    let scene = Scene::new();
+    let tar = Tar::new().file("f", "inside").finish();
+    scene.unpack(&tar).unwrap();
+    let records = b"ddock recipe 1\n\x01\x03abc\x02\x01f\x00\x06\xb4\xf2\xfe\xba\x00";
+    let (file, kept) = scene.recipe();
+    fs::write(&file, zstd::encode_all(&records[..], 1).unwrap()).unwrap();
+    let recipe = Recipe {
+        file: &file,
+        kept: &kept,
+    };
+    let mut rebuild = Rebuild::open(&scene.root(), recipe).unwrap();
+    let mut tar = Vec::new();
+    rebuild.read_to_end(&mut tar).unwrap();
+    assert_eq!(tar, b"abcinside");
+    let (spoilt, failure) = rebuild.finish();
+    assert!(spoilt.is_empty() && failure.is_none(), "{spoilt:?}");
+}
+
+#[test]
+fn a_recipe_of_several_frames_is_read_to_its_end() {
+    let scene = Scene::new();
+    let archive = Tar::new().file("f", "x").finish();
+    let noise: Vec<u8> = (0..100_000_u32)
+        .flat_map(|n| n.wrapping_mul(0x9e37_79b1).to_le_bytes())
+        .collect();
+    let tar = [&archive[..], &noise, b"the end"].concat();
+    scene.unpack(&tar).unwrap();
+    assert!(rebuilt(&scene).unwrap() == tar);
+    let recipe = fs::read(scene.recipe().0).unwrap();
+    let frames = recipe
+        .windows(4)
+        .filter(|bytes| *bytes == b"\x28\xb5\x2f\xfd");
+    assert!(frames.count() > 1);
+    // Frames that are whole, and too few.
+    let last = recipe
+        .windows(4)
+        .rposition(|bytes| bytes == b"\x28\xb5\x2f\xfd");
+    fs::write(scene.recipe().0, &recipe[..last.unwrap()]).unwrap();
+    assert!(rebuilt(&scene).unwrap_err().to_string().contains("cut off"));
 }
 
 #[test]
@@ -201,6 +244,8 @@ fn recipes_that_make_no_sense_are_refused() {
             "too large",
         ),
         (b"\x02\x81\x20f", "too long"),
+        (b"\x05", "cut off"),
+        (b"\x05\x07", "cut off"),
         (b"\x02\x03f", "cut off"),
         (b"\x03\x05f\0", "cut off"),
     ] {
@@ -210,7 +255,7 @@ fn recipes_that_make_no_sense_are_refused() {
     }
     fs::write(
         scene.recipe().0,
-        zstd::encode_all(&b"ddock recipe 2\n\0"[..], 1).unwrap(),
+        zstd::encode_all(&b"ddock recipe 3\n\0"[..], 1).unwrap(),
     )
     .unwrap();
     assert!(rebuilt(&scene).unwrap_err().to_string().contains("format"));

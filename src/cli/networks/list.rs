@@ -191,11 +191,11 @@ mod tests {
     #[test]
     fn the_list_is_dockers() {
         insta::assert_snapshot!(shown(false, Format::Table), @r"
-        NETWORK ID     NAME        DRIVER      SCOPE
-        17f29b073143   bridge      bridge      local
-        abababababab   front       bridge      local
-        4740ae6347b0   host        host        local
-        140bedbf9c3f   none        null        local
+        NETWORK ID     NAME      DRIVER    SCOPE
+        17f29b073143   bridge    bridge    local
+        abababababab   front     bridge    local
+        4740ae6347b0   host      host      local
+        140bedbf9c3f   none      null      local
         ");
         assert_eq!(shown(true, Format::Table).lines().count(), 4);
         let json = shown(false, Format::Json);

@@ -71,7 +71,9 @@ impl Bridge {
                 )
             })?;
         }
-        forward(v6.is_some(), notes)?;
+        if !network.internal {
+            forward(v6.is_some(), notes)?;
+        }
         let alias = addresses.iter().map(ToString::to_string);
         let alias = alias.collect::<Vec<_>>().join(" ");
         let mtu = match network.mtu {

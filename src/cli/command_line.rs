@@ -139,7 +139,7 @@ fn expand_group(words: &mut Vec<OsString>, at: usize) -> Result<Option<String>, 
 fn group_help(group: &str) -> String {
     let mut text = format!("Usage: ddock {group} COMMAND\n\nCommands:\n");
     for (_, verb, replacement) in SPELLINGS.iter().filter(|(known, ..)| *known == group) {
-        writeln!(text, "  {verb:<10}as `ddock {}`", replacement.join(" "))
+        writeln!(text, "  {verb:<12}as `ddock {}`", replacement.join(" "))
             .expect("writing to a string cannot fail");
     }
     text

@@ -4,7 +4,7 @@ mod container_document;
 mod image_document;
 
 use crate::cli::failure::Told;
-use crate::cli::{images, output, place};
+use crate::cli::{images, networks, output, place, volumes};
 use crate::container;
 use crate::image::{self, Image};
 use crate::reference::ParseError;
@@ -17,7 +17,7 @@ use std::path::Path;
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
-    /// Look only for images or only for containers
+    /// Look only for containers, images, networks or volumes
     #[arg(long = "type", value_enum, value_name = "TYPE")]
     kind: Option<Kind>,
     /// Names, IDs or the beginnings of IDs
@@ -30,9 +30,12 @@ pub(crate) struct Arguments {
 pub(crate) enum Kind {
     Container,
     Image,
+    Network,
+    Volume,
 }
 
-/// Prints what was found as one JSON array, then says what was not; a container goes before an image of the same name.
+/// Prints what was found as one JSON array, then says what was not; of one name a container goes before an image, a network and
+/// a volume.
 pub(crate) fn run(arguments: &Arguments, root: &Path) -> Result<()> {
     let store = place::existing(root)?;
     let mut found = Vec::new();
@@ -54,18 +57,26 @@ pub(crate) fn run(arguments: &Arguments, root: &Path) -> Result<()> {
 }
 
 fn find(store: Option<&Store>, name: &str, kind: Option<Kind>) -> Result<Option<Value>> {
-    let Some(store) = store else {
-        return Ok(None);
-    };
-    if kind != Some(Kind::Image)
-        && let Some(record) = found(container::find(store, name))?
-    {
-        return Ok(Some(container_document::describe(&record)));
+    let is_for = |one: Kind| kind.is_none_or(|kind| kind == one);
+    if let Some(store) = store {
+        if is_for(Kind::Container)
+            && let Some(record) = found(container::find(store, name))?
+        {
+            return Ok(Some(container_document::describe(&record)));
+        }
+        if is_for(Kind::Image)
+            && let Some(image) = found(image::find(store, name))?
+        {
+            return describe_image(store, &image).map(Some);
+        }
     }
-    if kind != Some(Kind::Container)
-        && let Some(image) = found(image::find(store, name))?
+    if is_for(Kind::Network)
+        && let Some(network) = networks::look_up(store, name)?
     {
-        return describe_image(store, &image).map(Some);
+        return Ok(Some(network));
+    }
+    if is_for(Kind::Volume) {
+        return volumes::look_up(store, name);
     }
     Ok(None)
 }
@@ -101,6 +112,8 @@ fn missing_line(name: &str, kind: Option<Kind>) -> String {
         None => "object",
         Some(Kind::Container) => "container",
         Some(Kind::Image) => "image",
+        Some(Kind::Network) => "network",
+        Some(Kind::Volume) => "volume",
     };
     format!("error: no such {kind}: {}\n", crate::human::printable(name))
 }

@@ -166,7 +166,8 @@ pub(crate) fn inspect(arguments: &InspectArguments, root: &Path) -> Result<()> {
     Err(Told(1).into())
 }
 
-fn look_up(store: Option<&Store>, text: &str) -> Result<Option<Value>> {
+/// Returns the description of a volume; `None` if it is not there.
+pub(crate) fn look_up(store: Option<&Store>, text: &str) -> Result<Option<Value>> {
     let (Some(store), Ok(name)) = (store, text.parse()) else {
         return Ok(None);
     };

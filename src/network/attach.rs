@@ -79,12 +79,14 @@ fn take_address(
     }
     let asked = wish.address.map(|it| subnet::number(bridge.v4, it));
     let asked = asked.transpose()?;
+    let is_hosts = wish.address == Some(bridge.gateway)
+        || wish.address6.is_some() && wish.address6 == bridge.gateway6;
     let is_choice = asked.is_none() && wish.address6.is_none();
     let end = Instant::now() + GRACE;
     loop {
         match find(route, bridge, wish, namespace, asked)? {
             Ok(chosen) => return Ok(chosen),
-            Err(_) if !is_choice && Instant::now() < end => thread::sleep(PAUSE),
+            Err(_) if !is_choice && !is_hosts && Instant::now() < end => thread::sleep(PAUSE),
             Err(Some(address)) => bail!("Address already in use: {address}"),
             Err(None) => bail!("every address of the network {} is in use", bridge.v4),
         }

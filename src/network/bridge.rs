@@ -71,7 +71,9 @@ impl Bridge {
                 )
             })?;
         }
-        forward(v6.is_some(), notes)?;
+        if !network.internal {
+            forward(v6.is_some(), notes)?;
+        }
         let alias = addresses.iter().map(ToString::to_string);
         let alias = alias.collect::<Vec<_>>().join(" ");
         let mtu = match network.mtu {
@@ -122,6 +124,11 @@ impl Bridge {
         let Some(Ok(v4)) = words.next().map(str::parse) else {
             return Ok(None);
         };
+        ensure!(
+            network.v4.is_none_or(|own| own == v4),
+            "the bridge `{}` is that of another network, {v4}: define this one anew",
+            network.bridge
+        );
         let v6 = words.next().and_then(|word| word.parse().ok());
         let bridge = Self {
             index: found.index,
@@ -192,6 +199,12 @@ pub(super) fn addresses_of(bridge: &str) -> Result<Vec<IpNet>> {
 pub(super) fn remove(network: &Network) -> Result<()> {
     let _lock = Lock::take()?;
     let mut route = Socket::route()?;
+    let found = link::find(&mut route, &network.bridge)?;
+    let of = found.and_then(|link| link.alias.split(' ').next()?.parse().ok());
+    if network.v4.is_some() && of.is_some_and(|of| network.v4 != Some(of)) {
+        // Another store's: the first digits of their IDs are the same.
+        return Ok(());
+    }
     route.request_unless(&[Errno::NODEV], vec![link::delete(&network.bridge)])?;
     let removed =
         Socket::netfilter().and_then(|mut socket| rules(network, &[]).remove(&mut socket));

@@ -460,6 +460,24 @@ fn networks_and_the_host_never_have_the_same_addresses() {
 }
 
 #[test]
+fn inspect_finds_networks_and_volumes_too() {
+    network::enter_own();
+    let ddock = Ddock::new();
+    let of = |args: &[&str]| -> Value { serde_json::from_str(&ddock.ok(args)).unwrap() };
+    assert_eq!(of(&["inspect", "bridge"])[0]["Driver"], "bridge");
+    let id = ddock.ok(&["network", "create", "one"]);
+    ddock.ok(&["volume", "create", "one"]);
+    assert_eq!(of(&["inspect", "one"])[0]["Id"], id.trim_end());
+    let of_volume = of(&["inspect", "--type", "volume", "one"]);
+    assert_eq!(of_volume[0]["Driver"], "local");
+    let missing = ["inspect", "--type", "network", "two"];
+    ddock
+        .run(&missing)
+        .exits(1)
+        .says("error: no such network: two");
+}
+
+#[test]
 fn an_ordinary_user_has_definitions_and_is_told_what_cannot_be_changed_yet() {
     let user = User::with_ranges();
     let ddock = Ddock::for_user(user);

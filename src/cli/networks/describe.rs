@@ -23,18 +23,11 @@ pub(crate) struct InspectArguments {
 
 /// Prints what was found as one JSON array, then says what was not.
 pub(crate) fn inspect(arguments: &InspectArguments, root: &Path) -> Result<()> {
-    let context = "cannot inspect networks";
-    let store = place::existing(root).context(context)?;
-    let (mut defined, mut running) = (Vec::new(), Vec::new());
-    if let Some(store) = &store {
-        defined = store.networks().context(context)?;
-        running = self::running(store).context(context)?;
-    }
-    let networks = all(defined);
+    let store = place::existing(root).context("cannot inspect networks")?;
     let (mut found, mut missing) = (Vec::new(), Vec::new());
     for text in &arguments.networks {
-        match find(&networks, text)? {
-            Some(network) => found.push(describe(network, &running, &default_pools(network)?)),
+        match look_up(store.as_ref(), text).context("cannot inspect networks")? {
+            Some(network) => found.push(network),
             None => missing.push(format!(
                 "error: network {} not found\n",
                 human::printable(text)
@@ -47,6 +40,17 @@ pub(crate) fn inspect(arguments: &InspectArguments, root: &Path) -> Result<()> {
     }
     output::tell(&missing.concat());
     Err(Told(1).into())
+}
+
+/// Returns the description of a network; `None` if it is not there.
+pub(crate) fn look_up(store: Option<&Store>, text: &str) -> Result<Option<Value>> {
+    let defined = store.map_or_else(|| Ok(Vec::new()), Store::networks)?;
+    let networks = all(defined);
+    let Some(network) = find(&networks, text)? else {
+        return Ok(None);
+    };
+    let running = store.map_or_else(|| Ok(Vec::new()), running)?;
+    Ok(Some(describe(network, &running, &default_pools(network)?)))
 }
 
 fn find<'a>(networks: &'a [View], text: &str) -> Result<Option<&'a View>> {

@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 use serde_json::json;
 use std::collections::BTreeMap;
+use std::mem::discriminant;
 use std::path::Path;
 use std::str::FromStr;
 
@@ -90,6 +91,16 @@ impl Filter {
     }
 }
 
+/// Tells whether a network passes: of several filters of one kind one is enough, but all labels are needed. As Docker's.
+fn passes(filters: &[Filter], network: &View, used: &[String]) -> bool {
+    filters.iter().all(|filter| {
+        let is_same = |other: &&Filter| discriminant(*other) == discriminant(filter);
+        let is_label = matches!(filter, Filter::Label(..));
+        let mut alike = filters.iter().filter(is_same);
+        filter.accepts(network, used) || !is_label && alike.any(|it| it.accepts(network, used))
+    })
+}
+
 /// Tells whether a label is there, with this value if one is asked for.
 pub(super) fn has_label(labels: &BTreeMap<String, String>, key: &str, value: Option<&str>) -> bool {
     let found = labels.get(key);
@@ -105,7 +116,7 @@ pub(crate) fn list(arguments: &ListArguments, root: &Path) -> Result<()> {
         used = store.networks_in_use().context(context)?;
     }
     let mut networks = all(defined);
-    networks.retain(|network| arguments.filter.iter().all(|it| it.accepts(network, &used)));
+    networks.retain(|network| passes(&arguments.filter, network, &used));
     output::print(&render(arguments, &networks))
 }
 
@@ -191,11 +202,11 @@ mod tests {
     #[test]
     fn the_list_is_dockers() {
         insta::assert_snapshot!(shown(false, Format::Table), @r"
-        NETWORK ID     NAME        DRIVER      SCOPE
-        17f29b073143   bridge      bridge      local
-        abababababab   front       bridge      local
-        4740ae6347b0   host        host        local
-        140bedbf9c3f   none        null        local
+        NETWORK ID     NAME      DRIVER    SCOPE
+        17f29b073143   bridge    bridge    local
+        abababababab   front     bridge    local
+        4740ae6347b0   host      host      local
+        140bedbf9c3f   none      null      local
         ");
         assert_eq!(shown(true, Format::Table).lines().count(), 4);
         let json = shown(false, Format::Json);
@@ -225,6 +236,19 @@ mod tests {
             let found = networks.iter().filter(|it| filter.accepts(it, &used));
             let names: Vec<&str> = found.map(|it| it.name.as_str()).collect();
             assert_eq!(names, expected, "{text}");
+        }
+        let filters = |texts: &[&str]| -> Vec<Filter> {
+            texts.iter().map(|text| text.parse().unwrap()).collect()
+        };
+        for (texts, expected) in [
+            (&["name=front", "name=host"][..], &["front", "host"][..]),
+            (&["name=front", "driver=host"], &[]),
+            (&["label=a", "label=c"], &[]),
+        ] {
+            let (filters, networks) = (filters(texts), networks());
+            let found = networks.iter().filter(|it| passes(&filters, it, &used));
+            let names: Vec<&str> = found.map(|it| it.name.as_str()).collect();
+            assert_eq!(names, expected, "{texts:?}");
         }
         for text in ["name", "type=x", "bogus=1", "dangling=x"] {
             assert!(text.parse::<Filter>().is_err(), "{text}");

@@ -8,7 +8,7 @@ mod remove;
 
 pub(crate) use connect::{ConnectArguments, DisconnectArguments, connect, disconnect};
 pub(crate) use create::{CreateArguments, create};
-pub(crate) use describe::{InspectArguments, inspect};
+pub(crate) use describe::{InspectArguments, inspect, look_up};
 pub(crate) use list::{ListArguments, list};
 pub(crate) use remove::{PruneArguments, RemoveArguments, prune, remove};
 

@@ -125,11 +125,6 @@ impl TryFrom<Arguments> for Run {
         let origin = origin(first, &arguments.files, arguments.platform.as_ref())?;
         let command = arguments.command;
         let default_environment = command.default_environment();
-        let user_namespace = arguments.namespaces.user_namespace()?;
-        let (hostname, domain_name) = (
-            arguments.namespaces.hostname.clone(),
-            arguments.namespaces.domainname.clone(),
-        );
         let namespaces = arguments.namespaces.read(arguments.membership.read()?)?;
         arguments.network.check(&namespaces.network)?;
         Ok(Self {
@@ -144,7 +139,7 @@ impl TryFrom<Arguments> for Run {
             quiet: arguments.quiet,
             explain: arguments.explain,
             volumes_from: arguments.files.volumes_from.clone(),
-            user_namespace,
+            user_namespace: arguments.namespaces.user_namespace()?,
             publish: arguments.network.publish()?,
             request: Request {
                 id: String::new(),
@@ -161,8 +156,8 @@ impl TryFrom<Arguments> for Run {
                 groups: command.group_add,
                 umask: command.umask,
                 time_zone: command.tz,
-                hostname,
-                domain_name,
+                hostname: arguments.namespaces.hostname.clone(),
+                domain_name: arguments.namespaces.domainname.clone(),
                 terminal: arguments.tty,
                 dry_run: arguments.dry_run,
                 annotations: BTreeMap::new(),

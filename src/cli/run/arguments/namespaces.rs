@@ -68,7 +68,7 @@ impl NamespaceFlags {
 impl NamespaceFlags {
     /// Returns what the container shares, in this network. Docker's words for what it refuses too.
     pub(super) fn read(
-        self,
+        &self,
         (network, mac): (Network, Option<Mac>),
     ) -> Result<Namespaces, Refusal> {
         let flags = self;

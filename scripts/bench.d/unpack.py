@@ -2,6 +2,7 @@
 
 Timed is the command from before its start to after its end, on an empty directory, the tar in the page cache, and nothing synced
 by either: a pull syncs once for all its layers, and tar never does. ddock hashes the tar and makes the recipe, which tar does not.
+Commands that are timed go before all else on the machine: whoever works on it meanwhile is hardly to be seen in the figures.
 """
 
 import contextlib
@@ -43,13 +44,24 @@ def tars(scratch):
     return made
 
 
+@contextlib.contextmanager
+def before_all_else():
+    """Gives this process, and those that it starts, the processors whenever they want them (sched(7), SCHED_FIFO)."""
+    os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+    try:
+        yield
+    finally:
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+
+
 def one(command, to):
     """Runs a command on a fresh directory; returns its wall time and its processor time, user and system, in seconds."""
     to.mkdir()
-    begin = time.perf_counter()
-    child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(child.pid, 0)
-    seconds = time.perf_counter() - begin
+    with before_all_else():
+        begin = time.perf_counter()
+        child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        _, status, usage = os.wait4(child.pid, 0)
+        seconds = time.perf_counter() - begin
     child.returncode = os.waitstatus_to_exitcode(status)
     if child.returncode:
         raise SystemExit(f"bench: {command}: exit code {child.returncode}")

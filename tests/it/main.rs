@@ -35,6 +35,7 @@ mod namespaces;
 mod network;
 mod network_many;
 mod network_names;
+mod network_nginx;
 mod network_ports;
 mod network_rootless;
 mod networks;

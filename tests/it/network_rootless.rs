@@ -61,7 +61,7 @@ impl Drop for Sleeper {
 }
 
 /// Opens `/dev/net/tun` to all, as most systems have it, where only this test sees it.
-fn open_tun() {
+pub(crate) fn open_tun() {
     network::enter_private_mounts();
     let script = "mount -t tmpfs -o mode=755 none /dev/net; mknod -m 666 /dev/net/tun c 10 200";
     command_succeeds(Command::new("sh").args(["-ec", script]));

@@ -12,7 +12,7 @@ image=127.0.0.1:5000/test/image:latest
 "$DDOCK" run -d --name keeper --network own --ip 10.9.0.7 $image sleep 7777 >/dev/null 2>&1
 "$DDOCK" run -d --rm --name gone $image sleep 7777 >/dev/null
 echo "links:" $(ls /sys/class/net | grep -c '^ddock.*[.]')
-echo "reached:" $("$DDOCK" run --rm --network own $image ping -c 1 -W 5 10.9.0.7 | grep -o 'from 10.9.0.7')
+echo "reached:" $("$DDOCK" run --rm --network own $image ping -c 1 -W 5 keeper | grep -o 'from 10.9.0.7')
 echo "disk:"
 tar -c store 2>/dev/null | gzip -c | base64
 "#;

@@ -42,7 +42,7 @@ echo "told" $(run -m 64m $image grep MemTotal /proc/meminfo)
 run --name donor --ipc shareable $image sleep 7777 &
 for i in $(seq 100); do "$DDOCK" ps | grep -q donor && break; sleep 0.1; done
 join=container:donor
-echo "joined" $(run --pid $join --ipc $join --network $join $image sh -c 'cat /proc/1/comm; echo x > /dev/shm/x && echo memory')
+echo "joined" $("$DDOCK" run --rm --pid $join --ipc $join --network $join $image sh -c 'cat /proc/1/comm; echo x > /dev/shm/x && echo memory')
 "$DDOCK" rm -f donor >/dev/null; wait
 echo "left" $(find /sys/fs/cgroup/ddock -mindepth 1 -type d; grep overlay /proc/mounts; ls store/v1/containers store/v1/tmp | grep -v :)
 "#;

@@ -239,6 +239,18 @@ fn what_an_ordinary_users_networks_cannot_do_is_said() {
     ]);
     keep.exits(125)
         .says("--userns=keep-id and networks of yours");
+    // It would be everybody's namespace.
+    let kept = ["--userns", "keep-id", "--ipc", "shareable"];
+    start(&ddock, "kept", &kept, &image);
+    let joins = ["run", "--rm", "--ipc", "container:kept"];
+    let joins = ddock.run(&[&joins[..], &["--network", "app", &image, "true"]].concat());
+    joins
+        .exits(125)
+        .says("the container to join was started with --userns=keep-id");
+    start(&ddock, "plain", &["--ipc", "shareable"], &image);
+    let flags = ["--network", "app", "--ipc", "container:plain"];
+    assert_eq!(ddock.sh(&flags, &image, "id -u"), "0\n");
+    ddock.ok(&["rm", "-f", "kept", "plain"]);
     let missing = ddock.run(&["run", "--rm", "--network", "nowhere", &image, "true"]);
     missing.exits(125).says("nowhere");
 }

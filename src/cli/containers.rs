@@ -232,6 +232,7 @@ mod tests {
             log: Log::default(),
             mounts: Vec::new(),
             networks: Vec::new(),
+            holds_switch: false,
             ports: Vec::new(),
             exposed: Vec::new(),
             status,

@@ -215,7 +215,15 @@ fn enter(run: &mut Run, root: &Path, mapping: &mut Mapping) -> Result<Company> {
         _ => None,
     };
     let peer = peers.as_ref().and_then(Peers::process);
-    match (donors.process(peer)?, run.user_namespace) {
+    let company = donors.process(peer)?;
+    if let (Some(_), Some(process)) = (&peers, company) {
+        // The first in the user's networks brings them all into its user namespace.
+        ensure!(
+            mapping.is_root_inside(process)?,
+            "the container to join was started with --userns=keep-id, and containers in networks of yours share a user namespace in which you are root"
+        );
+    }
+    match (company, run.user_namespace) {
         (None, UserNamespace::Default) => mapping.enter()?,
         (Some(process), UserNamespace::Default) => mapping.join(process)?,
         (Some(_), UserNamespace::KeepId(..)) => bail!(

@@ -35,6 +35,10 @@ pub(crate) struct Record {
     /// The networks it is in while it runs, in the order of their links; the first that is not internal is the way out.
     #[serde(default)]
     pub(crate) networks: Vec<Attachment>,
+    /// An ordinary user's, in the user namespace that the containers of his networks share: while it runs its monitor holds
+    /// those, also when it is in none of them any more.
+    #[serde(default)]
+    pub(crate) holds_switch: bool,
     /// The ports that are published while it runs.
     #[serde(default)]
     pub(crate) ports: Vec<Published>,

@@ -3,7 +3,7 @@
 use crate::container::Container;
 use crate::monitor::connection::{Connected, addresses, append_hosts, remove_hosts};
 use crate::monitor::names;
-use crate::network::{self, Attachment, Forwarder, Network, Ready, Wish};
+use crate::network::{self, Attachment, Forwarder, Network, Ready, Switch, Wish};
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -24,10 +24,11 @@ pub(crate) enum Change {
 }
 
 impl Connected {
-    /// Does it, writes it down, and returns what the user should know.
+    /// Does it, writes it down, and returns what the user should know. An ordinary user's networks are in his switch.
     pub(super) fn change(
         &mut self,
         change: Change,
+        switch: Option<&Switch>,
         container: &mut Container,
     ) -> Result<Vec<String>> {
         match change {
@@ -51,65 +52,91 @@ impl Connected {
                 let wish = Wish {
                     is_way_out: !network.internal && way_out(networks).is_none(),
                     seed: container.seed(),
-                    link: free_link(networks),
+                    link: free_link(networks, self.program.is_some()),
                     network,
                     address,
                     address6,
                     mac: None,
                     aliases,
                 };
-                let connected = self.connect(wish, container);
+                let connected = self.connect(wish, switch, container);
                 if connected.is_err() && !id.is_empty() {
                     // The first error is the one to tell.
                     container.release_network(&id).ok();
                 }
                 connected
             }
-            Change::Disconnect { network } => {
-                self.disconnect(&network, container).map(|()| Vec::new())
-            }
+            Change::Disconnect { network } => self
+                .disconnect(&network, switch, container)
+                .map(|()| Vec::new()),
         }
     }
 
-    fn connect(&mut self, wish: Wish, container: &mut Container) -> Result<Vec<String>> {
+    fn connect(
+        &mut self,
+        mut wish: Wish,
+        switch: Option<&Switch>,
+        container: &mut Container,
+    ) -> Result<Vec<String>> {
         let namespace = self.namespace.as_ref().context(ALONE)?;
         let mut notes = Vec::new();
         let is_way_out = wish.is_way_out;
-        let mut ready = Ready::prepare(wish, &|| container.defined_subnets(), &mut notes)?;
-        if is_way_out && !self.listeners.is_empty() {
-            ready.route_answers()?;
-        }
+        let ready = match switch {
+            None => {
+                let reserved = || container.defined_subnets();
+                let mut ready = Ready::prepare(wish, &reserved, &mut notes)?;
+                if is_way_out && !self.listeners.is_empty() {
+                    ready.route_answers()?;
+                }
+                ready
+            }
+            Some(switch) => {
+                // That is a program's, beside the network.
+                wish.is_way_out = false;
+                Ready::within(switch, wish)?
+            }
+        };
         let attachment = ready.connect(namespace)?;
         let own = addresses(std::slice::from_ref(&attachment));
         append_hosts(&container.directory, &self.hostname, &own)?;
         container.record.networks.push(attachment);
         self.answer_names(container)?;
-        if is_way_out {
-            self.pass_on(container)?;
+        match switch {
+            None if is_way_out => self.pass_on(container)?,
+            Some(_) if is_way_out => notes.extend(self.lead_out(container)?),
+            _ => {}
         }
         container.save()?;
         Ok(notes)
     }
 
-    fn disconnect(&mut self, network: &str, container: &mut Container) -> Result<()> {
+    fn disconnect(
+        &mut self,
+        network: &str,
+        switch: Option<&Switch>,
+        container: &mut Container,
+    ) -> Result<()> {
         let networks = &mut container.record.networks;
         let Some(at) = networks.iter().position(|it| it.network == network) else {
             let id = &container.record.id;
             bail!("container {id} is not connected to network {network}");
         };
         let was_way_out = way_out(networks).is_some_and(|it| it.network == network);
-        networks[at].disconnect()?;
+        networks[at].disconnect(switch)?;
         let gone = networks.remove(at);
         remove_hosts(
             &container.directory,
             &addresses(std::slice::from_ref(&gone)),
         )?;
-        if was_way_out {
-            let namespace = self.namespace.as_ref().context(ALONE)?;
-            if let Some(next) = way_out(&container.record.networks) {
-                next.become_way_out(namespace)?;
+        let next = way_out(&container.record.networks);
+        match switch {
+            None if was_way_out => {
+                let namespace = self.namespace.as_ref().context(ALONE)?;
+                next.map_or(Ok(()), |next| next.become_way_out(namespace))?;
+                self.pass_on(container)?;
             }
-            self.pass_on(container)?;
+            Some(_) if was_way_out && next.is_none() => self.shut_in(container)?,
+            _ => {}
         }
         container.save()?;
         if gone.network_id.is_empty() {
@@ -148,7 +175,35 @@ impl Connected {
         }
         Ok(())
     }
+
+    /// Starts the program that is an ordinary user's way out, if it was ended with the last network that leads anywhere;
+    /// returns what the user should know. Ports are not published again, as root's are not.
+    fn lead_out(&mut self, container: &Container) -> Result<Option<String>> {
+        let Some(program) = &self.program else {
+            let lacks = network::has_way_out()?;
+            return Ok(lacks.then(|| NO_PROGRAM.to_owned()));
+        };
+        let directory = &container.directory;
+        match program.connect(self.pid, &[], &[], directory) {
+            Ok(link) => {
+                self.link = Some(link);
+                append_hosts(directory, &self.hostname, &self.by_link).map(|()| None)
+            }
+            Err(error) => Ok(Some(format!("the container has no way out: {error:#}"))),
+        }
+    }
+
+    /// Ends the program that is an ordinary user's way out, and gives the published ports back.
+    fn shut_in(&mut self, container: &mut Container) -> Result<()> {
+        self.link = None;
+        self.listeners.clear();
+        container.record.ports.clear();
+        remove_hosts(&container.directory, &self.by_link)
+    }
 }
+
+/// Why an ordinary user's container that was started in internal networks has no way out in others either.
+const NO_PROGRAM: &str = "the container was started without a way out, and gets none: `pasta` or `slirp4netns` would have to be there from its start";
 
 /// Why a container that was started without networks gets none. The words are Docker's.
 const ALONE: &str = "container cannot be connected to multiple networks with one of the networks in private (none) mode";
@@ -158,9 +213,9 @@ pub(super) fn way_out(networks: &[Attachment]) -> Option<&Attachment> {
     networks.iter().find(|it| !it.internal)
 }
 
-/// Returns the first name that no link of the container's has.
-fn free_link(networks: &[Attachment]) -> String {
-    let mut names = (0..).map(|number| format!("eth{number}"));
+/// Returns the first name that no link of the container's has; the first of all may be kept for a program's.
+fn free_link(networks: &[Attachment], is_first_kept: bool) -> String {
+    let mut names = (u32::from(is_first_kept)..).map(|number| format!("eth{number}"));
     names
         .find(|name| networks.iter().all(|it| it.link != *name))
         .expect("there are more names than networks")

@@ -49,7 +49,12 @@ pub(super) struct Connected {
     pub(super) responder: Option<Responder>,
     pub(super) switch: Option<Switch>,
     pub(super) lock: Option<OwnedFd>,
-    _link: Option<Link>,
+    /// An ordinary user's way to everywhere else: what makes it, for which process, and what was made.
+    pub(super) program: Option<Program>,
+    pub(super) pid: u32,
+    pub(super) link: Option<Link>,
+    /// The container's own address there.
+    pub(super) by_link: Vec<IpAddr>,
 }
 
 impl Connection {
@@ -63,8 +68,8 @@ impl Connection {
         let namespace = Namespace::of(pid)?;
         let networks = connect(self.networks, &namespace, !ports.is_empty())?;
         let by_link = link.as_ref().and_then(|it| it.address).map(IpAddr::from);
-        let mut own = addresses(&networks);
-        own.extend(by_link);
+        let by_link: Vec<IpAddr> = by_link.into_iter().collect();
+        let own = [&addresses(&networks)[..], &by_link].concat();
         append_hosts(directory, &self.hostname, &own)?;
         let forwarder = match way_out(&networks) {
             Some(way_out) if link.is_none() && !self.listeners.is_empty() => {
@@ -84,7 +89,10 @@ impl Connection {
             forwarder,
             switch: self.switch,
             lock: self.lock,
-            _link: link,
+            program: self.program,
+            pid,
+            link,
+            by_link,
         })
     }
 }

@@ -208,6 +208,7 @@ fn run_container(job: Job<'_>, ends: Ends, watch: &mut Watch) -> Result<Outcome>
     container.record.networks = std::mem::take(&mut connected.networks);
     container.record.ports = std::mem::take(&mut connected.ports);
     watch.switch = connected.switch.take();
+    container.record.holds_switch = watch.switch.is_some();
     let recorded = container.started(running.pid, running.start_time);
     // From here on others find it.
     connected.lock = None;
@@ -216,7 +217,7 @@ fn run_container(job: Job<'_>, ends: Ends, watch: &mut Watch) -> Result<Outcome>
     if told.is_err() || recorded.is_err() {
         running.signal(libc::SIGKILL)?;
     }
-    let mut change = |wanted| connected.change(wanted, &mut container);
+    let mut change = |wanted, switch: Option<&_>| connected.change(wanted, switch, &mut container);
     let is_overdue = watch.until_end(&running, &mut change)?;
     // Or its links would stay until this process ends.
     connected.namespace = None;

@@ -42,6 +42,9 @@ pub(super) struct Client {
 /// The number of the client that the monitor was forked from.
 pub(super) const FIRST: u32 = 0;
 
+/// Changes the container's networks, which the switch holds, if any does; returns what the user should know.
+type Changes<'a> = &'a mut dyn FnMut(Change, Option<&Switch>) -> Result<Vec<String>>;
+
 /// What [`poll`] found, in the order of what it was asked.
 struct Ready {
     has_ended: bool,
@@ -50,13 +53,8 @@ struct Ready {
 }
 
 impl Watch {
-    /// Returns when the command has ended; true if that was because its time was over. `change` changes the container's
-    /// networks, and returns what the user should know.
-    pub(super) fn until_end(
-        &mut self,
-        running: &Running,
-        change: &mut dyn FnMut(Change) -> Result<Vec<String>>,
-    ) -> Result<bool> {
+    /// Returns when the command has ended; true if that was because its time was over.
+    pub(super) fn until_end(&mut self, running: &Running, change: Changes<'_>) -> Result<bool> {
         let mut is_overdue = false;
         loop {
             let ready = self.wait(running)?;
@@ -129,12 +127,7 @@ impl Watch {
     }
 
     /// Does what a client asks; false if it left.
-    fn hear(
-        &mut self,
-        at: usize,
-        running: &Running,
-        change: &mut dyn FnMut(Change) -> Result<Vec<String>>,
-    ) -> Result<bool> {
+    fn hear(&mut self, at: usize, running: &Running, change: Changes<'_>) -> Result<bool> {
         let client = &mut self.clients[at];
         let (number, is_owner) = (client.number, client.is_owner);
         let heard = match client.channel.receive() {
@@ -150,7 +143,7 @@ impl Watch {
             Some((FromClient::Output(_), None)) => {}
             Some((FromClient::Attach, _)) => self.attach(at),
             Some((FromClient::Change(wanted), _)) => {
-                let answer = match change(wanted) {
+                let answer = match change(wanted, self.switch.as_ref()) {
                     Ok(notices) => FromMonitor::Changed { notices },
                     Err(error) => FromMonitor::Failed(format!("{error:#}")),
                 };

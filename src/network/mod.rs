@@ -212,9 +212,9 @@ impl Ready {
 }
 
 impl Attachment {
-    /// Disconnects the container.
-    pub(crate) fn disconnect(&self) -> Result<()> {
-        let mut route = Socket::route()?;
+    /// Disconnects the container; the network is in this switch, if in any.
+    pub(crate) fn disconnect(&self, switch: Option<&Switch>) -> Result<()> {
+        let mut route = switch.map_or_else(Socket::route, Switch::route)?;
         route.request_unless(&[Errno::NODEV], vec![link::delete(&self.port)])
     }
 

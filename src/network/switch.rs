@@ -20,10 +20,15 @@ impl Switch {
 
     /// Returns a network's bridge, which is made if it is not there, and what to ask for links to it.
     pub(super) fn bridge(&self, network: &Network) -> Result<(Socket, Bridge)> {
-        let [socket] = self.0.sockets(|| Ok([Socket::route()?.into()]))?;
-        let mut route = Socket::from(socket);
+        let mut route = self.route()?;
         let bridge = Bridge::bare(network, &mut route)?;
         Ok((route, bridge))
+    }
+
+    /// Returns what to ask for its links.
+    pub(super) fn route(&self) -> Result<Socket> {
+        let [socket] = self.0.sockets(|| Ok([Socket::route()?.into()]))?;
+        Ok(socket.into())
     }
 }
 

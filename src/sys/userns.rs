@@ -94,6 +94,16 @@ impl Mapping {
         }
     }
 
+    /// Tells whether the user is root in the user namespace that `process` is in.
+    pub(crate) fn is_root_inside(&self, process: u32) -> Result<bool> {
+        let root = |file| -> Result<Option<u32>> {
+            let map = fs_err::read_to_string(format!("/proc/{process}/{file}"))?;
+            Ok(outside_of_root(&map))
+        };
+        let own = self.own().unwrap_or_default();
+        Ok((root("uid_map")?, root("gid_map")?) == (Some(own.0), Some(own.1)))
+    }
+
     /// Makes the user these inside instead of root.
     pub(crate) fn keep(&mut self, uid: u32, gid: u32) {
         match self {
@@ -234,6 +244,12 @@ fn lines(own: u32, inside: u32, range: Option<Range>) -> Vec<String> {
     fields.iter().map(ToString::to_string).collect()
 }
 
+/// Returns who root inside is outside, by an ID map as the kernel shows it.
+fn outside_of_root(map: &str) -> Option<u32> {
+    let mut lines = map.lines().map(str::split_whitespace);
+    lines.find_map(|mut fields| (fields.next()? == "0").then(|| fields.next()?.parse().ok())?)
+}
+
 /// The kernel lets only a process outside with rights there map ranges: a child that stays
 /// outside runs the set-uid helpers on this process once it is inside.
 fn enter_with_helpers(uids: &[String], gids: &[String]) -> Result<()> {
@@ -325,6 +341,18 @@ fn first_range(text: &str, uid: u32, name: Option<&str>) -> Option<Range> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_is_root_inside_is_found() {
+        let map = "      1000       1000          1\n         0     100000       1000\n";
+        assert_eq!(outside_of_root(map), Some(100_000));
+        assert_eq!(
+            outside_of_root("         0       1000          1\n"),
+            Some(1000)
+        );
+        assert_eq!(outside_of_root("      1000       1000          1\n"), None);
+        assert_eq!(outside_of_root(""), None);
+    }
 
     #[test]
     fn ranges_are_found_by_name_and_by_number() {

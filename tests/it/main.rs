@@ -40,6 +40,7 @@ mod network_ports;
 mod network_rootless;
 mod networks;
 mod networks_change;
+mod networks_change_rootless;
 mod networks_rootless;
 mod networks_safety;
 mod preserve_fds;

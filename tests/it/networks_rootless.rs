@@ -1,5 +1,6 @@
 //! Networks that an ordinary user defined: his containers reach each other, and nothing is left of that.
 
+use std::collections::BTreeSet;
 use std::process::{Command, Stdio};
 
 use crate::harness::ddock::{Ddock, output};
@@ -31,12 +32,20 @@ fn namespace(pid: &str, kind: &str) -> std::path::PathBuf {
     fs_err::read_link(format!("/proc/{pid}/ns/{kind}")).unwrap()
 }
 
-/// Returns how many network namespaces the user's processes are in or hold.
-fn held() -> usize {
-    let list = "find /proc/[0-9]*/ns/net /proc/[0-9]*/fd -maxdepth 1 -user ddock-ranges -printf '%l\\n' 2>/dev/null |
-        grep '^net:' | sort -u | wc -l";
-    let count = output(Command::new("sh").args(["-c", list])).stdout;
-    count.trim().parse().unwrap()
+/// Returns the network namespaces that processes are in or hold; `processes` is a pattern of their PIDs.
+fn held(processes: &str) -> BTreeSet<String> {
+    let list = format!(
+        "find /proc/{processes}/ns/net /proc/{processes}/fd -maxdepth 1 -user ddock-ranges -printf '%l\\n' 2>/dev/null |
+        grep '^net:'"
+    );
+    let said = output(Command::new("sh").args(["-c", &list])).stdout;
+    said.lines().map(str::to_owned).collect()
+}
+
+fn monitor_of(pid: &str) -> String {
+    let stat = fs_err::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let fields = stat.rsplit(") ").next().unwrap();
+    fields.split(' ').nth(1).unwrap().to_owned()
 }
 
 const FIND: &str = "busybox nslookup -type=a db | grep -A1 '^Name' | tail -1; ping -c 1 -W 5 db >/dev/null && echo pong";
@@ -91,19 +100,20 @@ fn containers_of_a_user_reach_each_other_by_name_in_his_networks_only() {
 #[test]
 fn what_holds_the_networks_outlives_whoever_made_it_and_goes_with_the_last() {
     let (ddock, image) = alone(User::with_ranges());
-    let before = held();
     ddock.ok(&["network", "create", "app"]);
     // Its first process is ours, and must not keep others waiting.
     let first = start(&ddock, "first", &["--init", "--network", "app"], &image);
-    start(&ddock, "db", &["--network", "app"], &image);
-    let stat = fs_err::read_to_string(format!("/proc/{first}/stat")).unwrap();
-    let monitor = stat.rsplit(") ").next().unwrap().split(' ').nth(1).unwrap();
-    command_succeeds(Command::new("kill").args(["-9", monitor]));
+    let db = start(&ddock, "db", &["--network", "app"], &image);
+    let [monitor, other] = [first, db].map(|pid| monitor_of(&pid));
+    let of_both = &held(&monitor) & &held(&other);
+    // Where they are themselves, and what holds the networks.
+    assert_eq!(of_both.len(), 2, "{of_both:?}");
+    command_succeeds(Command::new("kill").args(["-9", &monitor]));
     let said = ddock.sh(&["--network", "app"], &image, FIND);
     assert!(said.ends_with("pong\n"), "{said}");
     ddock.ok(&["rm", "-f", "first", "db"]);
     wait_for("the network namespaces to go", || {
-        (held() == before).then_some(())
+        held("[0-9]*").is_disjoint(&of_both).then_some(())
     });
 }
 
@@ -239,6 +249,18 @@ fn what_an_ordinary_users_networks_cannot_do_is_said() {
     ]);
     keep.exits(125)
         .says("--userns=keep-id and networks of yours");
+    // It would be everybody's namespace.
+    let kept = ["--userns", "keep-id", "--ipc", "shareable"];
+    start(&ddock, "kept", &kept, &image);
+    let joins = ["run", "--rm", "--ipc", "container:kept"];
+    let joins = ddock.run(&[&joins[..], &["--network", "app", &image, "true"]].concat());
+    joins
+        .exits(125)
+        .says("the container to join was started with --userns=keep-id");
+    start(&ddock, "plain", &["--ipc", "shareable"], &image);
+    let flags = ["--network", "app", "--ipc", "container:plain"];
+    assert_eq!(ddock.sh(&flags, &image, "id -u"), "0\n");
+    ddock.ok(&["rm", "-f", "kept", "plain"]);
     let missing = ddock.run(&["run", "--rm", "--network", "nowhere", &image, "true"]);
     missing.exits(125).says("nowhere");
 }

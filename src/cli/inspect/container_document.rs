@@ -193,6 +193,7 @@ mod tests {
                 idmap: None,
             }],
             networks: Vec::new(),
+            holds_switch: false,
             ports: Vec::new(),
             exposed: Vec::new(),
             status: Status::Exited {

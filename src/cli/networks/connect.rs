@@ -51,6 +51,9 @@ const PRIVATE: &str = "container cannot be connected to multiple networks with o
 const HOST: &str =
     "container cannot be disconnected from host network or connected to host network";
 
+/// What an ordinary user cannot change while a container runs.
+const WAY_OUT: &str = "`bridge` is `pasta` or `slirp4netns` for an ordinary user's containers, and nothing that they are connected to or disconnected from";
+
 /// Connects a container that runs to a network.
 pub(crate) fn connect(arguments: &ConnectArguments, root: &Path) -> Result<()> {
     let ip = arguments.ip.as_deref().map(address4).transpose()?;
@@ -61,8 +64,13 @@ pub(crate) fn connect(arguments: &ConnectArguments, root: &Path) -> Result<()> {
         let (container, network) = (&arguments.container, &arguments.network);
         format!("cannot connect `{container}` to `{network}`")
     };
-    let (store, network, record) =
-        find(root, &arguments.network, &arguments.container).with_context(context)?;
+    let found = find(root, &arguments.network, &arguments.container).with_context(context)?;
+    let Found {
+        store,
+        is_users,
+        network,
+        record,
+    } = found;
     if network == network::DEFAULT && !aliases.is_empty() {
         return Err(Refusal::new(
             "network-scoped alias is supported only for containers in user defined networks",
@@ -83,7 +91,7 @@ pub(crate) fn connect(arguments: &ConnectArguments, root: &Path) -> Result<()> {
         address6: ip6,
         aliases,
     };
-    make(&store, &record, change).with_context(context)
+    make(&store, &record, is_users, change).with_context(context)
 }
 
 /// Disconnects a container that runs from a network.
@@ -92,10 +100,16 @@ pub(crate) fn disconnect(arguments: &DisconnectArguments, root: &Path) -> Result
         let (container, network) = (&arguments.container, &arguments.network);
         format!("cannot disconnect `{container}` from `{network}`")
     };
-    let (store, network, record) = match find(root, &arguments.network, &arguments.container) {
+    let found = match find(root, &arguments.network, &arguments.container) {
         Err(error) if arguments.force && error.is::<NotFound>() => return Ok(()),
         found => found.with_context(context)?,
     };
+    let Found {
+        store,
+        is_users,
+        network,
+        record,
+    } = found;
     if !record.networks.iter().any(|it| it.network == network) {
         if arguments.force {
             return Ok(());
@@ -105,11 +119,20 @@ pub(crate) fn disconnect(arguments: &DisconnectArguments, root: &Path) -> Result
             record.id
         );
     }
-    make(&store, &record, Change::Disconnect { network }).with_context(context)
+    make(&store, &record, is_users, Change::Disconnect { network }).with_context(context)
 }
 
-/// Returns the store, the network's name, and the container.
-fn find(root: &Path, network: &str, container: &str) -> Result<(Store, String, Record)> {
+/// What a change is about.
+struct Found {
+    store: Store,
+    /// They are an ordinary user's.
+    is_users: bool,
+    /// The network's name.
+    network: String,
+    record: Record,
+}
+
+fn find(root: &Path, network: &str, container: &str) -> Result<Found> {
     let Some((store, mapping)) = place::enter_existing_mapped(root)? else {
         return Err(NotFound::container(container).into());
     };
@@ -120,13 +143,20 @@ fn find(root: &Path, network: &str, container: &str) -> Result<(Store, String, R
         text => store.network(text)?.name,
     };
     let record = container::find(&store, container)?;
-    if !mapping.is_root() {
-        bail!("networks of an ordinary user's containers cannot be changed yet");
+    let is_users = !mapping.is_root();
+    if is_users && network == network::DEFAULT {
+        bail!(WAY_OUT);
     }
-    Ok((store, network, record))
+    Ok(Found {
+        store,
+        is_users,
+        network,
+        record,
+    })
 }
 
-fn make(store: &Store, record: &Record, change: Change) -> Result<()> {
+/// Has the container's monitor make the change.
+fn make(store: &Store, record: &Record, is_users: bool, change: Change) -> Result<()> {
     let directory = store.container_directory(&record.id);
     let not_running = || {
         format!(
@@ -139,6 +169,12 @@ fn make(store: &Store, record: &Record, change: Change) -> Result<()> {
     }
     if record.networks.is_empty() {
         refuse_mode(&directory)?;
+    }
+    if is_users && !record.holds_switch {
+        bail!(
+            "container {} is in a user namespace of its own, not in that of your networks: it has to be started with `run --network NAME`",
+            record.id
+        );
     }
     let notes = monitor::change(&directory, change)?.with_context(not_running)?;
     for note in notes {

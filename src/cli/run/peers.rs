@@ -33,7 +33,7 @@ impl Peers {
             else {
                 continue;
             };
-            if record.networks.is_empty() {
+            if !record.holds_switch {
                 continue;
             }
             let directory = store.container_directory(&record.id);

@@ -136,6 +136,7 @@ fn create(run: &Run, store: &Store) -> Result<(Container, Origin)> {
             log: run.lifetime.log.clone(),
             mounts: Vec::new(),
             networks: Vec::new(),
+            holds_switch: false,
             ports: Vec::new(),
             exposed: Vec::new(),
             status: Status::Created,

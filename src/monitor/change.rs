@@ -184,7 +184,8 @@ impl Connected {
             return Ok(lacks.then(|| NO_PROGRAM.to_owned()));
         };
         let directory = &container.directory;
-        match program.connect(self.pid, &[], &[], directory) {
+        let namespace = self.namespace.as_ref().context(ALONE)?;
+        match program.connect(self.pid, namespace, &[], &[], directory) {
             Ok(link) => {
                 self.link = Some(link);
                 append_hosts(directory, &self.hostname, &self.by_link).map(|()| None)

@@ -58,14 +58,19 @@ pub(super) struct Connected {
 }
 
 impl Connection {
-    /// Connects the process `pid`, which waits for this, and writes down in its `hosts` what it is called there.
-    pub(super) fn make(self, pid: u32, container: &Container) -> Result<Connected> {
+    /// Connects the process `pid`, whose namespace this is and which waits for it, and writes down in its `hosts` what it is
+    /// called there.
+    pub(super) fn make(
+        self,
+        pid: u32,
+        namespace: Namespace,
+        container: &Container,
+    ) -> Result<Connected> {
         let (directory, ports) = (&container.directory, self.ports);
         // First: it finds the container's own address among all that are there.
         let link = self.program.as_ref();
-        let link = link.map(|it| it.connect(pid, &self.listeners, &ports, directory));
+        let link = link.map(|it| it.connect(pid, &namespace, &self.listeners, &ports, directory));
         let link = link.transpose()?;
-        let namespace = Namespace::of(pid)?;
         let networks = connect(self.networks, &namespace, !ports.is_empty())?;
         let by_link = link.as_ref().and_then(|it| it.address).map(IpAddr::from);
         let by_link: Vec<IpAddr> = by_link.into_iter().collect();

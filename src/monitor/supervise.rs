@@ -178,9 +178,9 @@ fn run_container(job: Job<'_>, ends: Ends, watch: &mut Watch) -> Result<Outcome>
     let is_connected = connection.is_some();
     // Until the container has ended.
     let mut connected = Connected::default();
-    let mut make = |pid| {
+    let mut make = |pid, namespace: OwnedFd| {
         if let Some(connection) = connection.take() {
-            connected = connection.make(pid, &container)?;
+            connected = connection.make(pid, namespace.into(), &container)?;
         }
         Ok(())
     };

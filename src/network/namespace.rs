@@ -14,11 +14,6 @@ const OWN: &str = "/proc/thread-self/ns/net";
 pub(crate) struct Namespace(OwnedFd);
 
 impl Namespace {
-    /// Returns the network namespace of a process; the caller sees to it that the process is not another by now.
-    pub(crate) fn of(pid: u32) -> Result<Self> {
-        open(&format!("/proc/{pid}/ns/net")).map(Self)
-    }
-
     /// Makes one, which belongs to the user namespace of this process and has nothing in it. Needs a process with one
     /// thread.
     pub(super) fn new() -> Result<Self> {

@@ -18,6 +18,7 @@ use rustix::mount::{UnmountFlags, mount_bind, unmount};
 use rustix::process::{Signal, set_parent_process_death_signal};
 use std::ffi::{CString, OsStr};
 use std::net::Ipv4Addr;
+use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
@@ -61,12 +62,13 @@ impl Program {
         matches!(self, Self::Pasta(_))
     }
 
-    /// Connects the process `pid`, and publishes `ports`, which `listeners` hold unless the program takes them itself.
+    /// Connects the process `pid`, whose namespace this is, and publishes `ports`, which `listeners` hold unless the program takes them itself.
     ///
     /// What the program says goes to a file in `directory`. Needs a process with one thread.
     pub(crate) fn connect(
         &self,
         pid: u32,
+        namespace: &Namespace,
         listeners: &[Listener],
         ports: &[Published],
         directory: &Path,
@@ -76,7 +78,8 @@ impl Program {
         let inside = directory.join("network.namespace");
         // The programs give up the rights that it takes to look into another process.
         fs::File::create(&inside)?;
-        mount_bind(format!("/proc/{pid}/ns/net"), &inside)
+        let held = namespace.as_fd().as_raw_fd();
+        mount_bind(format!("/proc/self/fd/{held}"), &inside)
             .context("making the container's network namespace a file")?;
         let (program, words) = match self {
             Self::Pasta(program) => (program, pasta_words(&inside, ports, &ready)),
@@ -85,8 +88,7 @@ impl Program {
         let forwarder = if listeners.is_empty() {
             None
         } else {
-            let namespace = Namespace::of(pid)?;
-            Some(Forwarder::start_inside(listeners, &namespace)?)
+            Some(Forwarder::start_inside(listeners, namespace)?)
         };
         let is_slirp = matches!(self, Self::Slirp(_));
         let name = program.display();

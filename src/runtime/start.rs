@@ -11,6 +11,7 @@ use crate::sys::clone::{Child, Clone, clone, end_child};
 use crate::sys::message::Channel;
 use crate::sys::signal;
 use anyhow::{Context, Result, bail, ensure};
+use fs_err as fs;
 use nix::sched::{CloneFlags, unshare};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, retry_on_intr};
@@ -22,6 +23,9 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+
+/// The network namespace of the process that looks.
+const OWN_NETWORK: &str = "/proc/self/ns/net";
 
 /// What the caller of the runtime is allowed to do.
 #[derive(Debug, Clone, Copy)]
@@ -45,13 +49,15 @@ pub(crate) struct Streams {
 /// What the container's first process tells while it prepares; the end of the channel is the exec.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Report {
+    /// Its new network namespace comes with it, as nobody else may look at it.
+    Network,
     /// The terminal's master comes with it.
     Terminal,
     Failed(StartError),
 }
 
-/// Connects the new network namespace of the first process, whose PID it gets, while that prepares the rest.
-pub(crate) type Connect<'a> = &'a mut dyn FnMut(u32) -> Result<()>;
+/// Connects the new network namespace of the first process, whose PID it gets too, while that prepares the rest.
+pub(crate) type Connect<'a> = &'a mut dyn FnMut(u32, OwnedFd) -> Result<()>;
 
 /// What the first process needs to confine itself.
 #[derive(Debug)]
@@ -175,7 +181,7 @@ fn confine(plan: &Plan, cgroup: &Cgroup, privilege: Privilege) -> Result<Confine
     if keeper(plan, cgroup) == Keeper::Ancestor {
         descendants::adopt()?;
     }
-    if !plan.namespaces.contains(CloneFlags::CLONE_NEWPID) {
+    if is_hidden(plan) {
         hide_from_others(plan)?;
     }
     Ok(Confinement {
@@ -199,6 +205,9 @@ fn start_in(
     match clone(namespaces, cgroup)? {
         Clone::Child => {
             drop(ours);
+            if gate.is_some() && is_hidden(plan) {
+                hand_over_network(&childs);
+            }
             let error = init::run(plan, root, place, confinement, streams, &childs, gate);
             // If the parent is gone, nobody is left to be told.
             childs.send(&Report::Failed(error), None).ok();
@@ -207,7 +216,9 @@ fn start_in(
         Clone::Parent(child) => {
             drop((childs, root, streams));
             let connected = match (connect, gate) {
-                (Some(connect), Some(gate)) => connect(pid_of(&child)).map(|()| gate.open()),
+                (Some(connect), Some(gate)) => network_of(&child, plan, &ours)
+                    .and_then(|network| connect(pid_of(&child), network))
+                    .map(|()| gate.open()),
                 _ => Ok(()),
             };
             let started = connected
@@ -240,6 +251,11 @@ fn keeper(plan: &Plan, cgroup: &Cgroup) -> Keeper {
     }
 }
 
+/// Tells whether other processes than the container's see the first one, while it is still ddock.
+fn is_hidden(plan: &Plan) -> bool {
+    !plan.namespaces.contains(CloneFlags::CLONE_NEWPID)
+}
+
 /// Enters the PID namespace that the plan joins, if it does, and sees to it that the processes there find no way through
 /// `/proc` into the first process while it is still ddock, nor to the host's file of its program (CVE-2019-5736).
 fn hide_from_others(plan: &Plan) -> Result<()> {
@@ -248,6 +264,29 @@ fn hide_from_others(plan: &Plan) -> Result<()> {
     let mut joined = plan.joined.iter();
     let pid = joined.find(|namespace| namespace.kind == CloneFlags::CLONE_NEWPID);
     pid.map_or(Ok(()), Namespace::enter)
+}
+
+/// Hands the network namespace of this process to its parent.
+fn hand_over_network(parent: &Channel) {
+    if let Ok(network) = fs::File::open(OWN_NETWORK) {
+        let file = network.into_file();
+        // A parent that is gone needs none; one that got none says so.
+        parent.send(&Report::Network, Some(file.as_fd())).ok();
+    }
+}
+
+/// Returns the network namespace of the first process. One that hides from others has to hand it over: an ordinary user's
+/// monitor is one of these, too.
+fn network_of(child: &Child, plan: &Plan, channel: &Channel) -> Result<OwnedFd> {
+    if !is_hidden(plan) {
+        let network = fs::File::open(format!("/proc/{}/ns/net", pid_of(child)))?;
+        return Ok(network.into_file().into());
+    }
+    match channel.receive().context("hearing from the container")? {
+        Some((Report::Network, Some(network))) => Ok(network),
+        Some((Report::Failed(error), _)) => Err(error.into()),
+        _ => bail!("the container's first process has no network"),
+    }
 }
 
 /// A limit that cannot be enforced is told as such, with what to do about it.
@@ -267,6 +306,7 @@ fn await_exec(channel: &Channel) -> Result<Option<OwnedFd>> {
     loop {
         match channel.receive().context("hearing from the container")? {
             Some((Report::Terminal, master)) => terminal = master,
+            Some((Report::Network, _)) => {}
             Some((Report::Failed(error), _)) => return Err(error.into()),
             None => return Ok(terminal),
         }

@@ -152,3 +152,28 @@ fn with_neither_there_is_loopback_and_a_line_that_says_what_to_install() {
     let none = run(&["--network", "none"]);
     assert_eq!((none.stdout.as_str(), none.stderr.as_str()), ("lo\n", ""));
 }
+
+#[test]
+fn a_container_that_sees_the_hosts_processes_or_anothers_is_connected_too() {
+    open_tun();
+    let _neighbour = Neighbour::connect();
+    let ddock = Ddock::for_user(User::with_ranges());
+    let image = ddock.pull(busybox());
+    let links = "ls /sys/class/net";
+    assert_eq!(ddock.sh(&["--pid", "host"], &image, links), "eth0\nlo\n");
+    ddock.ok(&["network", "create", "own"]);
+    let args = [
+        "--name",
+        "first",
+        "--network",
+        "own",
+        &image,
+        "sleep",
+        "1000",
+    ];
+    ddock.ok(&[&["run", "-d"][..], &args].concat());
+    let flags = ["--pid", "container:first", "--network", "own"];
+    let said = ddock.sh(&flags, &image, links);
+    assert_eq!(said, "eth0\neth1\nlo\n");
+    ddock.ok(&["rm", "-f", "first"]);
+}

@@ -97,17 +97,35 @@ impl Connected {
             }
         };
         let attachment = ready.connect(namespace)?;
-        let own = addresses(std::slice::from_ref(&attachment));
-        append_hosts(&container.directory, &self.hostname, &own)?;
-        container.record.networks.push(attachment);
-        self.answer_names(container)?;
-        match switch {
-            None if is_way_out => self.pass_on(container)?,
-            Some(_) if is_way_out => notes.extend(self.lead_out(container)?),
-            _ => {}
+        container.record.networks.push(attachment.clone());
+        let settled = self.settle(&attachment, is_way_out, switch, container);
+        if settled.is_err() {
+            container.record.networks.pop();
+            // The first error is the one to tell.
+            attachment.disconnect(switch).ok();
         }
-        container.save()?;
+        notes.extend(settled?);
         Ok(notes)
+    }
+
+    /// Does what comes with the connection to a network, and returns what the user should know.
+    fn settle(
+        &mut self,
+        attachment: &Attachment,
+        is_way_out: bool,
+        switch: Option<&Switch>,
+        container: &mut Container,
+    ) -> Result<Option<String>> {
+        let own = addresses(std::slice::from_ref(attachment));
+        append_hosts(&container.directory, &self.hostname, &own)?;
+        self.answer_names(container)?;
+        let note = match switch {
+            None if is_way_out => self.pass_on(container).map(|()| None)?,
+            Some(_) if is_way_out => self.lead_out(container)?,
+            _ => None,
+        };
+        container.save()?;
+        Ok(note)
     }
 
     fn disconnect(

@@ -7,7 +7,7 @@ use crate::network::bridge::Bridge;
 use crate::network::link::{self, Inside, Mac};
 use crate::network::netlink::{Socket, is_refusal, lacking};
 use crate::network::{Attachment, Namespace, Wish, subnet};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use rustix::io::Errno;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -148,7 +148,15 @@ fn take(
     };
     let pair = link::add_pair(&chosen.port, bridge.index, bridge.mtu, &inside);
     match route.request(vec![pair]) {
-        Err(error) if is_refusal(&error, Errno::EXIST) => return Ok(Some(chosen.v4.into())),
+        Err(error) if is_refusal(&error, Errno::EXIST) => {
+            // The kernel does not say which end: no other address would help against a link of the container's own.
+            let name = &wish.link;
+            ensure!(
+                open(namespace, name).is_err(),
+                "the container has a link `{name}` of its own"
+            );
+            return Ok(Some(chosen.v4.into()));
+        }
         // `BR_MAX_PORTS` of net/bridge/br_private.h.
         Err(error) if is_refusal(&error, Errno::XFULL) => bail!(
             "the network has 1023 containers, as many as Linux lets a bridge have: make another with `ddock network create`"

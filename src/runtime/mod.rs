@@ -23,6 +23,7 @@ mod resources;
 mod rlimits;
 mod rootfs;
 mod seccomp;
+mod seen;
 mod start;
 mod target;
 mod terminal;

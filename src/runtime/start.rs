@@ -4,28 +4,22 @@ use crate::narration::{Step, tell};
 use crate::runtime::cgroup::{self, Cgroup, Entrance, Unenforceable, View};
 use crate::runtime::failure::StartError;
 use crate::runtime::gate::Gate;
-use crate::runtime::join::Namespace;
 use crate::runtime::plan::Plan;
-use crate::runtime::{descendants, init, told};
+use crate::runtime::{descendants, init, seen, told};
 use crate::sys::clone::{Child, Clone, clone, end_child};
 use crate::sys::message::Channel;
 use crate::sys::signal;
 use anyhow::{Context, Result, bail, ensure};
-use fs_err as fs;
 use nix::sched::{CloneFlags, unshare};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::process::{
-    DumpableBehavior, Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open,
-    pidfd_send_signal, set_dumpable_behavior, waitid,
+    Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid,
 };
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-
-/// The network namespace of the process that looks.
-const OWN_NETWORK: &str = "/proc/self/ns/net";
 
 /// What the caller of the runtime is allowed to do.
 #[derive(Debug, Clone, Copy)]
@@ -181,8 +175,8 @@ fn confine(plan: &Plan, cgroup: &Cgroup, privilege: Privilege) -> Result<Confine
     if keeper(plan, cgroup) == Keeper::Ancestor {
         descendants::adopt()?;
     }
-    if is_hidden(plan) {
-        hide_from_others(plan)?;
+    if seen::is_seen(plan) {
+        seen::hide(plan)?;
     }
     Ok(Confinement {
         entrance: cgroup.entrance()?,
@@ -205,8 +199,8 @@ fn start_in(
     match clone(namespaces, cgroup)? {
         Clone::Child => {
             drop(ours);
-            if gate.is_some() && is_hidden(plan) {
-                hand_over_network(&childs);
+            if gate.is_some() && seen::is_seen(plan) {
+                seen::hand_over_network(&childs);
             }
             let error = init::run(plan, root, place, confinement, streams, &childs, gate);
             // If the parent is gone, nobody is left to be told.
@@ -216,7 +210,7 @@ fn start_in(
         Clone::Parent(child) => {
             drop((childs, root, streams));
             let connected = match (connect, gate) {
-                (Some(connect), Some(gate)) => network_of(&child, plan, &ours)
+                (Some(connect), Some(gate)) => seen::network_of(pid_of(&child), plan, &ours)
                     .and_then(|network| connect(pid_of(&child), network))
                     .map(|()| gate.open()),
                 _ => Ok(()),
@@ -248,44 +242,6 @@ fn keeper(plan: &Plan, cgroup: &Cgroup) -> Keeper {
         Keeper::Ancestor
     } else {
         Keeper::Cgroup
-    }
-}
-
-/// Tells whether other processes than the container's see the first one, while it is still ddock.
-fn is_hidden(plan: &Plan) -> bool {
-    !plan.namespaces.contains(CloneFlags::CLONE_NEWPID)
-}
-
-/// Enters the PID namespace that the plan joins, if it does, and sees to it that the processes there find no way through
-/// `/proc` into the first process while it is still ddock, nor to the host's file of its program (CVE-2019-5736).
-fn hide_from_others(plan: &Plan) -> Result<()> {
-    // Inherited by the clone, and undone by the exec.
-    set_dumpable_behavior(DumpableBehavior::NotDumpable).context("hiding from other processes")?;
-    let mut joined = plan.joined.iter();
-    let pid = joined.find(|namespace| namespace.kind == CloneFlags::CLONE_NEWPID);
-    pid.map_or(Ok(()), Namespace::enter)
-}
-
-/// Hands the network namespace of this process to its parent.
-fn hand_over_network(parent: &Channel) {
-    if let Ok(network) = fs::File::open(OWN_NETWORK) {
-        let file = network.into_file();
-        // A parent that is gone needs none; one that got none says so.
-        parent.send(&Report::Network, Some(file.as_fd())).ok();
-    }
-}
-
-/// Returns the network namespace of the first process. One that hides from others has to hand it over: an ordinary user's
-/// monitor is one of these, too.
-fn network_of(child: &Child, plan: &Plan, channel: &Channel) -> Result<OwnedFd> {
-    if !is_hidden(plan) {
-        let network = fs::File::open(format!("/proc/{}/ns/net", pid_of(child)))?;
-        return Ok(network.into_file().into());
-    }
-    match channel.receive().context("hearing from the container")? {
-        Some((Report::Network, Some(network))) => Ok(network),
-        Some((Report::Failed(error), _)) => Err(error.into()),
-        _ => bail!("the container's first process has no network"),
     }
 }
 

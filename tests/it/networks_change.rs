@@ -218,3 +218,20 @@ fn published_ports_follow_the_way_out_and_go_with_the_last() {
     assert!(!listening.contains(":8080"), "{listening}");
     ddock.ok(&["rm", "-f", "box"]);
 }
+
+#[test]
+fn a_link_of_the_containers_own_is_not_mistaken_for_an_address_in_use() {
+    let (ddock, image) = with_networks();
+    let args = ["--name", "box", "--network", "one", &image, "sleep", "1000"];
+    ddock.ok(&[&["run", "-d"][..], &args].concat());
+    inside(&ddock, "box", "ip link add eth1 type bridge");
+    let refused = ddock.run(&["network", "connect", "two", "box"]);
+    refused
+        .exits(1)
+        .says("the container has a link `eth1` of its own");
+    let networks = &document(&ddock, &["inspect", "box"])["NetworkSettings"]["Networks"];
+    assert_eq!(networks.as_object().unwrap().len(), 1);
+    // Nobody is in it.
+    ddock.ok(&["network", "rm", "two"]);
+    ddock.ok(&["rm", "-f", "box"]);
+}

@@ -154,7 +154,7 @@ fn with_neither_there_is_loopback_and_a_line_that_says_what_to_install() {
 }
 
 #[test]
-fn a_container_that_sees_the_hosts_processes_or_anothers_is_connected_too() {
+fn a_container_that_shares_processes_is_connected_too() {
     open_tun();
     let _neighbour = Neighbour::connect();
     let ddock = Ddock::for_user(User::with_ranges());

@@ -8,6 +8,8 @@ use crate::sys::{kernel, signal};
 use anyhow::{Context, Result};
 use nix::sys::signal::SigSet;
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use rustix::io::retry_on_intr;
+use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, PidfdFlags, WaitOptions, getpid, pidfd_open, setpgid, wait};
 use rustix::termios::tcsetpgrp;
 use std::ffi::{CString, OsStr};
@@ -21,22 +23,36 @@ const NAME: &str = "ddock-init";
 /// What was `handed` over is the command's alone: whoever reads from it must see its end.
 pub(super) fn become_init(command: &Command, handed: Vec<OwnedFd>) -> StartError {
     match split(command) {
-        Ok(Some(child)) => {
+        Ok(Some(parent)) => {
             drop(handed);
-            execute_init(&child)
+            execute_init(&parent.child)
         }
         Ok(None) => become_command(&command.arguments, &command.environment),
         Err(error) => StartError::Setup(format!("starting the init: {error:#}")),
     }
 }
 
-/// Returns the child in the parent, and nothing in the child.
-fn split(command: &Command) -> Result<Option<Child>> {
+/// The process that becomes the init.
+struct Parent {
+    child: Child,
+    /// Closed when this process executes the init.
+    _until_executed: OwnedFd,
+}
+
+/// Returns the parent, and nothing in the child.
+fn split(command: &Command) -> Result<Option<Parent>> {
     // No signal is lost on the way: those that come now wait until the init takes them.
     SigSet::all().thread_block().context("blocking signals")?;
+    let (executed, until_executed) = pipe_with(PipeFlags::CLOEXEC).context("making a pipe")?;
     match fork()? {
-        Clone::Parent(child) => Ok(Some(child)),
+        Clone::Parent(child) => Ok(Some(Parent {
+            child,
+            _until_executed: until_executed,
+        })),
         Clone::Child => {
+            drop(until_executed);
+            // Or the command could see which words ddock was called with.
+            retry_on_intr(|| rustix::io::read(&executed, &mut [0])).context("waiting")?;
             // A group of its own in the foreground of the terminal: what keys do goes to the command, not to the init.
             setpgid(None, None).context("making a process group")?;
             if command.terminal.is_some() {

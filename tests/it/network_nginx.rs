@@ -84,8 +84,10 @@ fn serve(ddock: &Ddock, neighbour: &Neighbour) {
 fn nginx_serves_the_neighbour_the_host_and_containers_of_its_network() {
     let neighbour = Neighbour::connect();
     serve(&Ddock::new(), &neighbour);
-    let left = command_succeeds(Command::new("ip").args(["-o", "link"]));
-    assert!(!left.contains("ddock"), "{left}");
+    wait_for("the links to go", || {
+        let left = command_succeeds(Command::new("ip").args(["-o", "link"]));
+        (!left.contains("ddock")).then_some(())
+    });
     assert_eq!(
         command_succeeds(Command::new("nft").args(["list", "ruleset"])),
         ""

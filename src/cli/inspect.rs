@@ -38,14 +38,26 @@ pub(crate) enum Kind {
 /// a volume.
 pub(crate) fn run(arguments: &Arguments, root: &Path) -> Result<()> {
     let store = place::existing(root)?;
-    let mut found = Vec::new();
-    let mut missing = Vec::new();
-    for name in &arguments.names {
-        match find(store.as_ref(), name, arguments.kind)
-            .with_context(|| format!("cannot inspect `{name}`"))?
-        {
+    let find = |name: &str| {
+        find(store.as_ref(), name, arguments.kind)
+            .with_context(|| format!("cannot inspect `{name}`"))
+    };
+    each(&arguments.names, find, |name| {
+        missing_line(name, arguments.kind)
+    })
+}
+
+/// Prints what `find` finds by names as one JSON array, then says what is not there, a line each.
+pub(crate) fn each(
+    names: &[String],
+    find: impl Fn(&str) -> Result<Option<Value>>,
+    missing_line: impl Fn(&str) -> String,
+) -> Result<()> {
+    let (mut found, mut missing) = (Vec::new(), Vec::new());
+    for name in names {
+        match find(name)? {
             Some(object) => found.push(object),
-            None => missing.push(missing_line(name, arguments.kind)),
+            None => missing.push(missing_line(name)),
         }
     }
     output::print(&render(&found))?;

@@ -1,6 +1,6 @@
 //! `ddock volume create`, `ls`, `inspect`, `rm` and `prune`.
 
-use crate::cli::failure::{self, Refusal, Told};
+use crate::cli::failure::{self, Refusal};
 use crate::cli::{inspect, output, place, prompt};
 use crate::container;
 use crate::human;
@@ -148,22 +148,10 @@ pub(crate) fn list(arguments: &ListArguments, root: &Path) -> Result<()> {
 /// Prints what was found as one JSON array, then says what was not.
 pub(crate) fn inspect(arguments: &InspectArguments, root: &Path) -> Result<()> {
     let store = place::existing(root).context("cannot inspect volumes")?;
-    let (mut found, mut missing) = (Vec::new(), Vec::new());
-    for text in &arguments.volumes {
-        match look_up(store.as_ref(), text)? {
-            Some(document) => found.push(document),
-            None => missing.push(format!(
-                "error: get {}: no such volume\n",
-                human::printable(text)
-            )),
-        }
-    }
-    output::print(&inspect::render(&found))?;
-    if missing.is_empty() {
-        return Ok(());
-    }
-    output::tell(&missing.concat());
-    Err(Told(1).into())
+    let find = |text: &str| look_up(store.as_ref(), text);
+    inspect::each(&arguments.volumes, find, |text| {
+        format!("error: get {}: no such volume\n", human::printable(text))
+    })
 }
 
 /// Returns the description of a volume; `None` if it is not there.

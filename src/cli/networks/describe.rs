@@ -1,8 +1,7 @@
 //! `ddock network inspect`.
 
-use crate::cli::failure::Told;
 use crate::cli::networks::{View, all, endpoint_id};
-use crate::cli::{inspect, output, place};
+use crate::cli::{inspect, place};
 use crate::container::{self, Record};
 use crate::human;
 use crate::network::{Network, format_mac};
@@ -24,22 +23,10 @@ pub(crate) struct InspectArguments {
 /// Prints what was found as one JSON array, then says what was not.
 pub(crate) fn inspect(arguments: &InspectArguments, root: &Path) -> Result<()> {
     let store = place::existing(root).context("cannot inspect networks")?;
-    let (mut found, mut missing) = (Vec::new(), Vec::new());
-    for text in &arguments.networks {
-        match look_up(store.as_ref(), text).context("cannot inspect networks")? {
-            Some(network) => found.push(network),
-            None => missing.push(format!(
-                "error: network {} not found\n",
-                human::printable(text)
-            )),
-        }
-    }
-    output::print(&inspect::render(&found))?;
-    if missing.is_empty() {
-        return Ok(());
-    }
-    output::tell(&missing.concat());
-    Err(Told(1).into())
+    let find = |text: &str| look_up(store.as_ref(), text).context("cannot inspect networks");
+    inspect::each(&arguments.networks, find, |text| {
+        format!("error: network {} not found\n", human::printable(text))
+    })
 }
 
 /// Returns the description of a network; `None` if it is not there.

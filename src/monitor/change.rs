@@ -118,6 +118,7 @@ impl Connected {
     ) -> Result<Option<String>> {
         let own = addresses(std::slice::from_ref(attachment));
         append_hosts(&container.directory, &self.hostname, &own)?;
+        container.be_found(attachment)?;
         self.answer_names(container)?;
         let note = match switch {
             None if is_way_out => self.pass_on(container).map(|()| None)?,

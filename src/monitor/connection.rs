@@ -82,6 +82,9 @@ impl Connection {
             }
             _ => None,
         };
+        for network in &networks {
+            container.be_found(network)?;
+        }
         let responder = names::respond(container, &namespace, &networks, &self.servers)?;
         Ok(Connected {
             networks,

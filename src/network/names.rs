@@ -1,7 +1,7 @@
 //! Names in networks of the user's: a process for each container that answers at 127.0.0.11, as Docker's daemon does.
 //!
-//! It knows nothing for longer than a query takes: containers are looked up in this host's records each time, and what
-//! is none of them is asked of others. So there is no state that could be wrong, and nothing to tell anybody when
+//! It knows nothing for longer than a query takes: the store leads from a name straight to its containers, and what is
+//! none of them is asked of others. So there is no state that could be wrong, and nothing to tell anybody when
 //! containers come and go.
 
 mod attempt;

@@ -71,6 +71,7 @@ impl Store {
         if !try_lock(&owned)? {
             return Err(NotFound::container(id).into());
         }
+        self.leave_words(id, None)?;
         match fs::rename(&directory, &hidden) {
             Ok(()) => remove_tree(&hidden),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {

@@ -146,6 +146,11 @@ impl Layout {
         self.networks().join(format!("{name}.json"))
     }
 
+    /// Where the members of the network with this ID are found by name.
+    pub(super) fn members(&self, network: &str) -> PathBuf {
+        self.networks().join(network)
+    }
+
     pub(super) fn temporary(&self) -> PathBuf {
         self.version.join("tmp")
     }
@@ -214,6 +219,12 @@ pub(super) fn container_volumes(container: &Path) -> PathBuf {
 /// The networks that a container is in while it runs, in that container's directory: one ID a line.
 pub(super) fn container_networks(container: &Path) -> PathBuf {
     container.join("networks")
+}
+
+/// By what others find a container in its networks, in that container's directory: a network's ID, `/` and a word's
+/// file, one a line.
+pub(super) fn container_words(container: &Path) -> PathBuf {
+    container.join("words")
 }
 
 /// Where the content of a volume lies below the directory of all volumes.

@@ -157,6 +157,7 @@ impl Store {
 
     /// Takes the container out of one network, or out of all.
     pub(crate) fn release_networks(&self, container: &str, only: Option<&str>) -> Result<()> {
+        self.leave_words(container, only)?;
         let mut ids = self.claimed(container)?;
         ids.retain(|id| only.is_some_and(|only| only != id));
         if ids.is_empty() {
@@ -206,6 +207,7 @@ impl Store {
             return Err(ActiveEndpoints { name, id }.into());
         }
         unmake(&record)?;
+        self.remove_words(&record.id)?;
         fs::remove_file(self.layout.network(&record.name)).or_else(missing_is_fine)?;
         Ok(())
     }

@@ -293,6 +293,140 @@ fn who_has_ended_has_no_name_however_that_came_and_nothing_of_it_is_left() {
         (!children.split_whitespace().any(runs)).then_some(())
     });
     assert_eq!(web.status("db"), "SERVFAIL 0");
+    // The next command removes what the dead one was called, and of a network that goes nothing is left.
+    let members = ddock
+        .root()
+        .join("v1/networks")
+        .join(network_id(&ddock, "app"));
+    assert!(members.join("db").exists());
+    ddock.ok(&["ps"]);
+    assert!(!members.join("db").exists());
+    drop((db, web));
+    assert_eq!(fs_err::read_dir(&members).unwrap().count(), 0);
+    ddock.ok(&["network", "rm", "app"]);
+    assert!(!members.exists());
+}
+
+fn network_id(ddock: &Ddock, name: &str) -> String {
+    let said = ddock.ok(&["network", "inspect", name]);
+    let document: serde_json::Value = serde_json::from_str(&said).unwrap();
+    document[0]["Id"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_damaged_record_is_its_own_containers_matter() {
+    let (ddock, image) = Ddock::with_busybox();
+    host_asks(&ddock, &["127.0.0.1"]);
+    create(&ddock, &["app"]);
+    let members = ["one", "two", "three"];
+    let [one, two, three] =
+        members.map(|name| Member::start(&ddock, name, &["--network", "app"], &image));
+    let addresses = [&one, &two, &three].map(|it| it.address("app", "IPAddress"));
+    let id = inspect(&ddock, "two")["Id"].as_str().unwrap().to_owned();
+    let record = ddock
+        .root()
+        .join("v1/containers")
+        .join(id)
+        .join("state.json");
+    let whole = fs_err::read(&record).unwrap();
+    let cut = &whole[..whole.len() / 2];
+    let future = String::from_utf8_lossy(&whole).replace("\"running\"", "\"dreaming\"");
+    for damaged in [&b""[..], cut, future.as_bytes()] {
+        fs_err::write(&record, damaged).unwrap();
+        // Others, the container itself, and the container's own questions.
+        for asker in [&one, &two] {
+            assert_eq!(asker.short("three"), [addresses[2].as_str()]);
+            assert_eq!(asker.short("two"), [addresses[1].as_str()]);
+            assert_eq!(asker.short(&format!("-x {}", addresses[0])), ["one.app."]);
+            assert_eq!(asker.status("nobody"), "SERVFAIL 0");
+        }
+    }
+    fs_err::remove_file(&record).unwrap();
+    fs_err::create_dir(&record).unwrap();
+    assert_eq!(one.short("three"), [addresses[2].as_str()]);
+    assert_eq!(two.short("three"), [addresses[2].as_str()]);
+    fs_err::remove_dir(&record).unwrap();
+    assert_eq!(two.short("three"), [addresses[2].as_str()]);
+    fs_err::write(&record, whole).unwrap();
+}
+
+/// Others' containers, ended ones and members of the network, cost a question nothing.
+#[test]
+fn a_question_costs_the_same_among_a_thousand() {
+    const MANY: usize = 1000;
+    const QUESTIONS: u64 = 2000;
+    let (ddock, image) = Ddock::with_busybox();
+    host_asks(&ddock, &["127.0.0.1"]);
+    create(&ddock, &["app"]);
+    let db = Member::start(&ddock, "db", &["--network", "app"], &image);
+    let web = Member::start(&ddock, "web", &["--network", "app"], &image);
+    let responder = responder_of(&web);
+    let memory = || memory_of(&responder);
+    assert_eq!(web.short("db"), [db.address("app", "IPAddress")]);
+    let before = memory();
+    ddock.ok(&["run", "--name", "ended", &image, "true"]);
+    let containers = ddock.root().join("v1/containers");
+    let id = inspect(&ddock, "ended")["Id"].as_str().unwrap().to_owned();
+    let record = fs_err::read_to_string(containers.join(&id).join("state.json")).unwrap();
+    let members = ddock
+        .root()
+        .join("v1/networks")
+        .join(network_id(&ddock, "app"));
+    for number in 0..MANY {
+        let other = format!("{number:064x}");
+        let directory = containers.join(&other);
+        fs_err::create_dir(&directory).unwrap();
+        fs_err::write(directory.join("state.json"), record.replace(&id, &other)).unwrap();
+        let word = members.join(format!("other{number}"));
+        fs_err::create_dir(&word).unwrap();
+        fs_err::os::unix::fs::symlink("172.20.9.9", word.join(&other)).unwrap();
+    }
+    assert_eq!(web.short("db"), [db.address("app", "IPAddress")]);
+    let used = || {
+        let used = fs_err::read_to_string(format!("/proc/{responder}/schedstat")).unwrap();
+        used.split(' ').next().unwrap().parse::<u64>().unwrap() / 1000
+    };
+    let begun = used();
+    let namespace = fs_err::File::open(format!("/proc/{}/ns/net", web.pid)).unwrap();
+    let asked = std::thread::spawn(move || {
+        nix::sched::setns(namespace, nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket
+            .set_read_timeout(Some(Duration::from_secs(10)))
+            .unwrap();
+        for _ in 0..QUESTIONS {
+            let mut buffer = [0; 512];
+            socket.send_to(&query("db"), (RESOLVER, 53)).unwrap();
+            assert!(socket.recv(&mut buffer).is_ok() && buffer[7] == 1);
+        }
+    });
+    asked.join().unwrap();
+    let each = (used() - begun) / QUESTIONS;
+    // An optimised program takes a third of this.
+    assert!(each < 150, "{each} µs");
+    let grown = memory().saturating_sub(before);
+    assert!(grown < MANY as u64 * 100 / 1024 + 64, "{grown} KiB");
+}
+
+/// Returns the PID of the process that answers for a container of the user's networks: its monitor has no other child.
+fn responder_of(member: &Member<'_>) -> String {
+    let stat = fs_err::read_to_string(format!("/proc/{}/stat", member.pid)).unwrap();
+    let monitor = stat.rsplit(") ").next().unwrap().split(' ').nth(1).unwrap();
+    let children = format!("/proc/{monitor}/task/{monitor}/children");
+    let children = fs_err::read_to_string(children).unwrap();
+    let mut others = children
+        .split_whitespace()
+        .filter(|pid| **pid != *member.pid);
+    others.next().unwrap().to_owned()
+}
+
+/// Returns the memory that a process has for itself, in KiB.
+fn memory_of(pid: &str) -> u64 {
+    let rollup = fs_err::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
+    let line = rollup
+        .lines()
+        .find_map(|line| line.strip_prefix("Private_Dirty:"));
+    line.unwrap().trim_end_matches("kB").trim().parse().unwrap()
 }
 
 #[test]

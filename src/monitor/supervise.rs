@@ -79,8 +79,8 @@ pub(crate) struct Outcome {
 ///
 /// Needs a process with one thread.
 pub(crate) fn run(mut job: Job<'_>) -> Result<End> {
-    let has_terminal = job.plan.process.terminal.is_some();
-    let mut wiring = Wiring::new(&job.session, has_terminal, job.log.is_some())?;
+    let command = &job.plan.process;
+    let mut wiring = Wiring::new(&job.session, command, job.log.is_some())?;
     wiring.ends.streams.handed = std::mem::take(&mut job.handed);
     let signals = Signals::take()?;
     let (client, monitor) = Channel::pair().context("making a channel to the monitor")?;

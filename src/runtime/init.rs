@@ -123,7 +123,7 @@ fn prepare(
     }
     // What is left holds descriptors of the container's alone.
     drop((prepared, root));
-    attach_streams(terminal, streams, parent)?;
+    attach_streams(plan, terminal, streams, parent)?;
     rustix::process::umask(Mode::from_raw_mode(plan.process.umask));
     drop_rights(plan, directory, confinement, parent)?;
     keep(&streams.handed)?;
@@ -277,9 +277,14 @@ fn hide(plan: &Plan, root: Root<'_>) -> Result<()> {
 }
 
 /// Gives the command its standard streams: the terminal, or what the parent handed over.
-fn attach_streams(terminal: Option<Terminal>, streams: &Streams, parent: &Channel) -> Result<()> {
+fn attach_streams(
+    plan: &Plan,
+    terminal: Option<Terminal>,
+    streams: &Streams,
+    parent: &Channel,
+) -> Result<()> {
     if let Some(terminal) = terminal {
-        terminal.take()?;
+        terminal.take(plan.process.uid)?;
         return parent
             .send(&Report::Terminal, Some(terminal.master.as_fd()))
             .context("handing the terminal over");

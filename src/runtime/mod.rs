@@ -31,7 +31,7 @@ mod told;
 
 pub(crate) use failure::StartError;
 pub(crate) use join::Donor;
-pub(crate) use plan::Plan;
+pub(crate) use plan::{Command, Plan};
 pub(crate) use reaper::{init_for, reap};
 pub(crate) use rootfs::Rootfs;
 pub(crate) use seccomp::{COMPILED_PROFILE, Filter};

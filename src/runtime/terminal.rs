@@ -3,7 +3,7 @@
 use crate::runtime::mounts;
 use crate::runtime::target::{Kind, Root};
 use anyhow::{Context, Result, ensure};
-use rustix::fs::{Mode, OFlags, fstatfs, open};
+use rustix::fs::{Mode, OFlags, Uid, fchown, fstatfs, open};
 use rustix::mount::{OpenTreeFlags, open_tree};
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
@@ -55,8 +55,11 @@ impl Terminal {
         Ok(Self { master, slave })
     }
 
-    /// Makes the slave this session's controlling terminal and its standard streams.
-    pub(crate) fn take(&self) -> Result<()> {
+    /// Makes the slave this session's controlling terminal and its standard streams, and `user` its owner, who may open
+    /// it again. The group stays the devpts's own, whose members may write to it and no more.
+    pub(crate) fn take(&self, user: u32) -> Result<()> {
+        fchown(&self.slave, Some(Uid::from_raw(user)), None)
+            .with_context(|| format!("giving user {user} the terminal"))?;
         rustix::process::ioctl_tiocsctty(&self.slave).context("taking the terminal")?;
         rustix::stdio::dup2_stdin(&self.slave)?;
         rustix::stdio::dup2_stdout(&self.slave)?;

@@ -10,6 +10,7 @@ mod architecture;
 mod auth;
 mod bad_input;
 mod budget;
+mod caller;
 mod cannot_start;
 mod choose;
 mod detached;

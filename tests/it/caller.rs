@@ -1,0 +1,167 @@
+//! What the caller's process hands to the container, its streams, and what it does not: all that a daemon's have not.
+
+use std::io::Read as _;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::process::{Command, Stdio};
+
+use crate::harness::ddock::{Ddock, Output, finished_child, output};
+use crate::harness::image::busybox;
+use crate::harness::terminal::Terminal;
+use crate::harness::user::User;
+
+/// Returns `ddock ARGS` as `"$@"` of a line of bash.
+fn in_shell(ddock: &Ddock, line: &str, args: &[&str]) -> Command {
+    let ddock = ddock.command(args);
+    let mut shell = Command::new("bash");
+    shell
+        .args(["-c", line, "bash"])
+        .arg(ddock.get_program())
+        .args(ddock.get_args())
+        .env_clear()
+        .envs(
+            ddock
+                .get_envs()
+                .filter_map(|(name, value)| Some((name, value?))),
+        )
+        .stdin(Stdio::null());
+    shell
+}
+
+/// Ways of ddock to run a command, with its flags, by a user who is not root and by root without its rights.
+fn callers() -> Vec<(Ddock, Vec<&'static [&'static str]>)> {
+    let users: Vec<&[&str]> = vec![&["-u", "1000:50"], &["-u", "0", "--cap-drop", "ALL"]];
+    vec![
+        (Ddock::new(), users.clone()),
+        (Ddock::for_user(User::with_ranges()), users),
+        (
+            Ddock::for_user(User::without_ranges()),
+            vec![&["--cap-drop", "ALL"], &["--userns", "keep-id"]],
+        ),
+    ]
+}
+
+/// Writes to its streams by their names, as programs do that have a log file, and not a stream, in mind.
+const BY_NAME: &str = "echo out >/dev/stdout && echo err >/dev/stderr";
+
+/// Lines of bash that connect the streams, each with what they give to read.
+const CONNECTIONS: [(&str, &str); 6] = [
+    // A pipe that others write to, too; for who is not root, of somebody else's.
+    (
+        "{ echo a >/dev/stdout; \"$@\" 2>&1; echo z >/dev/stdout; } | cat",
+        "a\nout\nerr\nz\n",
+    ),
+    (
+        "file=$(mktemp); \"$@\" >$file 2>&1; sort -r $file; rm $file",
+        "out\nerr\n",
+    ),
+    ("\"$@\" >/dev/null", ""),
+    ("\"$@\" 2>&1 >&- | cat", "err\n"),
+    (
+        "named=$(mktemp -u); mkfifo $named; \"$@\" >$named 2>&1 & cat $named; wait $!; rm $named",
+        "out\nerr\n",
+    ),
+    // A pipe that does not block is nothing that the command asked for.
+    (
+        "python3 -c 'import os, subprocess, sys; r, w = os.pipe(); os.set_blocking(w, False); \
+         p = subprocess.Popen(sys.argv[1:], stdout=w, stderr=w); os.close(w); print(open(r).read(), end=\"\")' \"$@\"",
+        "out\nerr\n",
+    ),
+];
+
+#[test]
+fn streams_can_be_opened_by_name_whoever_the_command_runs_as() {
+    for (ddock, users) in callers() {
+        let image = ddock.pull(busybox());
+        for user in users {
+            let run = |flags: &[&str], line: &str| {
+                let mut args = [&["run"], user, flags].concat();
+                args.extend([image.as_str(), "sh", "-c", BY_NAME]);
+                output(&mut in_shell(&ddock, line, &args))
+            };
+            for (line, expected) in CONNECTIONS {
+                let found = run(&["--rm"], line).exits(0);
+                assert_eq!(found.stdout, expected, "{user:?} {line} {}", found.text());
+            }
+            for flags in [
+                &["--init", "--rm"][..],
+                &["-i", "--rm"],
+                &["--log-driver", "local"],
+            ] {
+                let found = run(flags, CONNECTIONS[0].0).exits(0);
+                assert_eq!(found.stdout, CONNECTIONS[0].1, "{user:?} {flags:?}");
+            }
+            let id = run(&["-d"], "\"$@\"").exits(0).stdout;
+            let id = id.trim_end();
+            assert_eq!(ddock.ok(&["wait", id]), "0\n", "{user:?} -d");
+            assert_eq!(ddock.ok(&["logs", id]), "out\n", "{user:?} -d");
+        }
+    }
+}
+
+#[test]
+fn a_terminal_is_the_commands_users() {
+    for (ddock, users) in callers() {
+        let image = ddock.pull(busybox());
+        let script = format!(
+            "{BY_NAME} && echo con >/dev/console && echo tty >/dev/tty && stat -c '%u %a' $(tty) | grep -q \"^$(id -u) 620\" && read x </dev/stdin && echo got $x"
+        );
+        for user in users {
+            let args = [&["run", "-d", "-t"], user, &[&image, "sh", "-c", BY_NAME]].concat();
+            let id = ddock.ok(&args);
+            ddock.ok(&["wait", id.trim_end()]);
+            assert_eq!(
+                ddock.ok(&["logs", id.trim_end()]),
+                "out\r\nerr\r\n",
+                "{user:?}"
+            );
+            for flags in [&["-it"][..], &["-it", "--init"]] {
+                let mut args = [&["run", "--rm"], user, flags].concat();
+                args.extend([image.as_str(), "sh", "-c", &script]);
+                let mut terminal = Terminal::start(&ddock.command(&args), 24, 80);
+                terminal.expect("out\nerr\ncon\ntty\n");
+                terminal.send("word\r");
+                terminal.expect("got word\n");
+                assert_eq!(terminal.wait(), 0, "{user:?} {flags:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_input_can_be_opened_by_name_and_the_callers_streams_stay_his() {
+    for (ddock, users) in callers() {
+        let image = ddock.pull(busybox());
+        for user in users {
+            let mut args = [&["run", "--rm", "-i"], user].concat();
+            args.extend([image.as_str(), "sh", "-c", "cat /dev/stdin"]);
+            for line in [
+                "echo word | \"$@\"",
+                "file=$(mktemp); echo word >$file; \"$@\" <$file; rm $file",
+                "\"$@\" <<<word",
+            ] {
+                let found = output(&mut in_shell(&ddock, line, &args)).exits(0);
+                assert_eq!(found.stdout, "word\n", "{user:?} {line}");
+            }
+            let line = "{ stat -L -c %u:%g:%a /dev/fd/1; \"$@\" </dev/null; stat -L -c %u:%g:%a /dev/fd/1; } | uniq | wc -l";
+            let found = output(&mut in_shell(&ddock, line, &args)).exits(0);
+            assert_eq!(found.stdout, "1\n", "{user:?}: the pipe is not as it was");
+        }
+    }
+}
+
+#[test]
+fn a_socket_is_no_stream_that_can_be_opened_and_serves_all_the_same() {
+    let (ddock, image) = Ddock::with_busybox();
+    let (mut ours, theirs) = UnixStream::pair().unwrap();
+    let args = ["run", "--rm", "-u", "alice", &image, "sh", "-c", BY_NAME];
+    let mut command = ddock.command(&args);
+    let child = command.stdout(OwnedFd::from(theirs)).stderr(Stdio::piped());
+    let child = child.stdin(Stdio::null()).spawn().unwrap();
+    drop(command);
+    let found: Output = finished_child(child).exits(0);
+    assert_eq!(found.stderr, "err\n");
+    let mut stdout = String::new();
+    ours.read_to_string(&mut stdout).unwrap();
+    assert_eq!(stdout, "out\n");
+}

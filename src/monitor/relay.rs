@@ -5,6 +5,7 @@ use rustix::buffer::spare_capacity;
 use rustix::event::PollFlags;
 use rustix::fs::{FileType, OFlags, fcntl_getfl, fstat};
 use rustix::io::Errno;
+use rustix::pipe::{SpliceFlags, splice};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Instant;
@@ -22,6 +23,8 @@ pub(crate) struct Relay {
     from: OwnedFd,
     /// `None` once nobody reads any more.
     to: Option<OwnedFd>,
+    /// What the kernel waits for where it passes the bytes on by itself, from one pipe to another (splice(2)).
+    splice: Option<Wait>,
     /// How much a write may hold: all where none blocks.
     largest_write: usize,
     held: Vec<u8>,
@@ -35,11 +38,21 @@ pub(crate) struct Relay {
     keys: Option<Watcher>,
 }
 
+/// What a splice that moved nothing waits for, as far as can be told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wait {
+    Bytes,
+    Room,
+}
+
 impl Relay {
     pub(crate) fn new(from: OwnedFd, to: OwnedFd) -> Self {
         let never_blocks = fcntl_getfl(&to).is_ok_and(|flags| flags.contains(OFlags::NONBLOCK))
             || fstat(&to).is_ok_and(|to| FileType::from_raw_mode(to.st_mode).is_file());
+        let is_pipe =
+            |end| fstat(end).is_ok_and(|end| FileType::from_raw_mode(end.st_mode).is_fifo());
         Self {
+            splice: (is_pipe(&from) && is_pipe(&to)).then_some(Wait::Bytes),
             from,
             to: Some(to),
             largest_write: if never_blocks { CAPACITY } else { SAFE_WRITE },
@@ -63,6 +76,7 @@ impl Relay {
     /// A relay of what a person types.
     pub(crate) fn keyboard(from: OwnedFd, to: OwnedFd, keys: Watcher) -> Self {
         Self {
+            splice: None,
             keys: Some(keys),
             ..Self::input(from, to)
         }
@@ -88,7 +102,7 @@ impl Relay {
     /// Returns what to wait for: to be readable when nothing is held, to be writable otherwise.
     /// `None` when all was said.
     pub(crate) fn interest(&self) -> Option<(BorrowedFd<'_>, PollFlags)> {
-        if !self.held.is_empty() {
+        if !self.held.is_empty() || self.splice == Some(Wait::Room) {
             return self.to.as_ref().map(|to| (to.as_fd(), PollFlags::OUT));
         }
         (!self.at_end).then(|| (self.from.as_fd(), PollFlags::IN))
@@ -96,6 +110,9 @@ impl Relay {
 
     /// Moves what can be moved now that [`Relay::interest`] is satisfied.
     pub(crate) fn advance(&mut self) -> io::Result<()> {
+        if let Some(wait) = self.splice {
+            return self.splice(wait);
+        }
         if !self.held.is_empty() {
             return self.write();
         }
@@ -124,6 +141,35 @@ impl Relay {
         Ok(())
     }
 
+    /// Has the kernel pass on what it can; that never blocks, whatever is set of the caller's end.
+    fn splice(&mut self, waited_for: Wait) -> io::Result<()> {
+        let Some(to) = &self.to else {
+            return Ok(());
+        };
+        match splice(&self.from, None, to, None, CAPACITY, SpliceFlags::NONBLOCK) {
+            Ok(0) => self.end(),
+            Ok(_) => self.splice = Some(Wait::Bytes),
+            // Either end may be the reason: the one that was not waited for.
+            Err(Errno::AGAIN) => {
+                self.splice = Some(match waited_for {
+                    Wait::Bytes => Wait::Room,
+                    Wait::Room => Wait::Bytes,
+                });
+            }
+            Err(Errno::INTR) => {}
+            Err(Errno::PIPE) => self.lose_reader(),
+            Err(error) => return Err(error.into()),
+        }
+        Ok(())
+    }
+
+    /// Nobody reads what is left: closing `from` lets the writer know as it would without us.
+    fn lose_reader(&mut self) {
+        self.to = None;
+        self.at_end = true;
+        self.has_lost_reader = true;
+    }
+
     fn end(&mut self) {
         self.at_end = true;
         // For a pipe that is the end; a terminal stays open, because its output is relayed too.
@@ -139,11 +185,8 @@ impl Relay {
         match rustix::io::write(to, &rest[..rest.len().min(self.largest_write)]) {
             Ok(written) => self.written += written,
             Err(Errno::AGAIN | Errno::INTR) => return Ok(()),
-            // Nobody reads what is left: closing `from` lets the writer know as it would without us.
             Err(Errno::PIPE | Errno::IO) => {
-                self.to = None;
-                self.at_end = true;
-                self.has_lost_reader = true;
+                self.lose_reader();
                 self.written = self.held.len();
             }
             Err(error) => return Err(error.into()),

@@ -32,6 +32,7 @@ mod version;
 mod volumes;
 
 use crate::runtime;
+use crate::sys::caller;
 use anyhow::Result;
 use clap::{ArgAction, Parser, Subcommand};
 use command_line::Parsed;
@@ -151,6 +152,7 @@ pub(crate) fn run() -> ExitCode {
     if let Some(command) = runtime::init_for(words.iter().map(OsString::as_os_str)) {
         return code_of(runtime::reap(command));
     }
+    caller::leave();
     let arguments = match command_line::parse(words) {
         Ok(Parsed::Command(arguments)) => arguments,
         Ok(Parsed::Text(text)) => return finish(output::print(&text)),

@@ -5,7 +5,6 @@
 use anyhow::{Context, Result};
 use rustix::fs::{Mode, OFlags, mkdirat, openat, symlinkat};
 use rustix::io::Errno;
-use rustix::process::umask;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 /// Tells programs that they are in a container.
@@ -13,11 +12,8 @@ const MARK: &str = ".dockerenv";
 
 /// Makes them below `root` where nothing has their names. No symlink is followed: an image's may lead anywhere.
 pub(crate) fn make(root: BorrowedFd<'_>) -> Result<()> {
-    // The caller's is no business of the container's.
-    let before = umask(Mode::empty());
-    let made = make_mark(root).and_then(|()| make_mtab(root));
-    umask(before);
-    made
+    make_mark(root)?;
+    make_mtab(root)
 }
 
 fn make_mark(root: BorrowedFd<'_>) -> Result<()> {

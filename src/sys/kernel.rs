@@ -173,6 +173,13 @@ pub(crate) fn namespace_type(file: BorrowedFd<'_>) -> io::Result<CloneFlags> {
     Ok(CloneFlags::from_bits_retain(kind))
 }
 
+/// Makes this process one of the machine's own kind, at random addresses (personality(2)); whatever the kernel does not
+/// know, nobody can have set.
+pub(crate) fn reset_personality() {
+    // SAFETY: sets this process's execution domain; no memory is passed. `PER_LINUX` is 0.
+    unsafe { libc::personality(0) };
+}
+
 /// Gives this process a session keyring of its own (`keyctl_join_session_keyring(3)`).
 pub(crate) fn join_new_session_keyring() -> io::Result<()> {
     const KEYCTL_JOIN_SESSION_KEYRING: libc::c_int = 1;

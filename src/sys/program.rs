@@ -1,5 +1,6 @@
 //! The program that runs: out of reach of the containers in which a process of it is seen.
 
+use crate::sys::caller;
 use crate::sys::kernel::{MountAttributes, mount_setattr};
 use anyhow::{Context, Result, ensure};
 use nix::fcntl::AtFlags;
@@ -51,6 +52,8 @@ fn start_again(program: OwnedFd) -> anyhow::Error {
         .map(|(name, value)| text([name, value].join("=".as_ref())))
         .collect();
     let path = AtFlags::AT_EMPTY_PATH;
+    // Or the new one would take ours for the caller's.
+    caller::go_back();
     match execveat(program, c"", &arguments, &environment, path) {
         Err(error) => anyhow::Error::new(error).context("starting it again"),
         Ok(never) => match never {},

@@ -2,12 +2,17 @@
 
 use std::io::Read as _;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 
+use serde_json::json;
+
 use crate::harness::ddock::{Ddock, Output, finished_child, output};
-use crate::harness::image::busybox;
+use crate::harness::image::{ImageBuilder, busybox};
+use crate::harness::registry::Registry;
 use crate::harness::terminal::Terminal;
+use crate::harness::tree::Tree;
 use crate::harness::user::User;
 
 /// Returns `ddock ARGS` as `"$@"` of a line of bash.
@@ -164,4 +169,99 @@ fn a_socket_is_no_stream_that_can_be_opened_and_serves_all_the_same() {
     let mut stdout = String::new();
     ours.read_to_string(&mut stdout).unwrap();
     assert_eq!(stdout, "out\n");
+}
+
+/// What the modes of a store's files are, whatever the names are that chance gave them.
+fn modes_below(directory: &std::path::Path) -> String {
+    let mut find = Command::new("sh");
+    let script = "find \"$0\" -printf '%y %m %P\\n' | sed -E 's/[0-9a-f]{12,}/ID/g' | sort -u";
+    output(find.args(["-c", script]).arg(directory))
+        .exits(0)
+        .stdout
+}
+
+#[test]
+fn the_callers_umask_is_nobodys_business() {
+    let registry = Registry::start();
+    // Without `/etc`, a root that no layer lists, and mount points that are missing.
+    let image = ImageBuilder::new()
+        .layer(Tree::new().file("bin/busybox", 0o755, fs_err::read("/bin/busybox").unwrap()))
+        .config("Volumes", json!({"/data": {}}))
+        .config("WorkingDir", json!("/work/here"));
+    let image = registry.push("test/implied:latest", &image.build());
+    let mut expected: [Option<(String, String)>; 2] = [None, None];
+    for umask in ["022", "000", "027", "777"] {
+        for user in [None, Some(User::with_ranges())] {
+            let is_root = user.is_none();
+            let ddock = user.map_or_else(Ddock::new, Ddock::for_user);
+            let own = ddock.root().parent().unwrap().to_owned();
+            let under = |args: &[&str]| {
+                output(&mut in_shell(
+                    &ddock,
+                    &format!("umask {umask}; \"$@\""),
+                    args,
+                ))
+                .exits(0)
+                .stdout
+            };
+            under(&["pull", "-q", &image]);
+            under(&["volume", "create", "named"]);
+            under(&["network", "create", "--subnet", "10.99.7.0/24", "net"]);
+            let id_file = own.join("id");
+            let missing = own.join("missing/on/the/host");
+            let script = "cd /; busybox stat -c '%a %u %n' / /bin /etc /etc/* /dev /dev/* /work /work/here /data /new /new/deep /new/file";
+            let found = under(&[
+                "run",
+                "--name",
+                "kept",
+                "-v",
+                "named:/new/deep",
+                "-v",
+                "/etc/hosts:/new/file:ro",
+                "-v",
+                &format!("{}:/made", missing.display()),
+                "--cidfile",
+                id_file.to_str().unwrap(),
+                &image,
+                "/bin/busybox",
+                "sh",
+                "-c",
+                script,
+            ]);
+            // A user may go wherever root may.
+            let as_user = under(&[
+                "run",
+                "--rm",
+                "-u",
+                "1000",
+                &image,
+                "/bin/busybox",
+                "cat",
+                "/etc/hostname",
+            ]);
+            assert_eq!(as_user.len(), 13, "{umask}");
+            let mode = |path: &std::path::Path| {
+                fs_err::metadata(path).unwrap().permissions().mode() & 0o7777
+            };
+            // Files for the caller are as the caller wants them, and directories of the host as a daemon makes them.
+            let callers = u32::from_str_radix(umask, 8).unwrap();
+            assert_eq!(mode(&id_file), 0o666 & !callers, "umask {umask}");
+            assert_eq!(mode(&missing), 0o755, "umask {umask}");
+            for (line, name) in [
+                ("755 0 /\n", "the root"),
+                ("644 0 /etc/hosts\n", "hosts"),
+                ("644 0 /etc/resolv.conf\n", "resolv.conf"),
+                ("755 0 /work/here\n", "the directory"),
+                ("755 0 /data\n", "a volume"),
+                ("755 0 /new\n", "a mount point"),
+            ] {
+                assert!(found.contains(line), "umask {umask}: {name} in {found}");
+            }
+            let store = modes_below(ddock.root());
+            let expected = &mut expected[usize::from(is_root)];
+            let (inside, outside) = expected.get_or_insert_with(|| (found.clone(), store.clone()));
+            assert_eq!(&found, inside, "umask {umask}");
+            assert_eq!(&store, outside, "umask {umask}");
+        }
+    }
 }

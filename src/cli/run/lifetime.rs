@@ -2,6 +2,7 @@
 
 use crate::cli::failure::Refusal;
 use crate::container::{Log, Stop};
+use crate::sys::caller;
 use anyhow::{Context, Result, bail};
 use fs_err as fs;
 use std::collections::{BTreeMap, BTreeSet};
@@ -77,7 +78,7 @@ pub(super) struct IdFile {
 
 impl IdFile {
     pub(super) fn create(path: &Path) -> Result<Self> {
-        match fs::File::create_new(path) {
+        match caller::as_caller(|| fs::File::create_new(path)) {
             Ok(file) => Ok(Self {
                 path: path.to_owned(),
                 file,

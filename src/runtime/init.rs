@@ -14,7 +14,7 @@ use crate::runtime::seccomp::Filter;
 use crate::runtime::start::{Confinement, Report, Streams};
 use crate::runtime::target::{Kind, Root};
 use crate::runtime::terminal::Terminal;
-use crate::runtime::{cgroup_view, hiding, identity, reaper, rlimits, rootfs, told};
+use crate::runtime::{cgroup_view, configure, hiding, identity, reaper, rlimits, rootfs, told};
 use crate::sys::kernel::{MountAttributes, mount_setattr};
 use crate::sys::message::Channel;
 use crate::sys::{kernel, program};
@@ -28,7 +28,7 @@ use rustix::mount::{
 use rustix::process::{
     Signal, chdir, fchdir, getppid, pivot_root, set_parent_process_death_signal,
 };
-use std::io::{ErrorKind, Write as _};
+use std::io::ErrorKind;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
@@ -103,7 +103,7 @@ fn prepare(
         }
         None => None,
     };
-    configure(plan)?;
+    configure::apply(plan)?;
     if let Some(gate) = gate {
         gate.wait()?;
     }
@@ -209,54 +209,6 @@ fn make_node(node: &Node, root: Root<'_>) -> Result<()> {
 fn is_there(node: &Node) -> Result<bool> {
     let found = rustix::fs::lstat(&node.path)?;
     Ok(FileType::from_raw_mode(found.st_mode) == node.kind && found.st_rdev == node.device)
-}
-
-/// Name, network and kernel parameters: what the new namespaces start without.
-fn configure(plan: &Plan) -> Result<()> {
-    if plan.namespaces.contains(CloneFlags::CLONE_NEWUTS) {
-        nix::unistd::sethostname(&plan.hostname).context("setting the hostname")?;
-        if let Some(name) = &plan.domain_name {
-            rustix::system::setdomainname(name.as_bytes()).context("setting the domain name")?;
-        }
-        tell(|| Step::Hostname {
-            name: plan.hostname.clone(),
-        });
-    }
-    if plan.namespaces.contains(CloneFlags::CLONE_NEWNET) {
-        kernel::loopback_up().context("bringing the loopback interface up")?;
-        tell(|| Step::Loopback);
-    }
-    for (name, value) in &plan.sysctls {
-        let path = format!("/proc/sys/{}", name.replace('.', "/"));
-        // Nothing can be created there, and trying to would say so instead of what is wrong.
-        let mut options = fs_err::OpenOptions::new();
-        let written = options.write(true).open(path);
-        written
-            .and_then(|mut file| file.write_all(value.as_bytes()))
-            .with_context(|| format!("setting the kernel parameter `{name}`"))?;
-        tell(|| Step::Sysctl {
-            name: name.clone(),
-            value: value.clone(),
-        });
-    }
-    if let Some(score) = plan.process.oom_score {
-        set_oom_score(score)?;
-    }
-    Ok(())
-}
-
-/// Sets how readily the kernel kills the command when memory runs out.
-fn set_oom_score(score: i32) -> Result<()> {
-    match fs_err::write("/proc/self/oom_score_adj", score.to_string()) {
-        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
-            Err(StartError::Unenforceable {
-                message: format!("cannot lower the OOM score to {score}: {error}"),
-                cure: Some("lowering it takes CAP_SYS_RESOURCE, which root has on most machines: ask for 0 or more".to_owned()),
-            }
-            .into())
-        }
-        written => Ok(written?),
-    }
 }
 
 fn hide(plan: &Plan, root: Root<'_>) -> Result<()> {

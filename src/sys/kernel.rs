@@ -180,6 +180,34 @@ pub(crate) fn reset_personality() {
     unsafe { libc::personality(0) };
 }
 
+/// Makes this process one that shares the processors' time with others by their nice values (sched(7)).
+pub(crate) fn reset_scheduler() -> io::Result<()> {
+    let parameter = libc::c_int::from(0_u8);
+    // SAFETY: the kernel's sched_param is one int, which is valid for reads. By the system call, as musl's wrapper does nothing.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_sched_setscheduler,
+            0,
+            libc::SCHED_OTHER,
+            &raw const parameter,
+        )
+    })
+}
+
+/// Lets the input and output of this process go by its nice value (`ioprio_set(2)`).
+pub(crate) fn reset_io_priority() -> io::Result<()> {
+    const IOPRIO_WHO_PROCESS: libc::c_int = 1;
+    // SAFETY: only numbers are passed; a class and a priority of 0 are none.
+    check(unsafe { libc::syscall(libc::SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, 0) })
+}
+
+/// Lets this process have memory wherever it runs (`set_mempolicy(2)`).
+pub(crate) fn reset_memory_policy() -> io::Result<()> {
+    const MPOL_DEFAULT: libc::c_int = 0;
+    // SAFETY: a null mask of no length names no nodes, which this policy wants.
+    check(unsafe { libc::syscall(libc::SYS_set_mempolicy, MPOL_DEFAULT, 0_usize, 0_usize) })
+}
+
 /// Gives this process a session keyring of its own (`keyctl_join_session_keyring(3)`).
 pub(crate) fn join_new_session_keyring() -> io::Result<()> {
     const KEYCTL_JOIN_SESSION_KEYRING: libc::c_int = 1;

@@ -4,6 +4,7 @@ use std::io::Read as _;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use serde_json::json;
@@ -11,6 +12,7 @@ use serde_json::json;
 use crate::harness::ddock::{Ddock, Output, finished_child, output};
 use crate::harness::image::{ImageBuilder, busybox};
 use crate::harness::registry::Registry;
+use crate::harness::scratch::command_succeeds;
 use crate::harness::terminal::Terminal;
 use crate::harness::tree::Tree;
 use crate::harness::user::User;
@@ -264,4 +266,66 @@ fn the_callers_umask_is_nobodys_business() {
             assert_eq!(&store, outside, "umask {umask}");
         }
     }
+}
+
+/// Returns the program that hands everything down to ddock, and tells what a container has of it.
+fn heir(ddock: &Ddock) -> PathBuf {
+    let program = ddock.scratch().join("inherit");
+    if !program.exists() {
+        let mut compiler = Command::new("cc");
+        compiler.args(["-static", "-o"]).arg(&program);
+        command_succeeds(compiler.arg("tests/it/caller/inherit.c"));
+    }
+    program
+}
+
+/// Runs that in a container, started by a process that hands all of that down.
+fn inherited(ddock: &Ddock, variables: &[&str], flags: &[&str], image: &str) -> Output {
+    let program = heir(ddock);
+    let volume = format!("{}:/tell:ro", program.display());
+    let args = [
+        &[
+            "run",
+            "--rm",
+            "-v",
+            &volume,
+            "--security-opt",
+            "seccomp=unconfined",
+        ],
+        flags,
+        &[image, "/tell"],
+    ]
+    .concat();
+    let line = format!("{} exec {} \"$@\"", variables.join(" "), program.display());
+    output(&mut in_shell(ddock, &line, &args))
+}
+
+#[test]
+fn a_container_is_no_child_of_the_callers_process() {
+    let fresh = "personality 0\nnice 0\nscheduler 0\nioprio 0\nmempolicy 0\nprocessors all\ntimerslack 50000\nthp 0\n\
+        securebits 0\nprivileges 0\noom_score_adj 0\n";
+    let (ddock, image) = Ddock::with_busybox();
+    for flags in [&[][..], &["--init"], &["-d"]] {
+        let mut found = inherited(&ddock, &[], flags, &image).exits(0);
+        if flags == ["-d"] {
+            continue;
+        }
+        assert_eq!(std::mem::take(&mut found.stdout), fresh, "{flags:?}");
+        assert_eq!(found.stderr, "", "{flags:?}");
+    }
+    // What cannot be taken back is said.
+    let found = inherited(&ddock, &["NO_NEW_PRIVILEGES=1"], &[], &image).exits(0);
+    assert_eq!(found.stdout, fresh.replace("privileges 0", "privileges 1"));
+    found.says("no_new_privs");
+    // An ordinary user has no right to more than the caller left.
+    let ddock = Ddock::for_user(User::with_ranges());
+    let image = ddock.pull(busybox());
+    let found = inherited(&ddock, &[], &[], &image).exits(0);
+    let left = fresh
+        .replace("nice 0", "nice 7")
+        .replace("oom_score_adj 0", "oom_score_adj 500");
+    // Who cannot lower it may all the same go back to what it was.
+    let found_score = found.stdout.replace("oom_score_adj 0", "oom_score_adj 500");
+    assert_eq!(found_score, left);
+    found.says("nice value 7");
 }

@@ -11,7 +11,7 @@ use crate::container::{self, Container, Record, Status, Stop, Volumes};
 use crate::image::ImageConfig;
 use crate::monitor::{self, Connection, End, Job, Leave, Outcome, Session};
 use crate::narration::{Narration, Step, tell};
-use crate::runtime::{Plan, Privilege, apparmor};
+use crate::runtime::{Leftover, Plan, Privilege, apparmor};
 use crate::spec::{self, Given, Host, ImageDefaults, Request};
 use crate::store::{NameInUse, NotFound, Store};
 use crate::sys::userns::Mapping;
@@ -39,6 +39,8 @@ pub(super) fn start(
     company: Company,
 ) -> Result<u8> {
     let wish = || format!("cannot run `{}`", run.origin);
+    // Before anything looks at what this process has: how many processors, for one.
+    let leftover = Leftover::of_caller().with_context(wish)?;
     let narration = run.explain.map(explain::listen).transpose()?;
     container::sweep(store).with_context(wish)?;
     let (mut container, origin) = create(run, store).with_context(wish)?;
@@ -69,6 +71,9 @@ pub(super) fn start(
     }
     // Or the monitor would have it as long as the container runs.
     drop(config);
+    for notice in leftover.notices(plan.process.no_new_privileges) {
+        output::tell(&format!("ddock: {notice}\n"));
+    }
     let id = container.record.id.clone();
     let job = Job {
         container,

@@ -55,6 +55,14 @@ impl Port {
         let numbers = numbers_of(numbers).with_context(|| format!("invalid port `{text}`"))?;
         Ok(numbers.map(|number| Self { number, protocol }).collect())
     }
+
+    /// Reads what an image's config says is served, which is no demand: what is no port that can be published is none, as with
+    /// Docker (`38412/sctp`, `$PORT`, `70000/tcp`).
+    pub(crate) fn of_image(text: &str) -> Vec<Self> {
+        // An empty protocol is the usual one.
+        let text = text.strip_suffix('/').unwrap_or(text);
+        Self::range(text).unwrap_or_default()
+    }
 }
 
 /// A port that is to be published, as `-p` says it.
@@ -146,7 +154,9 @@ fn split_address(text: &str) -> Result<(Option<IpAddr>, &str)> {
 
 fn numbers_of(text: &str) -> Result<RangeInclusive<u16>> {
     let number = |text: &str| -> Result<u16> {
-        let number = text.parse().ok().filter(|number| *number > 0);
+        // Signs are no digits to Docker.
+        let digits = !text.starts_with('+');
+        let number = text.parse().ok().filter(|number| digits && *number > 0);
         number.with_context(|| format!("`{text}` is no port: they are 1 to 65535"))
     };
     let (first, last) = match text.split_once('-') {
@@ -200,6 +210,33 @@ mod tests {
         };
         let all: Vec<String> = publications.iter().map(show).collect();
         all.join("; ")
+    }
+
+    #[test]
+    fn what_an_image_exposes_is_taken_if_it_is_a_port() {
+        for (text, expected) in [
+            ("80/tcp", &["80/tcp"][..]),
+            ("80", &["80/tcp"]),
+            ("80/", &["80/tcp"]),
+            ("53/UDP", &["53/udp"]),
+            ("8000-8001/udp", &["8000/udp", "8001/udp"]),
+            ("38412/sctp", &[]),
+            ("80/bogus", &[]),
+            ("0", &[]),
+            ("$PORT", &[]),
+            ("70000/tcp", &[]),
+            ("8002-8000/tcp", &[]),
+            ("80-/tcp", &[]),
+            (" 80", &[]),
+            ("+80", &[]),
+            ("-80", &[]),
+            ("80//tcp", &[]),
+            ("/", &[]),
+            ("", &[]),
+        ] {
+            let found: Vec<_> = Port::of_image(text).iter().map(Port::to_string).collect();
+            assert_eq!(found, expected, "{text:?}");
+        }
     }
 
     #[test]

@@ -222,6 +222,22 @@ fn exposed_ports_are_published_at_free_ones_when_asked_for() {
 }
 
 #[test]
+fn what_an_image_exposes_is_no_demand() {
+    let odd = json!({
+        "38412/sctp": {}, "80/": {}, "0": {}, "$PORT": {}, "70000/tcp": {}, "8002-8000/tcp": {}, " 81": {}, "": {},
+        "90/udp": {},
+    });
+    let (ddock, image) = Ddock::with(busybox().config("ExposedPorts", odd));
+    ddock.sh(&[], &image, "true");
+    let server = Server::start(&ddock, "server", &["-P"], &image);
+    let ports = ddock.ok(&["port", "server"]);
+    let published = ["80/tcp -> 0.0.0.0:", "90/udp -> 0.0.0.0:"];
+    assert!(published.iter().all(|it| ports.contains(it)), "{ports}");
+    assert_eq!(ports.lines().count(), 4, "{ports}");
+    server.end();
+}
+
+#[test]
 fn datagrams_go_there_and_back_by_the_address_that_was_asked() {
     let neighbour = Neighbour::connect();
     command_succeeds(Command::new("ip").args("address add 192.0.2.9/24 dev up0".split(' ')));

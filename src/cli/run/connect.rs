@@ -91,16 +91,13 @@ pub(super) fn publications(publish: &Publish, exposed: &[Port]) -> Vec<Publicati
 }
 
 /// Returns the ports that the image and the flags say are served, in order, each once.
-pub(super) fn exposed(publish: &Publish, image: &[String]) -> Result<Vec<Port>> {
+pub(super) fn exposed(publish: &Publish, image: &[String]) -> Vec<Port> {
     let mut exposed = publish.exposed.clone();
-    for text in image {
-        let ports = Port::range(text).context("reading the image's exposed ports")?;
-        exposed.extend(ports);
-    }
+    exposed.extend(image.iter().flat_map(|text| Port::of_image(text)));
     exposed.extend(publish.publications.iter().map(|it| it.container));
     exposed.sort_unstable();
     exposed.dedup();
-    Ok(exposed)
+    exposed
 }
 
 /// Finds what connects an ordinary user's container; on a host without a way out there is nothing to connect it to.

@@ -220,7 +220,7 @@ fn prepare(
     let (labels, stop) = (&mut container.record.labels, &mut container.record.stop);
     inherit(&config, labels, stop);
     mounts::look_up(run, store, container, &mut request)?;
-    let exposed = connect::exposed(&run.publish, &config.config.exposed_ports)?;
+    let exposed = connect::exposed(&run.publish, &config.config.exposed_ports);
     let publications = connect::publications(&run.publish, &exposed);
     container.record.exposed = exposed;
     let ready = connect::prepare(&request, container, mapping, peers, &publications)?;

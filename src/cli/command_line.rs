@@ -6,6 +6,7 @@ use anyhow::Result;
 use clap::builder::TypedValueParser as _;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgAction, CommandFactory as _, FromArgMatches as _};
+use std::env;
 use std::error::Error as _;
 use std::ffi::OsString;
 use std::fmt::Write as _;
@@ -69,12 +70,12 @@ pub(crate) fn parse(mut words: Vec<OsString>) -> Result<Parsed, Refusal> {
         return Ok(Parsed::Text(text));
     }
     let command = words.get(at).and_then(|word| word.to_str()).unwrap_or("");
-    let mut clap = Arguments::command();
+    let mut clap = Arguments::command().mut_args(as_dockers);
     if clap.find_subcommand(command).is_some() {
         clap = clap.mut_subcommand(command, |mut command| {
             // Its flags exist from here on; those of the other commands never come to be.
             command.build();
-            command.mut_args(accept_value)
+            command.mut_args(as_dockers)
         });
     }
     let parsed = clap
@@ -83,7 +84,7 @@ pub(crate) fn parse(mut words: Vec<OsString>) -> Result<Parsed, Refusal> {
     match parsed {
         Ok(arguments) => Ok(Parsed::Command(arguments)),
         Err(error) if !error.use_stderr() => {
-            // The help of flags as they were declared, without the `[=BOOL]` of `accept_value`.
+            // The help of flags as they were declared, without the `[=BOOL]` of `accept_switch`.
             let plain = Arguments::command().try_get_matches_from(&words).err();
             let help = plain.filter(|plain| !plain.use_stderr()).unwrap_or(error);
             Ok(Parsed::Text(help.render().to_string()))
@@ -145,11 +146,29 @@ fn group_help(group: &str) -> String {
     text
 }
 
-/// Lets a boolean flag take a value after `=`, as all of Docker's do: `--rm=false`.
-fn accept_value(flag: Arg) -> Arg {
-    if !matches!(flag.get_action(), ArgAction::SetTrue) {
-        return flag;
+/// Has flags read as Docker's library for them does (Go's pflag).
+fn as_dockers(flag: Arg) -> Arg {
+    let flag = match flag.get_env() {
+        // A variable that is empty is one that is not set.
+        Some(variable) if env::var_os(variable).is_none_or(|value| value.is_empty()) => {
+            flag.env(None::<&str>)
+        }
+        _ => flag,
+    };
+    match flag.get_action() {
+        ArgAction::SetTrue => accept_switch(flag),
+        // The word after a flag that needs one is its value, whatever it begins with: `--label -x=1`, `--name --rm`.
+        ArgAction::Set | ArgAction::Append
+            if !flag.is_positional() && !flag.is_require_equals_set() =>
+        {
+            flag.allow_hyphen_values(true)
+        }
+        _ => flag,
     }
+}
+
+/// Lets a boolean flag take a value after `=`, as all of Docker's do: `--rm=false`.
+fn accept_switch(flag: Arg) -> Arg {
     // All of them start as false, unless they say otherwise.
     let default = flag.get_default_values().first().cloned();
     let switch = clap::builder::NonEmptyStringValueParser::new().try_map(|text| {
@@ -299,6 +318,36 @@ mod tests {
             ("system info", "info"),
         ] {
             assert_eq!(command(grouped), command(plain), "{grouped}");
+        }
+    }
+
+    /// Every command's every flag that takes a value, with words that begin with a hyphen.
+    #[test]
+    fn the_word_after_a_flag_is_its_value_whatever_it_begins_with() {
+        for command in Arguments::command().get_subcommands_mut() {
+            command.build();
+            let name = command.get_name().to_owned();
+            let flags = command.get_opts().filter(|flag| {
+                let takes_value = flag.get_action().takes_values();
+                takes_value && !flag.is_require_equals_set()
+            });
+            for flag in flags.cloned().map(as_dockers) {
+                let spellings = flag.get_long().map(|long| format!("--{long}")).into_iter();
+                let spellings = spellings.chain(flag.get_short().map(|short| format!("-{short}")));
+                let flag = flag.value_parser(clap::value_parser!(String));
+                let id = flag.get_id().to_string();
+                for spelling in spellings {
+                    for value in ["-x", "-x=1", "--rm", "--", "-", "-1", ""] {
+                        let parser = clap::Command::new("test").arg(flag.clone());
+                        let parser = parser.disable_help_flag(true);
+                        let matches = parser.try_get_matches_from(["test", &spelling, value]);
+                        let matches = matches
+                            .unwrap_or_else(|error| panic!("{name} {spelling} {value}: {error}"));
+                        let found = matches.get_one::<String>(&id).unwrap();
+                        assert_eq!(found, value, "{name} {spelling}");
+                    }
+                }
+            }
         }
     }
 

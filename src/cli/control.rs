@@ -18,13 +18,7 @@ const GRACE: i64 = 10;
 #[derive(Debug, Args)]
 pub(crate) struct StopArguments {
     /// Seconds until it is killed; -1 is for ever [default: the container's, else 10]
-    #[arg(
-        short,
-        long,
-        alias = "time",
-        value_name = "SECONDS",
-        allow_negative_numbers = true
-    )]
+    #[arg(short, long, alias = "time", value_name = "SECONDS")]
     timeout: Option<i64>,
     /// Signal to send first [default: the container's, else TERM]
     #[arg(short, long)]

@@ -36,13 +36,13 @@ pub(crate) struct Arguments {
     follow: bool,
     /// Show only so many lines from the end, or `all`
     #[arg(short = 'n', long, value_name = "NUMBER", default_value = "all",
-          value_parser = tail, allow_negative_numbers = true)]
+          value_parser = tail)]
     tail: Tail,
     /// Show what was written after this: a time, a date, seconds since 1970, or a duration back from now
-    #[arg(long, value_name = "WHEN", allow_negative_numbers = true)]
+    #[arg(long, value_name = "WHEN")]
     since: Option<When>,
     /// Show what was written before this
-    #[arg(long, value_name = "WHEN", allow_negative_numbers = true)]
+    #[arg(long, value_name = "WHEN")]
     until: Option<When>,
     /// Show when each line was written
     #[arg(short, long)]

@@ -381,3 +381,19 @@ fn an_error_is_told_where_a_backtrace_is_asked_for() {
     command.env("RUST_BACKTRACE", "1");
     output(&mut command).exits(125).says("No such image");
 }
+
+#[test]
+fn a_variable_that_is_empty_is_one_that_is_not_set() {
+    let ddock = Ddock::new();
+    let mut command = ddock.command(&["info"]);
+    command.env("DDOCK_ROOT", "");
+    let told = output(&mut command).exits(0);
+    assert!(told.stdout.contains(" /var/lib/ddock\n"), "{}", told.text());
+    for words in [&["pull", "-q"][..], &["run", "--rm"]] {
+        let mut command = ddock.command(words);
+        command.arg("localhost:1/absent");
+        command.env("DOCKER_DEFAULT_PLATFORM", "");
+        // As far as the registry, which is none.
+        output(&mut command).says("cannot pull `localhost:1/absent`");
+    }
+}

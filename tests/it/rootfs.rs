@@ -199,11 +199,13 @@ fn flags_of_images_are_refused() {
     }
     // What is said for all images is not said for this.
     let root = host.root.to_str().unwrap();
-    let mut command = host
-        .ddock
-        .command(&["run", "--rm", "--rootfs", root, "true"]);
-    command.env("DOCKER_DEFAULT_PLATFORM", "linux/arm64");
-    crate::harness::ddock::output(&mut command).exits(0);
+    for platform in ["linux/arm64", ""] {
+        let mut command = host
+            .ddock
+            .command(&["run", "--rm", "--rootfs", root, "true"]);
+        command.env("DOCKER_DEFAULT_PLATFORM", platform);
+        crate::harness::ddock::output(&mut command).exits(0);
+    }
 }
 
 #[test]

@@ -187,7 +187,8 @@ fn origin(
 
 /// A directory is for whatever platform it is for. What a variable says for every image means nothing to it.
 fn refuse_platform(platform: Option<&Platform>) -> Result<(), Refusal> {
-    if platform.is_some() && std::env::var_os("DOCKER_DEFAULT_PLATFORM").is_none() {
+    let variable = std::env::var_os("DOCKER_DEFAULT_PLATFORM");
+    if platform.is_some() && variable.is_none_or(|value| value.is_empty()) {
         return Err(Refusal::new(
             "conflicting options: `--platform` and `--rootfs`",
         ));
@@ -243,6 +244,9 @@ mod tests {
             ("run -i alpine run -t", "alpine", &["run", "-t"]),
             ("container run alpine --version", "alpine", &["--version"]),
             ("--root /x run alpine --bogus", "alpine", &["--bogus"]),
+            ("--root -x run --label -x=1 alpine -y", "alpine", &["-y"]),
+            ("run -h -x -w --rm -e -X=1 alpine", "alpine", &[]),
+            ("run --hostname -- --entrypoint -x alpine", "alpine", &[]),
         ] {
             let run = parsed(line).unwrap();
             assert_eq!(

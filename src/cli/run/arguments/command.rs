@@ -8,7 +8,7 @@ use std::path::PathBuf;
 #[command(next_help_heading = "Command")]
 pub(super) struct CommandFlags {
     /// Set an environment variable; without a value, hand on ddock's own
-    #[arg(short, long, value_name = "KEY[=VALUE]", allow_hyphen_values = true)]
+    #[arg(short, long, value_name = "KEY[=VALUE]")]
     pub(super) env: Vec<String>,
     /// Read environment variables from a file
     #[arg(long, value_name = "FILE")]

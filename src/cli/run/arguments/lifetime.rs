@@ -55,7 +55,7 @@ pub(super) struct LifetimeFlags {
     #[arg(long, value_name = "SIGNAL")]
     stop_signal: Option<String>,
     /// Seconds until `ddock stop` kills; -1 is for ever [default: 10]
-    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
+    #[arg(long, value_name = "SECONDS")]
     stop_timeout: Option<i64>,
     /// Kill the container after so many seconds, and exit with 255; 0 is never
     #[arg(long, value_name = "SECONDS")]

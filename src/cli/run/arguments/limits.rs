@@ -9,40 +9,40 @@ use std::convert::Infallible;
 #[command(next_help_heading = "Limits")]
 pub(super) struct LimitFlags {
     /// Limit memory, in bytes or with b, k, m, g
-    #[arg(short, long, value_name = "BYTES", value_parser = memory, allow_negative_numbers = true)]
+    #[arg(short, long, value_name = "BYTES", value_parser = memory)]
     memory: Option<u64>,
     /// Limit memory and swap together; -1 is no limit [default: twice the memory]
-    #[arg(long, value_name = "BYTES", value_parser = memory_swap, allow_negative_numbers = true)]
+    #[arg(long, value_name = "BYTES", value_parser = memory_swap)]
     memory_swap: Option<i64>,
     /// Leave this much memory to the container while others want it
-    #[arg(long, value_name = "BYTES", value_parser = memory, allow_negative_numbers = true)]
+    #[arg(long, value_name = "BYTES", value_parser = memory)]
     memory_reservation: Option<u64>,
     /// How readily to swap, 0 to 100; -1 is as the host does (cgroup v1)
-    #[arg(long, value_name = "PERCENT", allow_negative_numbers = true)]
+    #[arg(long, value_name = "PERCENT")]
     memory_swappiness: Option<i64>,
     /// Let processes wait for memory instead of killing one (cgroup v1)
     #[arg(long)]
     oom_kill_disable: bool,
     /// How readily to kill when the host runs out of memory, -1000 to 1000
-    #[arg(long, value_name = "SCORE", allow_negative_numbers = true)]
+    #[arg(long, value_name = "SCORE")]
     oom_score_adj: Option<i32>,
     /// Limit processor time, in processors: 0.5 is half of one
-    #[arg(long, value_name = "NUMBER", value_parser = nano_cpus, allow_negative_numbers = true)]
+    #[arg(long, value_name = "NUMBER", value_parser = nano_cpus)]
     cpus: Option<u64>,
     /// Share of processor time while others want it, of 1024
-    #[arg(short, long, value_name = "NUMBER", allow_negative_numbers = true)]
+    #[arg(short, long, value_name = "NUMBER")]
     cpu_shares: Option<u64>,
     /// Period in which a quota counts, in microseconds
-    #[arg(long, value_name = "TIME", allow_negative_numbers = true)]
+    #[arg(long, value_name = "TIME")]
     cpu_period: Option<u64>,
     /// Limit processor time in each period, in microseconds
-    #[arg(long, value_name = "TIME", allow_negative_numbers = true)]
+    #[arg(long, value_name = "TIME")]
     cpu_quota: Option<i64>,
     /// Period in which real-time scheduling counts, in microseconds (cgroup v1)
-    #[arg(long, value_name = "TIME", allow_negative_numbers = true)]
+    #[arg(long, value_name = "TIME")]
     cpu_rt_period: Option<u64>,
     /// Limit real-time scheduling in each period, in microseconds (cgroup v1)
-    #[arg(long, value_name = "TIME", allow_negative_numbers = true)]
+    #[arg(long, value_name = "TIME")]
     cpu_rt_runtime: Option<i64>,
     /// Processors to use: 0-2,7
     #[arg(
@@ -61,10 +61,10 @@ pub(super) struct LimitFlags {
     )]
     cpuset_mems: String,
     /// Limit the number of processes and threads; -1 is no limit
-    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
+    #[arg(long, value_name = "NUMBER")]
     pids_limit: Option<i64>,
     /// Share of block devices' time while others want it, 10 to 1000
-    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
+    #[arg(long, value_name = "NUMBER")]
     blkio_weight: Option<u16>,
     /// The same for one device
     #[arg(long, value_name = "DEVICE:NUMBER")]
@@ -96,7 +96,7 @@ pub(super) struct LimitFlags {
     #[arg(long, value_name = "NAME=VALUE")]
     sysctl: Vec<String>,
     // Docker still takes it, and does nothing.
-    #[arg(long, hide = true, value_parser = kernel_memory, allow_negative_numbers = true)]
+    #[arg(long, hide = true, value_parser = kernel_memory)]
     kernel_memory: Option<Infallible>,
 }
 

@@ -14,6 +14,9 @@ use filter::{Filter, Named};
 use std::collections::BTreeMap;
 use std::path::Path;
 
+/// The zero of Go's clock, in seconds since 1970: the first second of the year 1.
+const ZERO: i64 = -62_135_596_800;
+
 #[derive(Debug, Default, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "flags are booleans")]
 pub(crate) struct Arguments {
@@ -171,6 +174,8 @@ fn cells(arguments: &Arguments, row: &Row<'_>, now: DateTime<Utc>) -> Vec<String
     }
     let created = row.image.created;
     cells.push(id(arguments, &row.image.id));
+    // Builders write that where they do not know, or do not say.
+    let created = created.filter(|created| created.timestamp() != ZERO);
     cells.push(created.map_or_else(|| "N/A".to_owned(), |created| human::ago(created, now)));
     cells.push(human::size(row.image.size, 3));
     cells
@@ -242,6 +247,23 @@ mod tests {
         ubuntu               latest    ca978112ca1b   24 hours ago   78.1MB
         java                 8         18ac3e7343f0   N/A            78.1MB
         ");
+    }
+
+    #[test]
+    fn a_date_of_zero_is_none() {
+        let now = "2026-01-10T00:00:00Z".parse().unwrap();
+        for (created, shown) in [
+            ("0001-01-01T00:00:00Z", " N/A "),
+            ("0001-01-01T00:00:00.5Z", " N/A "),
+            ("1970-01-01T00:00:00Z", " 56 years ago "),
+        ] {
+            let image = View {
+                created: created.parse().ok(),
+                ..image("a", &["zero:1"], 1)
+            };
+            let table = render(&Arguments::default(), vec![image], now);
+            assert!(table.contains(shown), "{created}: {table}");
+        }
     }
 
     #[test]

@@ -9,6 +9,7 @@ use crate::network::published::Listener;
 use crate::network::{Namespace, subnet};
 use crate::sys::clone::{Clone, end_child, fork};
 use crate::sys::kernel::{close_descriptors_on_exec, execute, reset_signals};
+use crate::sys::lookup;
 use anyhow::{Context, Result, bail};
 use fs_err as fs;
 use rustix::event::{PollFd, PollFlags, poll};
@@ -16,7 +17,7 @@ use rustix::fs::{Access, CWD, FileType, Mode, OFlags};
 use rustix::io::retry_on_intr;
 use rustix::mount::{UnmountFlags, mount_bind, unmount};
 use rustix::process::{Signal, set_parent_process_death_signal};
-use std::ffi::{CString, OsStr};
+use std::ffi::CString;
 use std::net::Ipv4Addr;
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::os::unix::ffi::OsStrExt as _;
@@ -46,15 +47,10 @@ pub(crate) fn has_tun() -> bool {
 }
 
 impl Program {
-    /// Finds the better one in the directories of `path`, a variable like `PATH`.
-    pub(crate) fn find(path: &OsStr) -> Option<Self> {
-        let find = |name: &str| {
-            let mut places = std::env::split_paths(path).map(|place| place.join(name));
-            places.find(|place| place.is_file())
-        };
-        find("pasta")
-            .map(Self::Pasta)
-            .or_else(|| find("slirp4netns").map(Self::Slirp))
+    /// Finds the better one in `PATH`.
+    pub(crate) fn find() -> Option<Self> {
+        let pasta = lookup::in_path("pasta").map(Self::Pasta);
+        pasta.or_else(|| lookup::in_path("slirp4netns").map(Self::Slirp))
     }
 
     /// Tells whether it takes the ports itself: then nobody may hold them, nor a process cloned from who did.

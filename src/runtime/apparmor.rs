@@ -1,6 +1,7 @@
 //! AppArmor: the profile that confines a container's command, where the kernel has such.
 
 use crate::runtime::failure::StartError;
+use crate::sys::lookup;
 use anyhow::{Context, Result, ensure};
 use fs_err as fs;
 use std::io::{ErrorKind, Write as _};
@@ -42,18 +43,17 @@ fn names(list: &str) -> impl Iterator<Item = &str> {
 
 /// Has AppArmor's own program compile our profile and load it, which stays until the machine starts anew.
 fn load() -> Result<()> {
-    let start = |program: &str| {
-        let mut command = Command::new(program);
-        command.args(["--replace", "--skip-cache", "--quiet"]);
-        command.stdin(Stdio::piped());
-        command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn()
-    };
-    let started = match start("apparmor_parser") {
-        // Where distributions have it, which is no directory of every caller's.
-        Err(error) if error.kind() == ErrorKind::NotFound => start("/sbin/apparmor_parser"),
-        other => other,
-    };
-    let mut parser = started.context("starting `apparmor_parser`")?;
+    // Where distributions have it is no directory of every caller's `PATH`.
+    let program = lookup::in_path("apparmor_parser")
+        .or_else(|| lookup::of_system("apparmor_parser"))
+        .context("`apparmor_parser` is not installed")?;
+    let mut parser = Command::new(program)
+        .args(["--replace", "--skip-cache", "--quiet"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .context("starting `apparmor_parser`")?;
     if let Some(mut stdin) = parser.stdin.take() {
         // One that ended before it read this says why.
         stdin.write_all(TEXT.as_bytes()).ok();

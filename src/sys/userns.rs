@@ -1,6 +1,7 @@
 //! User namespaces for ordinary users: which IDs they may map, and entering one.
 
 use crate::sys::clone::{Clone, clone, end_child, fork};
+use crate::sys::lookup;
 use anyhow::{Context, Result, bail, ensure};
 use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns, unshare};
@@ -8,7 +9,7 @@ use rustix::mount::{MountPropagationFlags as Propagation, mount_change};
 use rustix::process::{Pid, WaitOptions, getegid, geteuid, waitpid};
 use std::fmt::{self, Display};
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 /// How the IDs of this process's user and of those below it are seen inside.
@@ -308,12 +309,9 @@ fn unshare_user() -> Result<()> {
     }
 }
 
-/// Finds a set-uid helper where distributions put them; `PATH` is the caller's to set, so it is not asked.
+/// Finds a set-uid helper; `PATH` is the caller's to set, so it is not asked.
 fn helper(name: &str) -> Option<PathBuf> {
-    ["/usr/bin", "/bin", "/usr/sbin", "/sbin", "/usr/local/bin"]
-        .iter()
-        .map(|directory| Path::new(directory).join(name))
-        .find(|path| path.exists())
+    lookup::of_system(name)
 }
 
 /// The user's name from `/etc/passwd`: other sources of users need libraries a static binary cannot load.

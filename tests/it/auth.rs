@@ -552,6 +552,34 @@ fn a_helper_that_fails_is_named_with_its_words() {
 }
 
 #[test]
+fn a_helper_of_the_working_directory_is_not_run() {
+    let guarded = Guarded::new();
+    let ddock = Ddock::new();
+    let scratch = &guarded.scratch;
+    let ran = scratch.join("ran");
+    helper(scratch, "evil", &format!("touch {}", ran.display()));
+    scratch.dir("bin/below");
+    for path in [
+        ".:/usr/bin",
+        ":/usr/bin",
+        "/usr/bin:",
+        "../bin:/usr/bin",
+        "./:/usr/bin",
+    ] {
+        let mut command = ddock.command(&["pull", "-q", &guarded.reference]);
+        command
+            .current_dir(scratch.join("bin"))
+            .env("DOCKER_AUTH_CONFIG", r#"{"credsStore":"evil"}"#)
+            .env("SSL_CERT_FILE", &guarded.authority.certificate)
+            .env("PATH", path);
+        output(&mut command)
+            .exits(1)
+            .says("the credential helper `docker-credential-evil` is not in PATH");
+        assert!(!ran.exists(), "{path}");
+    }
+}
+
+#[test]
 fn login_gives_the_password_to_a_helper_and_no_command_line_shows_it() {
     let guarded = Guarded::new();
     let ddock = Ddock::new();

@@ -244,7 +244,7 @@ run() { "$DDOCK" run --rm --network none "$@"; }
 opt() { run --security-opt "$@"; }
 current=/proc/self/attr/apparmor/current
 "$DDOCK" pull -q $image >/dev/null
-echo "parser absent:" $(run $image cat $current 2>told) $(grep -c 'has no AppArmor profile: starting `apparmor_parser`' told)
+echo "parser absent:" $(run $image cat $current 2>told) $(grep -c 'has no AppArmor profile: `apparmor_parser` is not installed' told)
 export PATH=$PATH:${WWW%/www}/parser
 echo "told:" $("$DDOCK" info | grep -o 'name=apparmor[^"]*')
 echo "default:" $(run $image cat $current)

@@ -105,8 +105,7 @@ fn program() -> Result<Option<Program>> {
     if !network::has_way_out()? {
         return Ok(None);
     }
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let lacking = match Program::find(&path) {
+    let lacking = match Program::find() {
         Some(_) if !network::has_tun() => {
             "`/dev/net/tun` has to be open to you, as it is to all on most systems"
         }

@@ -3,6 +3,7 @@
 use crate::human::printable;
 use crate::registry::credentials::login::Pair;
 use crate::registry::credentials::secret::Secret;
+use crate::sys::lookup;
 use anyhow::{Context, Result, bail, ensure};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::OFlags;
@@ -10,6 +11,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde::{Deserialize, Serialize};
 use std::io::{self, ErrorKind, Write as _};
 use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 use zeroize::Zeroizing;
@@ -71,13 +73,17 @@ pub(crate) fn erase(name: &str, server: &str) -> Result<()> {
 }
 
 /// Returns the program of helper `name`, which is looked for in PATH.
-fn program(name: &str) -> Result<String> {
+fn program(name: &str) -> Result<PathBuf> {
     ensure!(
         !name.is_empty() && !name.contains('/'),
         "`{}` is no name of a credential helper",
         printable(name)
     );
-    Ok(format!("docker-credential-{name}"))
+    let program = format!("docker-credential-{name}");
+    lookup::in_path(&program).with_context(|| {
+        let program = printable(&program);
+        format!("the credential helper `{program}` is not in PATH")
+    })
 }
 
 fn read_pair(name: &str, answer: &Answer) -> Result<Option<Pair>> {
@@ -133,19 +139,16 @@ impl Answer {
 }
 
 /// Runs `program` and returns how it answered within `patience`; kills it if it did not.
-fn answer(program: &str, verb: &str, input: &[u8], patience: Duration) -> Result<Answer> {
-    let started = Command::new(program)
+fn answer(path: &Path, verb: &str, input: &[u8], patience: Duration) -> Result<Answer> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let program = printable(&name);
+    let started = Command::new(path)
         .arg(verb)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn();
-    let mut child = match started {
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            bail!("the credential helper `{program}` is not in PATH")
-        }
-        started => started.with_context(|| format!("starting `{program}`"))?,
-    };
+    let mut child = started.with_context(|| format!("starting `{}`", path.display()))?;
     let listened = listen(&mut child, input, Instant::now() + patience);
     if !matches!(listened, Ok(Some(_))) {
         // It may have ended by itself meanwhile.
@@ -253,8 +256,7 @@ mod tests {
         let path = directory.path().join("docker-credential-test");
         fs_err::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
         fs_err::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
-        let program = path.to_str().unwrap();
-        read_pair("test", &answer(program, "get", b"r.example", patience)?)
+        read_pair("test", &answer(&path, "get", b"r.example", patience)?)
     }
 
     fn told(script: &str) -> String {

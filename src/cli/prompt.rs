@@ -1,5 +1,6 @@
 //! Questions to a person at the terminal, with an echo of the answer or without.
 
+use crate::cli::failure::Refusal;
 use crate::cli::output;
 use crate::registry::Secret;
 use anyhow::{Context, Result, ensure};
@@ -21,6 +22,19 @@ pub(crate) fn ask(question: &str) -> Result<String> {
     let line = read_line()?;
     let text = std::str::from_utf8(&line).context("what was typed is no UTF-8")?;
     Ok(text.trim().to_owned())
+}
+
+/// Asks as Docker does whether what `warning` says is to be done by `command`; anything but a yes is a no.
+pub(crate) fn confirm(warning: &str, command: &str) -> Result<(), Refusal> {
+    let question = format!("WARNING! {warning}\nAre you sure you want to continue? [y/N] ");
+    // Nothing to read is no answer, which is a no.
+    let answer = ask(&question).unwrap_or_default();
+    if matches!(answer.as_str(), "y" | "Y" | "yes") {
+        return Ok(());
+    }
+    Err(Refusal::new(format!("{command} was cancelled"))
+        .hint("`--force` does not ask")
+        .code(1))
 }
 
 /// Asks `question` and returns the line that is typed, which does not show.

@@ -1,6 +1,6 @@
 //! `ddock volume create`, `ls`, `inspect`, `rm` and `prune`.
 
-use crate::cli::failure::{self, Refusal};
+use crate::cli::failure;
 use crate::cli::{inspect, output, place, prompt};
 use crate::container;
 use crate::human;
@@ -196,7 +196,10 @@ pub(crate) fn remove(arguments: &RemoveArguments, root: &Path) -> Result<()> {
 /// Removes all volumes that no container uses and that nobody named, or with `--all` those with names too.
 pub(crate) fn prune(arguments: &PruneArguments, root: &Path) -> Result<()> {
     if !arguments.force {
-        confirm(arguments.all)?;
+        let which = if arguments.all { "all" } else { "anonymous" };
+        let warning =
+            format!("This will remove {which} local volumes not used by at least one container.");
+        prompt::confirm(&warning, "volume prune")?;
     }
     let (mut removed, mut bytes) = (Vec::new(), 0);
     if let Some(store) = enter_swept(root).context("cannot remove volumes")? {
@@ -224,24 +227,6 @@ pub(crate) fn prune(arguments: &PruneArguments, root: &Path) -> Result<()> {
         "Total reclaimed space: {}\n",
         human::size(bytes, 4)
     ))
-}
-
-/// Asks as Docker does; anything but a yes is a no.
-fn confirm(all: bool) -> Result<()> {
-    let which = if all { "all" } else { "anonymous" };
-    let question = format!(
-        "WARNING! This will remove {which} local volumes not used by at least one container.\n\
-         Are you sure you want to continue? [y/N] "
-    );
-    // Nothing to read is no answer, which is a no.
-    let answer = prompt::ask(&question).unwrap_or_default();
-    if matches!(answer.as_str(), "y" | "Y" | "yes") {
-        return Ok(());
-    }
-    Err(Refusal::new("volume prune was cancelled")
-        .hint("`--force` does not ask")
-        .code(1)
-        .into())
 }
 
 /// Opens the store, if there is one, without what dead containers held.

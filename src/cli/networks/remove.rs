@@ -1,6 +1,6 @@
 //! `ddock network rm` and `prune`.
 
-use crate::cli::failure::{self, Refusal};
+use crate::cli::failure;
 use crate::cli::networks::PREDEFINED;
 use crate::cli::networks::list::has_label;
 use crate::cli::{output, place, prompt};
@@ -106,7 +106,8 @@ pub(crate) fn remove(arguments: &RemoveArguments, root: &Path) -> Result<()> {
 /// Removes all networks that no container is in.
 pub(crate) fn prune(arguments: &PruneArguments, root: &Path) -> Result<()> {
     if !arguments.force {
-        confirm()?;
+        let warning = "This will remove all custom networks not used by at least one container.";
+        prompt::confirm(warning, "network prune")?;
     }
     let mut removed = Vec::new();
     if let Some((store, mapping)) = enter_swept(root).context("cannot remove networks")? {
@@ -145,21 +146,6 @@ fn remove_one(store: &Store, mapping: &Mapping, text: &str) -> Result<()> {
         }
         Ok(())
     })
-}
-
-/// Asks as Docker does; anything but a yes is a no.
-fn confirm() -> Result<()> {
-    let question = "WARNING! This will remove all custom networks not used by at least one container.\n\
-         Are you sure you want to continue? [y/N] ";
-    // Nothing to read is no answer, which is a no.
-    let answer = prompt::ask(question).unwrap_or_default();
-    if matches!(answer.as_str(), "y" | "Y" | "yes") {
-        return Ok(());
-    }
-    Err(Refusal::new("network prune was cancelled")
-        .hint("`--force` does not ask")
-        .code(1)
-        .into())
 }
 
 /// Opens the store, if there is one, without what dead containers held.

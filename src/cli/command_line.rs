@@ -45,6 +45,7 @@ const SPELLINGS: &[(&str, &str, &[&str])] = &[
     ("manifest", "inspect", &["manifest-inspect"]),
     // One word to clap, so that its help and its complaints say what the user typed.
     ("system", "check", &["system check"]),
+    ("system", "reset", &["system reset"]),
     ("network", "connect", &["network connect"]),
     ("network", "create", &["network create"]),
     ("network", "disconnect", &["network disconnect"]),

@@ -1,5 +1,6 @@
 //! What a failed command says, and its exit code.
 
+use crate::cli::cure::Unavailable;
 use crate::cli::output;
 use crate::human;
 use crate::pull::Stopped;
@@ -138,6 +139,9 @@ pub(crate) fn render(error: &Error) -> String {
 fn hint(error: &Error) -> Option<String> {
     if let Some(refusal) = find::<Refusal>(error) {
         return refusal.hint.clone();
+    }
+    if let Some(Unavailable { cure, .. }) = find(error) {
+        return Some(cure.clone());
     }
     if let Some(StartError::Unenforceable { cure, .. }) = find(error) {
         return cure.clone();

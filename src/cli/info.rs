@@ -38,7 +38,7 @@ pub(crate) fn run(arguments: &Arguments, root: &Path) -> Result<()> {
 /// Keys are Docker's where Docker has one.
 fn gather(root: &Path) -> Result<Map<String, Value>> {
     let kernel = rustix::system::uname();
-    let mapping = Mapping::of_caller();
+    let mapping = place::recorded(root, &Mapping::of_caller())?;
     let mut facts = Map::new();
     let mut add = |key: &str, value: Value| {
         facts.insert(key.to_owned(), value);
@@ -63,7 +63,7 @@ fn gather(root: &Path) -> Result<Map<String, Value>> {
     add("Rootless", (!mapping.is_root()).into());
     add("UserMapping", mapping.to_string().into());
     if let Mapping::Single { reason, .. } = &mapping {
-        add("UserMappingReason", (*reason).into());
+        add("UserMappingReason", reason.to_string().into());
     }
     add(
         "SecurityOptions",

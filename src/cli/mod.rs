@@ -4,6 +4,7 @@ mod attach;
 mod command_line;
 mod containers;
 mod control;
+mod cure;
 mod detach_keys;
 mod failure;
 mod images;
@@ -23,6 +24,7 @@ mod prompt;
 mod pull;
 mod pull_flags;
 mod reach;
+mod reset;
 mod rmi;
 mod run;
 mod system;
@@ -103,6 +105,9 @@ enum Command {
     /// Check that images are what was pulled, to the last file
     #[command(name = "system check")]
     SystemCheck(system::CheckArguments),
+    /// Remove all containers, images, volumes and networks, and the directory they are kept in
+    #[command(name = "system reset")]
+    SystemReset(reset::Arguments),
     /// Connect a container that runs to a network
     #[command(name = "network connect")]
     NetworkConnect(networks::ConnectArguments),
@@ -184,6 +189,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Inspect(arguments) => finish(inspect::run(&arguments, &root)),
         Command::Info(arguments) => finish(info::run(&arguments, &root)),
         Command::SystemCheck(arguments) => finish(system::check(&arguments, &root)),
+        Command::SystemReset(arguments) => finish(reset::run(&arguments, &root)),
         Command::NetworkConnect(arguments) => finish(networks::connect(&arguments, &root)),
         Command::NetworkDisconnect(arguments) => finish(networks::disconnect(&arguments, &root)),
         Command::NetworkCreate(arguments) => finish(networks::create(&arguments, &root)),

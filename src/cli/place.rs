@@ -1,5 +1,6 @@
 //! Which store a command works on, and as whom.
 
+use crate::cli::cure;
 use crate::store::Store;
 use crate::sys::userns::Mapping;
 use anyhow::{Context, Result};
@@ -23,10 +24,39 @@ pub(crate) fn default_root() -> Result<PathBuf> {
         .context("no place for the store: neither --root, DDOCK_ROOT nor HOME is set")
 }
 
+/// Returns how IDs are mapped for the store at `root`: as it was made, whatever the caller could have by now; as the
+/// caller can have them if there is no store, or one that holds nothing yet.
+pub(crate) fn mapping(root: &Path) -> Result<Mapping> {
+    let own = Mapping::of_caller();
+    let recorded = recorded(root, &own)?;
+    if recorded == own {
+        return Ok(own);
+    }
+    if Store::open(root, &recorded.to_string())?.adopt(&own.to_string())? {
+        return Ok(own);
+    }
+    match recorded.lacking() {
+        Some(lacking) => Err(cure::unavailable(root, &own, lacking).into()),
+        None => Ok(recorded),
+    }
+}
+
+/// As [`mapping`], whether the caller can have it or not: to look at a store one needs no IDs but the own one.
+pub(crate) fn recorded(root: &Path, own: &Mapping) -> Result<Mapping> {
+    let name = own.to_string();
+    let Some(text) = Store::mapping(root)?.filter(|text| !own.is_root() && *text != name) else {
+        return Ok(own.clone());
+    };
+    // Of another user, or none at all: opening it says so.
+    let recorded = Mapping::recorded(&text);
+    let is_ours = |it: &Mapping| it.own().map(|(uid, _)| uid) == own.own().map(|(uid, _)| uid);
+    Ok(recorded.filter(is_ours).unwrap_or_else(|| own.clone()))
+}
+
 /// Enters the user namespace that owns the store's files, if there is one, and opens the store at
 /// `root`; makes it if it is not there. This process must have one thread still.
 pub(crate) fn enter(root: &Path) -> Result<(Store, Mapping)> {
-    let mapping = Mapping::of_caller();
+    let mapping = mapping(root)?;
     mapping.enter()?;
     Ok((Store::open(root, &mapping.to_string())?, mapping))
 }
@@ -48,7 +78,8 @@ pub(crate) fn enter_existing_mapped(root: &Path) -> Result<Option<(Store, Mappin
 /// Opens the store at `root` for reading what this user may read; `None` if there is none.
 pub(crate) fn existing(root: &Path) -> Result<Option<Store>> {
     if Store::exists(root)? {
-        Store::open(root, &Mapping::of_caller().to_string()).map(Some)
+        let mapping = recorded(root, &Mapping::of_caller())?;
+        Store::open(root, &mapping.to_string()).map(Some)
     } else {
         Ok(None)
     }

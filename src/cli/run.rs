@@ -12,7 +12,7 @@ mod start;
 
 use crate::cli::failure::Refusal;
 use crate::cli::pull_flags::PullFlags;
-use crate::cli::{detach_keys, output, pull};
+use crate::cli::{detach_keys, output, place, pull};
 use crate::image;
 use crate::monitor::{DetachKeys, Session};
 use crate::network::{Port, Publication};
@@ -158,7 +158,8 @@ pub(crate) fn run(arguments: Arguments, root: &Path) -> Result<u8> {
     }
     let id_file = run.lifetime.cidfile.as_deref().map(IdFile::create);
     let id_file = id_file.transpose()?;
-    let mut mapping = Mapping::of_caller();
+    let mut mapping =
+        place::mapping(root).with_context(|| format!("cannot run `{}`", run.origin))?;
     let found = match &run.origin {
         Wanted::Image(image) => provide(&run, image, root, &mapping)?,
         Wanted::Directory { .. } => None,

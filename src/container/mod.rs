@@ -225,13 +225,13 @@ pub(crate) fn remove(
                 record.name
             );
         };
-        kill(store, record, ask)?;
+        end(store, record, ask)?;
     }
     remove_all(store, record, volumes)
 }
 
-/// Kills a container's first process, and waits until its monitor has cleaned up.
-fn kill(store: &Store, record: &Record, ask: AskToKill) -> Result<()> {
+/// Kills a container's first process, if it runs, and waits until its monitor has cleaned up.
+pub(crate) fn end(store: &Store, record: &Record, ask: AskToKill) -> Result<()> {
     let directory = store.container_directory(&record.id);
     let alive = match fs::File::open(alive_file(&directory)) {
         Ok(alive) => alive,

@@ -46,6 +46,7 @@ pub(crate) use request::{
 };
 pub(crate) use resolv::{HostServers, ask_responder};
 pub(crate) use security::has_selinux;
+pub(crate) use user::Unmapped;
 pub(crate) use wanted::MountPoint;
 
 use anyhow::{Context, Result, bail, ensure};

@@ -2,6 +2,7 @@
 
 use crate::spec::host::Mapping;
 use anyhow::{Result, bail, ensure};
+use thiserror::Error;
 
 /// The largest ID there is: larger ones are negative to programs that know IDs as signed.
 const LARGEST: u32 = 0x7fff_ffff;
@@ -79,6 +80,11 @@ pub(crate) fn look_up(wanted: &str, passwd: &str, group: &str) -> Result<User> {
     })
 }
 
+/// A user or group is none of those that the user namespace has; why that has so few is the caller's to know.
+#[derive(Debug, Error)]
+#[error("{0}")]
+pub(crate) struct Unmapped(String);
+
 impl User {
     /// Adds groups by name or number; one that the container cannot have is an error, as the user asked for it.
     pub(crate) fn with_groups(
@@ -94,10 +100,13 @@ impl User {
             );
             let gid = group_number(name, group)?;
             if let Some(Mapping { groups, .. }) = mapping {
+                let is_mapped = gid < groups && groups > 1;
                 ensure!(
-                    gid < groups && groups > 1,
-                    "group {name} cannot be added without root: only groups below {groups} are mapped, and without a range in \
-                     /etc/subgid none can be added (`man 5 subuid`)"
+                    is_mapped,
+                    Unmapped(format!(
+                        "group {name} cannot be added without root: only groups below {groups} are mapped, and without a \
+                         range in /etc/subgid none can be added"
+                    ))
                 );
             }
             self.groups.push(gid);
@@ -115,8 +124,9 @@ impl User {
         ] {
             ensure!(
                 id < count || id == own,
-                "{what} {id} cannot be had without root: only {what} IDs below {count} are mapped; \
-                 give yourself a range in /etc/subuid and /etc/subgid (`man 5 subuid`), or run as another user with `-u`"
+                Unmapped(format!(
+                    "{what} {id} cannot be had without root: only {what} IDs below {count} are mapped"
+                ))
             );
         }
         // Without a range, setgroups(2) is denied (`user_namespaces(7)`); more groups could only give access, so none is safe.

@@ -13,6 +13,9 @@ use std::path::{Path, PathBuf};
 /// What a store in the making is called. One that is found under the root's lock has lost its maker.
 const UNFINISHED: &str = ".unfinished-";
 
+/// What a store is called that is being removed, and what stays of it if that does not come to its end.
+pub(super) const REMOVED: &str = ".removed-";
+
 /// Creates the store that `layout` describes in `root`, or waits for another process that does.
 pub(super) fn create(root: &Path, layout: &Layout, mapping: &str) -> Result<()> {
     // Not fs_err's: the directory must be closed to others from the first moment on.
@@ -27,6 +30,8 @@ pub(super) fn create(root: &Path, layout: &Layout, mapping: &str) -> Result<()> 
         return Ok(());
     }
     clear(root)?;
+    // What belongs to IDs that the user has no more is in nobody's way; `system reset` told of it.
+    clear_removed(root).ok();
     let unfinished = root.join(format!("{UNFINISHED}{}", random_name()));
     rustix::fs::mkdir(&unfinished, Mode::RWXU)
         .with_context(|| format!("creating directory `{}`", unfinished.display()))?;
@@ -39,6 +44,19 @@ pub(super) fn create(root: &Path, layout: &Layout, mapping: &str) -> Result<()> 
         remove_tree(&unfinished).ok();
     }
     created
+}
+
+/// Removes what is left in `root` of stores that were removed; tries all before it fails.
+pub(super) fn clear_removed(root: &Path) -> Result<()> {
+    let mut result = Ok(());
+    for entry in fs::read_dir(root)? {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default();
+        if name.as_encoded_bytes().starts_with(REMOVED.as_bytes()) {
+            result = result.and(remove_tree(&path));
+        }
+    }
+    result
 }
 
 /// Removes what creators that died left, and refuses a directory that a newer ddock works in.

@@ -174,6 +174,18 @@ impl Layout {
             self.temporary(),
         ]
     }
+
+    /// The directories in which files belong to the IDs of the store's mapping, or may soon.
+    pub(super) fn owned(&self) -> [PathBuf; 6] {
+        [
+            self.leases(),
+            self.layers(),
+            self.chains(),
+            self.containers(),
+            self.volumes(),
+            self.temporary(),
+        ]
+    }
 }
 
 /// The files of a layer or chain, in its directory: an overlayfs lowerdir.

@@ -19,6 +19,7 @@ mod partial;
 mod probe;
 mod publish;
 mod references;
+mod remove;
 mod stage;
 mod sweep;
 #[cfg(test)]
@@ -153,9 +154,20 @@ impl Store {
         Ok(Layout::at_root(root).mapping().try_exists()?)
     }
 
+    /// Returns the mapping that the store at `root` was made under; `None` if there is no store.
+    pub(crate) fn mapping(root: &Path) -> Result<Option<String>> {
+        let text = read_if_there(&Layout::at_root(root).mapping())?;
+        Ok(text.map(|text| String::from_utf8_lossy(&text).trim_end().to_owned()))
+    }
+
     /// Returns the directory that everything lies in.
     pub(crate) fn directory(&self) -> &Path {
         self.layout.version()
+    }
+
+    /// Returns the directory that the store is in, `--root`.
+    pub(crate) fn root(&self) -> &Path {
+        stage::parent(self.layout.version())
     }
 
     /// Returns what was found of the file system when the store was created.

@@ -1,5 +1,9 @@
 //! User namespaces for ordinary users: which IDs they may map, and entering one.
 
+mod recorded;
+
+pub(crate) use recorded::{Lacking, free_range, user_name};
+
 use crate::sys::clone::{Clone, clone, end_child, fork};
 use crate::sys::lookup;
 use anyhow::{Context, Result, bail, ensure};
@@ -30,8 +34,32 @@ pub(crate) enum Mapping {
         uid: u32,
         gid: u32,
         inside: Inside,
-        reason: &'static str,
+        reason: Alone,
     },
+}
+
+/// Why a user has no IDs but the own one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Alone {
+    WithoutHelpers,
+    WithoutRange,
+    /// The files that are there already are the user's, whoever they belonged to in their image.
+    ByRecord,
+}
+
+impl Display for Alone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::WithoutHelpers => {
+                "`newuidmap` and `newgidmap` are not installed (Debian: uidmap)"
+            }
+            Self::WithoutRange => "the user has no range in /etc/subuid and /etc/subgid",
+            Self::ByRecord => {
+                "the store was made before the user had a range in /etc/subuid and /etc/subgid; \
+                 a new one has it (`ddock system reset` removes this one)"
+            }
+        })
+    }
 }
 
 /// Who the user is inside, if not root: then the two change places.
@@ -66,7 +94,7 @@ impl Mapping {
             reason,
         };
         if helper("newuidmap").is_none() || helper("newgidmap").is_none() {
-            return single("`newuidmap` and `newgidmap` are not installed (Debian: uidmap)");
+            return single(Alone::WithoutHelpers);
         }
         let name = user_name(uid);
         let range = |file| first_range(&fs_err::read_to_string(file).ok()?, uid, name.as_deref());
@@ -78,7 +106,7 @@ impl Mapping {
                 uids,
                 gids,
             },
-            _ => single("the user has no range in /etc/subuid and /etc/subgid"),
+            _ => single(Alone::WithoutRange),
         }
     }
 
@@ -314,25 +342,12 @@ fn helper(name: &str) -> Option<PathBuf> {
     lookup::of_system(name)
 }
 
-/// The user's name from `/etc/passwd`: other sources of users need libraries a static binary cannot load.
-fn user_name(uid: u32) -> Option<String> {
-    // Without a name the ranges may still be granted to the number.
-    let passwd = fs_err::read_to_string("/etc/passwd").ok()?;
-    passwd.lines().find_map(|line| {
-        let mut fields = line.split(':');
-        let name = fields.next()?;
-        (fields.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
-    })
-}
-
 /// Returns the first range of subuid(5) that is granted to the user, by name or number.
 fn first_range(text: &str, uid: u32, name: Option<&str>) -> Option<Range> {
-    text.lines().find_map(|line| {
-        let mut fields = line.trim().split(':');
-        let owner = fields.next()?;
-        let (start, count) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
+    let mut grants = recorded::grants(text);
+    grants.find_map(|(owner, range)| {
         let is_ours = Some(owner) == name || owner.parse() == Ok(uid);
-        (is_ours && count > 0).then_some(Range { start, count })
+        (is_ours && range.count > 0).then_some(range)
     })
 }
 

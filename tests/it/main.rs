@@ -51,6 +51,7 @@ mod pull;
 mod resume;
 mod rootfs;
 mod rootless;
+mod rootless_store;
 mod run;
 mod seccomp;
 mod security;

@@ -5,7 +5,7 @@ use crate::cli::run::lifetime::{IdFile, pairs};
 use crate::cli::run::origin::Origin;
 use crate::cli::run::peers::Peers;
 use crate::cli::run::{Company, Run, connect, explain, mounts};
-use crate::cli::{names, output};
+use crate::cli::{cure, names, output};
 use crate::container::log::Driver;
 use crate::container::{self, Container, Record, Status, Stop, Volumes};
 use crate::image::ImageConfig;
@@ -226,7 +226,8 @@ fn prepare(
     let ready = connect::prepare(&request, container, mapping, peers, &publications)?;
     request.names.gateways = ready.gateways();
     let host = Host::detect(spec_mapping(mapping), profile(&request, mapping))?;
-    let built = spec::build(&defaults(config), &request, &host, root.as_fd())?;
+    let built = spec::build(&defaults(config), &request, &host, root.as_fd())
+        .map_err(|error| cure::of_unmapped(error, mapping, store.root()))?;
     for note in &built.notes {
         output::tell(&format!("ddock: {note}\n"));
     }

@@ -96,6 +96,11 @@ impl Ddock {
         ddock
     }
 
+    /// Returns the ordinary user.
+    pub(crate) fn user(&self) -> &User {
+        self.user.as_ref().expect("a user's")
+    }
+
     /// Returns ddock with an image made in code already pulled, its reference, and no registry left to ask.
     pub(crate) fn with(image: ImageBuilder) -> (Ddock, String) {
         let ddock = Ddock::new();

@@ -6,7 +6,9 @@ use std::process::Command;
 use crate::harness::scratch::{chmod, command_succeeds};
 
 pub(crate) struct User {
-    name: &'static str,
+    name: String,
+    /// Made for one test.
+    temporary: bool,
     pub(crate) uid: u32,
     pub(crate) gid: u32,
     pub(crate) home: PathBuf,
@@ -23,17 +25,30 @@ impl User {
         User::named("ddock-single", "0")
     }
 
-    fn named(name: &'static str, ranges: &str) -> User {
+    /// Returns a user of this test's own, who has only the own ID until more are granted.
+    pub(crate) fn temporary() -> User {
+        let name = format!("ddock-{}", std::process::id());
+        let mut user = User::named(&name, "0");
+        user.temporary = true;
+        user
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn named(name: &str, ranges: &str) -> User {
         // Tests are processes of their own: the lock keeps two of them from making one user.
         let script = format!(
             "id -u {name} >/dev/null 2>&1 || useradd --create-home --shell /bin/sh \
              -K SUB_UID_COUNT={ranges} -K SUB_GID_COUNT={ranges} {name}"
         );
-        command_succeeds(Command::new("flock").args(["/run/lock", "sh", "-c", &script]));
+        edit_users(&script);
         let entry = command_succeeds(Command::new("getent").args(["passwd", name]));
         let fields: Vec<&str> = entry.trim_end().split(':').collect();
         User {
-            name,
+            name: name.to_owned(),
+            temporary: false,
             uid: fields[2].parse().unwrap(),
             gid: fields[3].parse().unwrap(),
             home: fields[5].into(),
@@ -75,6 +90,11 @@ impl User {
     }
 }
 
+/// Runs a script that changes who there is, which nobody else does meanwhile.
+pub(crate) fn edit_users(script: &str) {
+    command_succeeds(Command::new("flock").args(["/run/lock", "sh", "-c", script]));
+}
+
 impl Drop for User {
     fn drop(&mut self) {
         let dir = std::env::temp_dir().join(format!("{}-bin", self.name));
@@ -82,5 +102,9 @@ impl Drop for User {
         drop(fs_err::remove_file(
             dir.join(format!("ddock-{}", std::process::id())),
         ));
+        if self.temporary {
+            edit_users(&format!("userdel --force --remove {}", self.name));
+            drop(fs_err::remove_dir(dir));
+        }
     }
 }

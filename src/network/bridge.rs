@@ -2,19 +2,24 @@
 //!
 //! Nothing is written down: what a network is, its bridge's alias says; a link that is up has all the rest.
 
+use crate::network::forwarding::{self, has_ipv6};
 use crate::network::netlink::{Lacking, Socket, lacking};
-use crate::network::nftables::Rules;
+use crate::network::nftables::{self, Families, Family, Rules};
 use crate::network::{Network, link, published, subnet};
 use anyhow::{Context, Result, ensure};
 use fs_err as fs;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::{Errno, retry_on_intr};
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::path::Path;
 
 /// The size of packets that every network takes.
 const ETHERNET: u32 = 1500;
+
+/// The words of an alias that say by which family the host was closed to others.
+const CLOSED4: &str = "closed-ipv4";
+const CLOSED6: &str = "closed-ipv6";
 
 /// A bridge that is ready for containers.
 #[derive(Debug, Clone)]
@@ -26,6 +31,47 @@ pub(super) struct Bridge {
     pub(super) v6: Option<Ipv6Net>,
     pub(super) gateway: Ipv4Addr,
     pub(super) gateway6: Option<Ipv6Addr>,
+}
+
+/// What the alias of a bridge says, in words, of which an older ddock passes over those that it does not know.
+struct Alias {
+    v4: Ipv4Net,
+    v6: Option<Ipv6Net>,
+    /// The host was closed to others when this was written.
+    closed: Families,
+}
+
+impl Alias {
+    fn parse(text: &str) -> Option<Self> {
+        let mut words = text.split(' ');
+        let v4 = words.next()?.parse().ok()?;
+        let has = |word| text.split(' ').any(|it| it == word);
+        Some(Self {
+            v4,
+            v6: words.next().and_then(|word| word.parse().ok()),
+            closed: Families {
+                v4: has(CLOSED4),
+                v6: has(CLOSED6),
+            },
+        })
+    }
+}
+
+impl fmt::Display for Alias {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}", self.v4)?;
+        if let Some(v6) = self.v6 {
+            write!(formatter, " {v6}")?;
+        }
+        for family in self.closed.each() {
+            let word = match family {
+                Family::V4 => CLOSED4,
+                Family::V6 => CLOSED6,
+            };
+            write!(formatter, " {word}")?;
+        }
+        Ok(())
+    }
 }
 
 /// The lock of everything that is made for networks in this network namespace: that of the namespace itself,
@@ -60,22 +106,25 @@ impl Bridge {
         if let Some(bridge) = Self::ready(network, route, &mut netfilter)? {
             return Ok(bridge);
         }
-        let (v4, v6, index) = Self::make(network, route, reserved)?;
-        let addresses = addresses(v4, v6);
-        let rules = rules(network, &addresses);
-        if !rules.are_there(&mut netfilter)? {
-            rules.add(&mut netfilter).map_err(|error| {
+        let (of, index) = Self::make(network, route, reserved)?;
+        let wanted = if network.internal {
+            Families::default()
+        } else {
+            forwarding::lacking(of.v6.is_some())?
+        };
+        // Somebody may have flushed what closed the host since.
+        let closed = of.closed.or(nftables::closed(&mut netfilter)?).or(wanted);
+        // First: who dies in between leaves a host that is closed and does not forward.
+        rules(network)
+            .add(&mut netfilter, closed)
+            .map_err(|error| {
                 lacking(
                     error,
-                    "nftables with all that rules need (module `nft_masq`)",
+                    "nftables with all that rules need (modules `nft_masq` and `nft_ct`)",
                 )
             })?;
-        }
-        if !network.internal {
-            forward(v6.is_some(), notes)?;
-        }
-        let alias = addresses.iter().map(ToString::to_string);
-        let alias = alias.collect::<Vec<_>>().join(" ");
+        forwarding::turn_on(wanted, notes)?;
+        let alias = Alias { closed, ..of }.to_string();
         let mtu = match network.mtu {
             Some(mtu) => mtu,
             None => uplink_mtu(route)?,
@@ -120,8 +169,7 @@ impl Bridge {
         let Some(found) = link::find(route, &network.bridge)?.filter(|link| link.is_up) else {
             return Ok(None);
         };
-        let mut words = found.alias.split(' ');
-        let Some(Ok(v4)) = words.next().map(str::parse) else {
+        let Some(Alias { v4, v6, .. }) = Alias::parse(&found.alias) else {
             return Ok(None);
         };
         ensure!(
@@ -129,7 +177,6 @@ impl Bridge {
             "the bridge `{}` is that of another network, {v4}: define this one anew",
             network.bridge
         );
-        let v6 = words.next().and_then(|word| word.parse().ok());
         let bridge = Self {
             index: found.index,
             mtu: found.mtu,
@@ -139,7 +186,7 @@ impl Bridge {
             gateway6: v6.map(|it| network.gateway6.unwrap_or_else(|| subnet::gateway6(it))),
         };
         // Somebody may have flushed all rules, as firewalls do when they are loaded again.
-        let are_there = rules(network, &addresses(v4, v6)).are_there(netfilter)?;
+        let are_there = rules(network).are_there(netfilter)?;
         Ok(are_there.then_some(bridge))
     }
 
@@ -148,13 +195,11 @@ impl Bridge {
         network: &Network,
         route: &mut Socket,
         reserved: &dyn Fn() -> Result<Vec<Ipv4Net>>,
-    ) -> Result<(Ipv4Net, Option<Ipv6Net>, u32)> {
+    ) -> Result<(Alias, u32)> {
         let name = network.bridge.as_str();
         if let Some(found) = link::find(route, name)? {
-            let mut words = found.alias.split(' ');
-            if let Some(Ok(v4)) = words.next().map(str::parse) {
-                let v6 = words.next().and_then(|word| word.parse().ok());
-                return Ok((v4, v6, found.index));
+            if let Some(alias) = Alias::parse(&found.alias) {
+                return Ok((alias, found.index));
             }
             ensure!(
                 !found.is_up,
@@ -184,7 +229,8 @@ impl Bridge {
             .index;
         let gateways = gateways.into_iter();
         route.request(gateways.map(|it| link::add_address(index, it)).collect())?;
-        Ok((v4, v6, index))
+        let closed = Families::default();
+        Ok((Alias { v4, v6, closed }, index))
     }
 }
 
@@ -206,8 +252,7 @@ pub(super) fn remove(network: &Network) -> Result<()> {
         return Ok(());
     }
     route.request_unless(&[Errno::NODEV], vec![link::delete(&network.bridge)])?;
-    let removed =
-        Socket::netfilter().and_then(|mut socket| rules(network, &[]).remove(&mut socket));
+    let removed = Socket::netfilter().and_then(|mut socket| rules(network).remove(&mut socket));
     match removed {
         // What cannot be there is not there.
         Err(error) if error.is::<Lacking>() => Ok(()),
@@ -215,19 +260,13 @@ pub(super) fn remove(network: &Network) -> Result<()> {
     }
 }
 
-fn rules<'a>(network: &'a Network, networks: &'a [IpNet]) -> Rules<'a> {
+fn rules(network: &Network) -> Rules<'_> {
     Rules {
         bridge: &network.bridge,
-        networks,
         internal: network.internal,
         isolated: network.isolated,
         mark: published::MARK,
     }
-}
-
-fn addresses(v4: Ipv4Net, v6: Option<Ipv6Net>) -> Vec<IpNet> {
-    let v6 = v6.map(IpNet::V6);
-    [IpNet::V4(v4)].into_iter().chain(v6).collect()
 }
 
 fn gateways(network: &Network, v4: Ipv4Net, v6: Option<Ipv6Net>) -> Vec<IpNet> {
@@ -243,13 +282,6 @@ fn gateways(network: &Network, v4: Ipv4Net, v6: Option<Ipv6Net>) -> Vec<IpNet> {
         .collect()
 }
 
-/// Tells whether links have IPv6 here.
-fn has_ipv6() -> bool {
-    // Without the file there is no IPv6 at all.
-    fs::read_to_string("/proc/sys/net/ipv6/conf/default/disable_ipv6")
-        .is_ok_and(|text| text.trim() == "0")
-}
-
 /// Returns the MTU of the way out of this host: what is larger would be cut up there, or lost.
 fn uplink_mtu(route: &mut Socket) -> Result<u32> {
     let table = fs::read_to_string("/proc/net/route")?;
@@ -257,56 +289,4 @@ fn uplink_mtu(route: &mut Socket) -> Result<u32> {
         return Ok(ETHERNET);
     };
     Ok(link::find(route, name)?.map_or(ETHERNET, |link| link.mtu.min(ETHERNET)))
-}
-
-/// Has the host forward packets, and says so if it did not.
-fn forward(v6: bool, notes: &mut Vec<String>) -> Result<()> {
-    turn_on("/proc/sys/net/ipv4/ip_forward", notes)?;
-    // A host that hears of its routes from a router stops to listen when it forwards, unless told otherwise.
-    if v6 && has_default_route6()? {
-        let all = Path::new("/proc/sys/net/ipv6/conf/all/forwarding");
-        if fs::read_to_string(all)?.trim() == "0" {
-            for entry in fs::read_dir("/proc/sys/net/ipv6/conf")? {
-                let accepts = entry?.path().join("accept_ra");
-                if fs::read_to_string(&accepts)?.trim() == "1" {
-                    fs::write(&accepts, "2")?;
-                }
-            }
-            turn_on("/proc/sys/net/ipv6/conf/all/forwarding", notes)?;
-        }
-    }
-    Ok(())
-}
-
-fn turn_on(path: &str, notes: &mut Vec<String>) -> Result<()> {
-    if fs::read_to_string(path)?.trim() != "0" {
-        return Ok(());
-    }
-    fs::write(path, "1")?;
-    let name = path.trim_start_matches("/proc/sys/").replace('/', ".");
-    notes.push(format!(
-        "this host forwards packets from now on, for containers to reach others (`{name}` was 0)"
-    ));
-    Ok(())
-}
-
-/// Tells whether this host has a way out itself.
-pub(crate) fn has_way_out() -> Result<bool> {
-    let table = fs::read_to_string("/proc/net/route")?;
-    Ok(subnet::uplink(&table).is_some() || has_ipv6() && has_default_route6()?)
-}
-
-fn has_default_route6() -> Result<bool> {
-    let table = fs::read_to_string("/proc/net/ipv6_route")?;
-    Ok(table.lines().any(|line| {
-        let fields: Vec<&str> = line.split_whitespace().collect();
-        // Destination and prefix length are zero; routes of `lo` only say that there is none.
-        let any = Ipv6Addr::UNSPECIFIED
-            .octets()
-            .map(|byte| format!("{byte:02x}"))
-            .concat();
-        fields.first() == Some(&any.as_str())
-            && fields.get(1) == Some(&"00")
-            && fields.last().is_some_and(|link| *link != "lo")
-    }))
 }

@@ -6,6 +6,7 @@
 mod attach;
 mod bridge;
 mod forward;
+mod forwarding;
 mod helper;
 mod link;
 mod names;
@@ -15,11 +16,12 @@ mod nftables;
 mod port;
 mod published;
 mod rootless;
+mod settings;
 mod subnet;
 mod switch;
 
-pub(crate) use bridge::has_way_out;
 pub(crate) use forward::Forwarder;
+pub(crate) use forwarding::has_way_out;
 pub(crate) use link::{Mac, format_mac};
 pub(crate) use names::{Asked, Known, RESOLVER, Responder, Server};
 pub(crate) use namespace::Namespace;

@@ -12,9 +12,13 @@ pub(super) const REQUEST: u16 = 0x1;
 pub(super) const EXCLUSIVE: u16 = 0x200;
 pub(super) const CREATE: u16 = 0x400;
 pub(super) const APPEND: u16 = 0x800;
+/// `NLM_F_DUMP`
+const DUMP: u16 = 0x300;
 
 /// `NLMSG_ERROR`: also what an acknowledgement is, with error 0.
 const ERROR: u16 = 2;
+/// `NLMSG_DONE`: the last message of an answer of many.
+const DONE: u16 = 3;
 /// `struct nlmsghdr`.
 const HEADER: usize = 16;
 /// Messages and attributes start at multiples of this.
@@ -259,6 +263,42 @@ impl Socket {
                 let errno = Errno::from_raw_os_error(-code);
                 if errno == missing {
                     return Ok(None);
+                }
+                return Err(Refused {
+                    what: message.what,
+                    errno,
+                    source: errno.into(),
+                }
+                .into());
+            }
+        }
+    }
+
+    /// Asks for all that there are and returns header and attributes of each message; none if what they are in is not there.
+    pub(super) fn dump(&mut self, mut message: Message, missing: Errno) -> Result<Vec<Vec<u8>>> {
+        let flags = REQUEST | DUMP;
+        message.bytes[6..8].copy_from_slice(&flags.to_ne_bytes());
+        self.sequence += 1;
+        message.finish(self.sequence);
+        retry_on_intr(|| send(&self.socket, &message.bytes, SendFlags::empty()))
+            .context("asking the kernel by netlink")?;
+        let mut answers = Vec::new();
+        loop {
+            for (kind, sequence, body) in parse(&self.receive()?) {
+                if sequence != self.sequence {
+                    continue;
+                }
+                let code = body.get(..4).and_then(|it| it.try_into().ok());
+                let errno = match (kind, code.map_or(0, i32::from_ne_bytes)) {
+                    (DONE, 0) => return Ok(answers),
+                    (ERROR | DONE, code) => Errno::from_raw_os_error(-code),
+                    _ => {
+                        answers.push(body.to_vec());
+                        continue;
+                    }
+                };
+                if errno == missing {
+                    return Ok(answers);
                 }
                 return Err(Refused {
                     what: message.what,

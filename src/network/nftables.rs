@@ -1,25 +1,31 @@
-//! The table `ddock` of nftables: what each of our networks lets through, and what it hides behind the host's address.
+//! The table `ddock` of nftables: what our networks let through, and what they hide behind the host's address.
 //!
 //! Written as the kernel reads it, in one transaction (`linux/netfilter/nf_tables.h`): no `nft` is needed, and nothing of
-//! another table is read or touched. Each network has two chains of its own there, so whether a network's rules are
-//! there is one question, also after somebody flushed all rules.
+//! another table is read or touched. All networks share the chains, whose rules ask sets of the networks' bridges: what
+//! a packet of the host's costs does not depend on how many networks there are. Whether a network's rules are there is
+//! one question, whether its bridge is in a set, also after somebody flushed all rules.
 
+mod others;
 mod redirect;
+mod set;
 mod step;
 
+pub(super) use others::{Families, Family};
 pub(super) use redirect::redirect;
 
-use crate::network::netlink::{ACK, APPEND, CREATE, Message, Socket, attribute_number, lacking};
+use crate::network::netlink::{ACK, APPEND, CREATE, Message, Socket, lacking};
 use anyhow::Result;
-use ipnet::IpNet;
 use rustix::io::Errno;
+use set::{INTERNAL, NETWORKS, WITHIN};
 use step::{Is, Step, VERDICT_ACCEPT, VERDICT_DROP};
 
 /// Our table, for IPv4 and IPv6.
 const TABLE: &str = "ddock";
 
-/// The chain that all networks share.
+/// The chains that all networks share.
 const PREROUTING: &str = "prerouting";
+const FORWARD: &str = "forward";
+const NAT: &str = "nat";
 
 const NFPROTO_INET: u8 = 1;
 /// `NFNL_SUBSYS_NFTABLES`
@@ -31,13 +37,9 @@ const NEWTABLE: u8 = 0;
 const NEWCHAIN: u8 = 3;
 const GETCHAIN: u8 = 4;
 const NEWRULE: u8 = 6;
-const GETTABLE: u8 = 1;
 const DELTABLE: u8 = 2;
-const DELCHAIN: u8 = 5;
-const DELRULE: u8 = 8;
 
 const NFTA_TABLE_NAME: u16 = 1;
-const NFTA_TABLE_USE: u16 = 3;
 const NFTA_CHAIN_TABLE: u16 = 1;
 const NFTA_CHAIN_NAME: u16 = 3;
 const NFTA_CHAIN_HOOK: u16 = 4;
@@ -75,7 +77,6 @@ const SOURCE_NAT: Hook = Hook {
 /// What a network's rules depend on.
 pub(super) struct Rules<'a> {
     pub(super) bridge: &'a str,
-    pub(super) networks: &'a [IpNet],
     /// Nothing leaves the network.
     pub(super) internal: bool,
     /// Its members do not reach each other.
@@ -85,106 +86,96 @@ pub(super) struct Rules<'a> {
 }
 
 impl Rules<'_> {
-    fn nat_chain(bridge: &str) -> String {
-        format!("{bridge}-nat")
-    }
-
-    fn forward_chain(bridge: &str) -> String {
-        format!("{bridge}-forward")
-    }
-
     /// Tells whether this network's rules are there.
     pub(super) fn are_there(&self, socket: &mut Socket) -> Result<bool> {
-        has_chain(socket, &Self::nat_chain(self.bridge))
+        let found = set::has(socket, NETWORKS, self.bridge);
+        found.map_err(|error| lacking(error, "nftables (module `nf_tables`)"))
     }
 
-    /// Adds this network's rules, which are not there, in one transaction; needs the lock of the networks.
-    pub(super) fn add(&self, socket: &mut Socket) -> Result<()> {
+    /// Adds this network's rules as far as they are not there, and closes the host to others by `closed`, all in one
+    /// transaction; needs the lock of the networks.
+    pub(super) fn add(&self, socket: &mut Socket, closed: Families) -> Result<()> {
         let mut batch = vec![table()];
-        if !has_chain(socket, PREROUTING)? {
-            batch.push(chain(PREROUTING, BEFORE_ROUTING));
-            let steps = [
-                Step::InputIsOurs,
-                Step::ForTransparentSocket,
-                Step::Mark(self.mark),
-            ];
-            batch.push(rule(PREROUTING, &steps));
+        if !has_chain(socket, FORWARD)? {
+            batch.extend(shared(self.mark));
         }
-        batch.extend(self.forwarding());
-        batch.extend(self.source_nat());
+        batch.push(set::add(NETWORKS, self.bridge, None));
+        if self.internal {
+            batch.push(set::add(INTERNAL, self.bridge, None));
+        }
+        // Ports that are kept apart could still meet by way of the host.
+        let verdict = if self.isolated {
+            VERDICT_DROP
+        } else {
+            VERDICT_ACCEPT
+        };
+        batch.push(set::add(WITHIN, self.bridge, Some(verdict)));
+        batch.extend(others::close(socket, closed)?);
         commit(socket, batch)
     }
 
-    /// Removes this network's rules, as far as they are there, and the table with the last network's; needs the lock of
-    /// the networks.
+    /// Removes this network's rules, as far as they are there, and the table with the last network's, unless it keeps
+    /// the host closed to others; needs the lock of the networks.
     pub(super) fn remove(&self, socket: &mut Socket) -> Result<()> {
         let mut batch = Vec::new();
-        for name in [
-            Self::nat_chain(self.bridge),
-            Self::forward_chain(self.bridge),
-        ] {
-            if has_chain(socket, &name)? {
-                batch.extend(without_chain(&name));
+        for set in [NETWORKS, INTERNAL, WITHIN] {
+            if set::has(socket, set, self.bridge)? {
+                batch.push(set::remove(set, self.bridge));
             }
         }
         if !batch.is_empty() {
             commit(socket, batch)?;
         }
-        // What all networks share is left.
-        if chains(socket)? == Some(1) && has_chain(socket, PREROUTING)? {
+        let is_needed = set::has_any(socket, NETWORKS)? || others::closed(socket)?.any();
+        if !is_needed && has_chain(socket, FORWARD)? {
             let what = "removing the nftables table `ddock`";
             let table = change(DELTABLE, 0, what).text(NFTA_TABLE_NAME, TABLE);
             commit(socket, vec![table])?;
         }
         Ok(())
     }
+}
 
-    /// What reaches the network from outside must answer what it said; its own members may talk.
-    fn forwarding(&self) -> Vec<Message> {
-        let (bridge, name) = (self.bridge, Self::forward_chain(self.bridge));
-        let mut messages = vec![chain(&name, FORWARDING)];
-        if self.internal {
-            let leaves = [
-                Step::Input(bridge, Is::Equal),
-                Step::Output(bridge, Is::Different),
-                Step::Verdict(VERDICT_DROP),
-            ];
-            messages.push(rule(&name, &leaves));
-        }
-        let (elsewhere, own) = (
-            Step::Output(bridge, Is::Different),
-            Step::Input(bridge, Is::Equal),
-        );
-        // Ports that are kept apart could still meet by way of the host.
-        let to_own = if self.isolated {
-            VERDICT_DROP
-        } else {
-            VERDICT_ACCEPT
-        };
-        for steps in [
-            &[elsewhere, Step::Verdict(VERDICT_ACCEPT)][..],
-            &[own, Step::Verdict(to_own)],
-            &[Step::Answers, Step::Verdict(VERDICT_ACCEPT)],
-            &[Step::Verdict(VERDICT_DROP)],
-        ] {
-            messages.push(rule(&name, steps));
-        }
-        messages
-    }
+/// Returns the families by which the host is closed to others than our networks.
+pub(super) fn closed(socket: &mut Socket) -> Result<Families> {
+    others::closed(socket)
+}
 
-    fn source_nat(&self) -> Vec<Message> {
-        let name = Self::nat_chain(self.bridge);
-        let mut messages = vec![chain(&name, SOURCE_NAT)];
-        let networks = self.networks.iter().filter(|_| !self.internal);
-        messages.extend(networks.map(|network| {
-            let elsewhere = Step::Output(self.bridge, Is::Different);
-            rule(
-                &name,
-                &[Step::Source(*network), elsewhere, Step::Masquerade],
-            )
-        }));
-        messages
+/// The sets, and the chains that ask them.
+fn shared(mark: u32) -> Vec<Message> {
+    let mut messages: Vec<Message> = set::all().collect();
+    messages.push(chain(PREROUTING, BEFORE_ROUTING));
+    let steps = [
+        Step::InputIsOurs,
+        Step::ForTransparentSocket,
+        Step::Mark(mark),
+    ];
+    messages.push(rule(PREROUTING, &steps));
+    messages.push(chain(FORWARD, FORWARDING));
+    // What reaches a network from outside must answer what the network said; its own members may talk.
+    for steps in [
+        &[Step::VerdictOn(WITHIN)][..],
+        &[
+            Step::InputAmong(INTERNAL, Is::Equal),
+            Step::Verdict(VERDICT_DROP),
+        ],
+        &[
+            Step::OutputAmong(NETWORKS, Is::Different),
+            Step::Verdict(VERDICT_ACCEPT),
+        ],
+        &[Step::Answers, Step::Verdict(VERDICT_ACCEPT)],
+        &[Step::Verdict(VERDICT_DROP)],
+    ] {
+        messages.push(rule(FORWARD, steps));
     }
+    messages.push(chain(NAT, SOURCE_NAT));
+    let steps = [
+        Step::InputAmong(NETWORKS, Is::Equal),
+        Step::OutputAmong(NETWORKS, Is::Different),
+        Step::Masquerade,
+    ];
+    messages.push(rule(NAT, &steps));
+    messages
 }
 
 fn has_chain(socket: &mut Socket, name: &str) -> Result<bool> {
@@ -195,18 +186,6 @@ fn has_chain(socket: &mut Socket, name: &str) -> Result<bool> {
     let found = socket.get(message, Errno::NOENT);
     let found = found.map_err(|error| lacking(error, "nftables (module `nf_tables`)"))?;
     Ok(found.is_some())
-}
-
-/// Returns how many chains our table has; `None` if it is not there.
-fn chains(socket: &mut Socket) -> Result<Option<u32>> {
-    let what = "looking at the nftables table `ddock`";
-    let message =
-        Message::new(kind(GETTABLE), 0, &header(NFPROTO_INET), what).text(NFTA_TABLE_NAME, TABLE);
-    let Some(found) = socket.get(message, Errno::NOENT)? else {
-        return Ok(None);
-    };
-    let attributes = found.get(4..).unwrap_or_default();
-    Ok(attribute_number(attributes, NFTA_TABLE_USE).map(u32::from_be))
 }
 
 fn commit(socket: &mut Socket, messages: Vec<Message>) -> Result<()> {
@@ -248,19 +227,6 @@ fn chain(name: &str, hook: Hook) -> Message {
                 .big(NFTA_HOOK_PRIORITY, hook.priority.cast_unsigned())
         })
         .text(NFTA_CHAIN_TYPE, hook.kind)
-}
-
-/// Removes a chain's rules, then the chain.
-fn without_chain(name: &str) -> [Message; 2] {
-    let what = format!("removing the nftables chain `{name}`");
-    [
-        change(DELRULE, 0, &*what)
-            .text(NFTA_RULE_TABLE, TABLE)
-            .text(NFTA_RULE_CHAIN, name),
-        change(DELCHAIN, 0, &*what)
-            .text(NFTA_CHAIN_TABLE, TABLE)
-            .text(NFTA_CHAIN_NAME, name),
-    ]
 }
 
 fn rule(chain: &str, steps: &[Step<'_>]) -> Message {

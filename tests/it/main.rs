@@ -19,6 +19,7 @@ mod explain;
 mod faults;
 mod harness;
 mod honest_view;
+mod host_settings;
 mod hostile;
 mod hostile_layers;
 mod hostile_tars;

@@ -111,7 +111,7 @@ fn the_bridge_is_made_once_by_many_at_the_same_time() {
     addresses.sort();
     addresses.dedup();
     assert_eq!(addresses.len(), 8);
-    assert_eq!(ruleset().matches("chain ddock0-nat").count(), 1);
+    assert_eq!(ruleset().matches("chain nat").count(), 1);
 }
 
 #[test]

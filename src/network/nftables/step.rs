@@ -1,21 +1,22 @@
 //! The steps of a rule of nftables, as the kernel's expressions.
 
 use crate::network::netlink::Message;
-use ipnet::IpNet;
 use std::net::SocketAddrV4;
 
 /// All our bridges are named like this.
 const BRIDGES: &str = "ddock";
 
-const NFPROTO_IPV4: u8 = 2;
-const NFPROTO_IPV6: u8 = 10;
+pub(super) const NFPROTO_IPV4: u8 = 2;
+pub(super) const NFPROTO_IPV6: u8 = 10;
 
 const NFTA_LIST_ELEM: u16 = 1;
 const NFTA_EXPR_NAME: u16 = 1;
 const NFTA_EXPR_DATA: u16 = 2;
 
-/// The register that every expression here writes and reads.
+/// The register that every expression here writes and reads: 16 bytes.
 const REGISTER: u32 = 1;
+/// The one behind it: a key of two links' names fills both.
+const SECOND_REGISTER: u32 = 2;
 const VERDICT_REGISTER: u32 = 0;
 pub(super) const VERDICT_DROP: u32 = 0;
 pub(super) const VERDICT_ACCEPT: u32 = 1;
@@ -23,14 +24,20 @@ pub(super) const VERDICT_ACCEPT: u32 = 1;
 /// One step of a rule.
 #[derive(Clone, Copy)]
 pub(super) enum Step<'a> {
-    /// The packet came in by the link of this name, or not.
-    Input(&'a str, Is),
-    /// The packet leaves by the link of this name, or not.
-    Output(&'a str, Is),
+    /// The packet came in by a link whose name is in this set, or not.
+    InputAmong(&'a str, Is),
+    /// The packet leaves by a link whose name is in this set, or not.
+    OutputAmong(&'a str, Is),
     /// The packet came in by a bridge of ours.
     InputIsOurs,
-    /// The packet's source is in this network.
-    Source(IpNet),
+    /// The packet leaves by a bridge of ours.
+    OutputIsOurs,
+    /// The packet came in by a bridge.
+    InputIsBridge,
+    /// The packet leaves by a bridge.
+    OutputIsBridge,
+    /// The packet is of this family (`NFPROTO_*`), or not.
+    Family(u8, Is),
     /// The packet is sent there by this protocol.
     Destination(u8, SocketAddrV4),
     /// The packet answers one that was let through, or belongs to it.
@@ -42,6 +49,8 @@ pub(super) enum Step<'a> {
     /// The packet goes to this port instead, at the same address of IPv4.
     RedirectTo(u16),
     Verdict(u32),
+    /// What this map says of the links by which the packet came in and leaves, if it says something.
+    VerdictOn(&'a str),
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -53,11 +62,14 @@ pub(super) enum Is {
 impl Step<'_> {
     pub(super) fn put(self, rule: Message) -> Message {
         match self {
-            Self::Input(link, is) => compare(meta(rule, META_IIFNAME), is, &name(link)),
-            Self::Output(link, is) => compare(meta(rule, META_OIFNAME), is, &name(link)),
+            Self::InputAmong(set, is) => among(meta(rule, META_IIFNAME), set, is),
+            Self::OutputAmong(set, is) => among(meta(rule, META_OIFNAME), set, is),
             // As many bytes as are compared: the rest may be anything.
             Self::InputIsOurs => compare(meta(rule, META_IIFNAME), Is::Equal, BRIDGES.as_bytes()),
-            Self::Source(network) => source(rule, network),
+            Self::OutputIsOurs => compare(meta(rule, META_OIFNAME), Is::Equal, BRIDGES.as_bytes()),
+            Self::InputIsBridge => compare(meta(rule, META_IIFKIND), Is::Equal, &name("bridge")),
+            Self::OutputIsBridge => compare(meta(rule, META_OIFKIND), Is::Equal, &name("bridge")),
+            Self::Family(family, is) => compare(meta(rule, META_NFPROTO), is, &[family]),
             Self::Destination(protocol, address) => destination(rule, protocol, address),
             Self::Answers => answers(rule),
             Self::ForTransparentSocket => {
@@ -80,6 +92,12 @@ impl Step<'_> {
                 it.big(1, VERDICT_REGISTER)
                     .nest(2, |data| data.nest(2, |verdict| verdict.big(1, code)))
             }),
+            Self::VerdictOn(map) => {
+                let rule = load(meta(rule, META_IIFNAME), META_OIFNAME, SECOND_REGISTER);
+                expression(rule, "lookup", |it| {
+                    it.text(1, map).big(2, REGISTER).big(3, VERDICT_REGISTER)
+                })
+            }
         }
     }
 }
@@ -89,6 +107,8 @@ const META_IIFNAME: u32 = 6;
 const META_OIFNAME: u32 = 7;
 const META_NFPROTO: u32 = 15;
 const META_L4PROTO: u32 = 16;
+const META_IIFKIND: u32 = 26;
+const META_OIFKIND: u32 = 27;
 
 const NETWORK_HEADER: u32 = 1;
 const TRANSPORT_HEADER: u32 = 2;
@@ -110,7 +130,18 @@ fn expression(rule: Message, name: &str, data: impl FnOnce(Message) -> Message) 
 
 /// Loads a fact about the packet.
 fn meta(rule: Message, key: u32) -> Message {
-    expression(rule, "meta", |it| it.big(1, REGISTER).big(2, key))
+    load(rule, key, REGISTER)
+}
+
+fn load(rule: Message, key: u32, register: u32) -> Message {
+    expression(rule, "meta", |it| it.big(1, register).big(2, key))
+}
+
+/// Goes on only if what was loaded is, or is not, in a set.
+fn among(rule: Message, set: &str, is: Is) -> Message {
+    expression(rule, "lookup", |it| {
+        it.text(1, set).big(2, REGISTER).big(5, is as u32)
+    })
 }
 
 /// Goes on only if what was loaded is, or is not, `value`.
@@ -123,35 +154,12 @@ fn compare(rule: Message, is: Is, value: &[u8]) -> Message {
 }
 
 /// A link's name as the kernel compares it: all 16 bytes.
-fn name(link: &str) -> [u8; 16] {
+pub(super) fn name(link: &str) -> [u8; 16] {
     let mut name = [0; 16];
     for (to, from) in name.iter_mut().zip(link.bytes()) {
         *to = from;
     }
     name
-}
-
-fn source(rule: Message, network: IpNet) -> Message {
-    // The place of the source address in the header (RFC 791, RFC 8200).
-    let (protocol, offset, mask, address) = match network {
-        IpNet::V4(it) => (
-            NFPROTO_IPV4,
-            12,
-            it.netmask().octets().to_vec(),
-            it.network().octets().to_vec(),
-        ),
-        IpNet::V6(it) => (
-            NFPROTO_IPV6,
-            8,
-            it.netmask().octets().to_vec(),
-            it.network().octets().to_vec(),
-        ),
-    };
-    let length = u32::try_from(mask.len()).expect("an address is short");
-    let rule = compare(meta(rule, META_NFPROTO), Is::Equal, &[protocol]);
-    let rule = payload(rule, NETWORK_HEADER, offset, length);
-    let rule = masked(rule, &mask);
-    compare(rule, Is::Equal, &address)
 }
 
 fn destination(rule: Message, protocol: u8, address: SocketAddrV4) -> Message {

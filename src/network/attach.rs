@@ -6,7 +6,7 @@
 use crate::network::bridge::Bridge;
 use crate::network::link::{self, Inside, Mac};
 use crate::network::netlink::{Socket, is_refusal, lacking};
-use crate::network::{Attachment, Namespace, Wish, subnet};
+use crate::network::{Attachment, Namespace, Wish, settings, subnet};
 use anyhow::{Context, Result, bail, ensure};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use rustix::io::Errno;
@@ -39,14 +39,8 @@ pub(super) fn attach(
     namespace: &Namespace,
 ) -> Result<Attachment> {
     let chosen = take_address(route, bridge, wish, namespace)?;
-    let configured = configure(bridge, wish, namespace, &chosen);
-    let configured = configured.and_then(|()| {
-        if wish.network.isolated {
-            route.request(vec![link::isolate(&chosen.port)])
-        } else {
-            Ok(())
-        }
-    });
+    let configured = open_port(route, bridge, wish, &chosen.port)
+        .and_then(|()| configure(bridge, wish, namespace, &chosen));
     if let Err(error) = configured {
         // The first error is the one to tell.
         route.request(vec![link::delete(&chosen.port)]).ok();
@@ -65,6 +59,17 @@ pub(super) fn attach(
         mac: chosen.mac,
         aliases: wish.aliases.clone(),
     })
+}
+
+/// Brings the port up, which is to carry the container's traffic to the bridge and nothing to the host.
+fn open_port(route: &mut Socket, bridge: &Bridge, wish: &Wish, port: &str) -> Result<()> {
+    if bridge.is_hosts {
+        // A frame that is for bridges themselves reaches the host by the port.
+        settings::distrust(port)?;
+    }
+    let isolate = wish.network.isolated.then(|| link::isolate(port));
+    let requests = [link::distrust(port)].into_iter().chain(isolate);
+    route.request(requests.chain([link::bring_up_named(port)]).collect())
 }
 
 /// Takes an address that is free, or the one that was asked for.

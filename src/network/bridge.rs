@@ -5,7 +5,7 @@
 use crate::network::forwarding::{self, has_ipv6};
 use crate::network::netlink::{Lacking, Socket, lacking};
 use crate::network::nftables::{self, Families, Family, Rules};
-use crate::network::{Network, link, published, subnet};
+use crate::network::{Network, link, published, settings, subnet};
 use anyhow::{Context, Result, ensure};
 use fs_err as fs;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -31,6 +31,8 @@ pub(super) struct Bridge {
     pub(super) v6: Option<Ipv6Net>,
     pub(super) gateway: Ipv4Addr,
     pub(super) gateway6: Option<Ipv6Addr>,
+    /// Whether it is in this process's network namespace, and not in an ordinary user's switch.
+    pub(super) is_hosts: bool,
 }
 
 /// What the alias of a bridge says, in words, of which an older ddock passes over those that it does not know.
@@ -129,6 +131,8 @@ impl Bridge {
             Some(mtu) => mtu,
             None => uplink_mtu(route)?,
         };
+        settings::distrust(&network.bridge)?;
+        route.request(vec![link::distrust(&network.bridge)])?;
         // Last: whoever finds it up finds it complete.
         route.request(vec![link::bring_up_as(index, &network.bridge, &alias, mtu)])?;
         Self::ready(network, route, &mut netfilter)?
@@ -157,6 +161,7 @@ impl Bridge {
             v6,
             gateway,
             gateway6: v6.map(|it| network.gateway6.unwrap_or_else(|| subnet::gateway6(it))),
+            is_hosts: false,
         })
     }
 
@@ -178,6 +183,7 @@ impl Bridge {
             network.bridge
         );
         let bridge = Self {
+            is_hosts: true,
             index: found.index,
             mtu: found.mtu,
             v4,

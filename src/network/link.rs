@@ -41,6 +41,12 @@ const IFLA_INFO_SLAVE_KIND: u16 = 4;
 const IFLA_INFO_SLAVE_DATA: u16 = 5;
 const IFLA_BRPORT_ISOLATED: u16 = 33;
 const VETH_INFO_PEER: u16 = 1;
+const IFLA_AF_SPEC: u16 = 26;
+const IFLA_INET_CONF: u16 = 1;
+// linux/ip.h, `IPV4_DEVCONF_*`
+const ACCEPT_REDIRECTS: u16 = 4;
+const ACCEPT_SOURCE_ROUTE: u16 = 9;
+const ROUTE_LOCALNET: u16 = 26;
 // linux/if.h
 const IFF_UP: u32 = 1;
 // linux/if_addr.h
@@ -122,6 +128,24 @@ pub(super) fn bring_up(index: u32, name: &str) -> Message {
     Message::new(RTM_NEWLINK, ACK, &header(index, IFF_UP), what)
 }
 
+pub(super) fn bring_up_named(name: &str) -> Message {
+    bring_up(0, name).text(IFLA_IFNAME, name)
+}
+
+/// Has the host take no redirects by a link, no packets that say themselves how they are routed, and none that are for
+/// its loopback, whatever the host says of links in general.
+pub(super) fn distrust(name: &str) -> Message {
+    let what = format!("keeping containers from the host by the link `{name}`");
+    let family = u16::try_from(libc::AF_INET).expect("both families are small numbers");
+    let settings = [ACCEPT_REDIRECTS, ACCEPT_SOURCE_ROUTE, ROUTE_LOCALNET];
+    let off = |conf: Message| settings.iter().fold(conf, |conf, it| conf.number(*it, 0));
+    Message::new(RTM_NEWLINK, ACK, &header(0, 0), what)
+        .text(IFLA_IFNAME, name)
+        .nest(IFLA_AF_SPEC, |spec| {
+            spec.nest(family, |family| family.nest(IFLA_INET_CONF, off))
+        })
+}
+
 /// Brings a bridge up, and gives it an alias and the size of its packets.
 ///
 /// A size that a bridge is made with is its ports' as soon as one of these goes; one that it is given later stays.
@@ -143,7 +167,7 @@ pub(super) struct Inside<'a> {
     pub(super) mac: Mac,
 }
 
-/// Makes a pair of links: one is a port of the bridge and up, the other is inside.
+/// Makes a pair of links: one is a port of the bridge, the other is inside; neither is up.
 ///
 /// Refused with EEXIST if there is a link called `port`.
 pub(super) fn add_pair(port: &str, bridge: u32, mtu: u32, inside: &Inside<'_>) -> Message {
@@ -158,7 +182,7 @@ pub(super) fn add_pair(port: &str, bridge: u32, mtu: u32, inside: &Inside<'_>) -
             .number(IFLA_MTU, mtu)
             .number(IFLA_NET_NS_FD, namespace)
     };
-    Message::new(RTM_NEWLINK, flags, &header(0, IFF_UP), what)
+    Message::new(RTM_NEWLINK, flags, &header(0, 0), what)
         .text(IFLA_IFNAME, port)
         .number(IFLA_MASTER, bridge)
         .number(IFLA_MTU, mtu)

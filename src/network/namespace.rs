@@ -14,11 +14,12 @@ const OWN: &str = "/proc/thread-self/ns/net";
 pub(crate) struct Namespace(OwnedFd);
 
 impl Namespace {
-    /// Makes one, which belongs to the user namespace of this process and has nothing in it. Needs a process with one
-    /// thread.
-    pub(super) fn new() -> Result<Self> {
+    /// Makes one, which belongs to the user namespace of this process and has nothing in it but what `settle` does
+    /// inside. Needs a process with one thread.
+    pub(super) fn new(settle: impl FnOnce() -> Result<()>) -> Result<Self> {
         let [made] = in_child(|| {
             unshare(CloneFlags::CLONE_NEWNET).context("making a network namespace")?;
+            settle()?;
             Ok([open(OWN)?])
         })?;
         Ok(Self(made))

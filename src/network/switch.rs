@@ -6,7 +6,7 @@
 
 use crate::network::bridge::Bridge;
 use crate::network::netlink::Socket;
-use crate::network::{Namespace, Network};
+use crate::network::{Namespace, Network, settings};
 use anyhow::Result;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -15,7 +15,7 @@ pub(crate) struct Switch(Namespace);
 impl Switch {
     /// Makes one in the user namespace of this process, which has to have one thread.
     pub(crate) fn make() -> Result<Self> {
-        Namespace::new().map(Self)
+        Namespace::new(settings::keep_silent).map(Self)
     }
 
     /// Returns a network's bridge, which is made if it is not there, and what to ask for links to it.

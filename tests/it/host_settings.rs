@@ -261,6 +261,68 @@ fn a_host_that_does_not_forward_changes_in_that_alone() {
 }
 
 #[test]
+fn the_host_learns_no_route_from_a_container() {
+    network::enter();
+    for setting in ["accept_ra", "accept_redirects"] {
+        set(&format!("ipv6/conf/default/{setting}"), "1");
+    }
+    set("ipv4/conf/default/route_localnet", "1");
+    set("ipv4/conf/default/accept_source_route", "1");
+    let (ddock, image) = Ddock::with_busybox();
+    ddock.ok(&["network", "create", "--ipv6", "net"]);
+    for network in ["bridge", "net"] {
+        let args = ["run", "-d", "--network", network, &image, "sleep", "1000"];
+        let id = ddock.ok(&args).trim().to_owned();
+        let document = ddock.ok(&["inspect", &id]);
+        let document: serde_json::Value = serde_json::from_str(&document).unwrap();
+        let pid = &document[0]["State"]["Pid"];
+        advertise(&format!("/proc/{pid}/ns/net"), "eth0");
+        // What came before the ping was taken or left before its answer.
+        let pid = pid.to_string();
+        let ping = [
+            "-t",
+            &pid,
+            "-n",
+            "busybox",
+            "ping",
+            "-6",
+            "-c1",
+            "-W5",
+            "ff02::1%eth0",
+        ];
+        command_succeeds(Command::new("nsenter").args(ping));
+        assert_eq!(ip("-6 route show default"), "");
+        let links = ip("-o link show");
+        let names = links
+            .lines()
+            .filter_map(|line| line.split([':', '@']).nth(1));
+        let ours: Vec<&str> = names
+            .map(str::trim)
+            .filter(|it| it.starts_with("ddock"))
+            .collect();
+        assert!(ours.len() >= 2, "{links}");
+        for link in ours {
+            let closed = [
+                "ipv6/conf/LINK/accept_ra",
+                "ipv6/conf/LINK/accept_redirects",
+                "ipv4/conf/LINK/accept_redirects",
+                "ipv4/conf/LINK/accept_source_route",
+                "ipv4/conf/LINK/route_localnet",
+            ];
+            for setting in closed {
+                assert_eq!(
+                    get(&setting.replace("LINK", link)),
+                    "0",
+                    "{setting} of {link}"
+                );
+            }
+        }
+        ddock.ok(&["rm", "-f", &id]);
+    }
+    assert_eq!(get("ipv6/conf/default/accept_ra"), "1");
+}
+
+#[test]
 fn networks_that_the_host_is_in_do_not_reach_each_other_through_it() {
     network::enter();
     set("ipv4/ip_forward", "0");

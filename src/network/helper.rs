@@ -2,11 +2,11 @@
 
 use crate::sys::clone::{Child, Clone, end_child, fork};
 use crate::sys::kernel::close_all_but;
+use crate::sys::limit::raise_descriptors;
 use anyhow::{Context, Result};
 use rustix::io::retry_on_intr;
 use rustix::process::{
-    Resource, Rlimit, Signal, WaitId, WaitIdOptions, getrlimit, pidfd_send_signal,
-    set_parent_process_death_signal, setrlimit, waitid,
+    Signal, WaitId, WaitIdOptions, pidfd_send_signal, set_parent_process_death_signal, waitid,
 };
 use std::os::fd::{AsFd, RawFd};
 
@@ -54,17 +54,4 @@ pub(super) fn keep_only(kept: &[RawFd]) -> Result<usize> {
     drop(null);
     close_all_but(kept)?;
     Ok(most)
-}
-
-/// Takes as many descriptors as there can be, and returns their number.
-fn raise_descriptors() -> usize {
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit {
-        current: limit.maximum,
-        maximum: limit.maximum,
-    };
-    // What there is does too.
-    setrlimit(Resource::Nofile, raised).ok();
-    let current = getrlimit(Resource::Nofile).current;
-    current.map_or(1 << 20, |it| usize::try_from(it).unwrap_or(1 << 20))
 }

@@ -6,6 +6,7 @@
 use crate::network::link;
 use crate::network::netlink::Socket;
 use crate::network::port::{Port, Protocol, Publication, Published};
+use crate::sys::limit::{out_of_the_way, raise_descriptors};
 use anyhow::{Context, Result, bail};
 use nix::sys::socket::{setsockopt, sockopt};
 use rustix::io::Errno;
@@ -34,6 +35,10 @@ pub(crate) struct Listener {
 
 /// Takes the ports of `publications`; all or none.
 pub(crate) fn publish(publications: &[Publication]) -> Result<Vec<Listener>> {
+    if !publications.is_empty() {
+        // Each port is held by two, here and in the processes to come: the caller's limit is often 1024.
+        raise_descriptors();
+    }
     let mut listeners = Vec::new();
     for publication in publications {
         listeners.extend(take(publication)?);
@@ -99,7 +104,7 @@ fn hold(host: SocketAddr, container: Port) -> rustix::io::Result<Listener> {
         Protocol::Tcp => SocketType::STREAM,
         Protocol::Udp => SocketType::DGRAM,
     };
-    let socket = open(host.ip(), kind)?;
+    let socket = out_of_the_way(open(host.ip(), kind)?);
     match container.protocol {
         Protocol::Tcp => rustix::net::sockopt::set_socket_reuseaddr(&socket, true)?,
         // The answer leaves from the address that was asked.

@@ -9,6 +9,7 @@ use crate::network::published::Listener;
 use crate::network::{Namespace, subnet};
 use crate::sys::clone::{Clone, end_child, fork};
 use crate::sys::kernel::{close_descriptors_on_exec, execute, reset_signals};
+use crate::sys::limit::restore_descriptors;
 use crate::sys::lookup;
 use anyhow::{Context, Result, bail};
 use fs_err as fs;
@@ -219,6 +220,7 @@ fn become_program(
     }
     // Some versions of pasta take a SIGPIPE that is ignored already for an error.
     reset_signals()?;
+    restore_descriptors().ok();
     close_descriptors_on_exec()?;
     let program = CString::new(program.as_os_str().as_bytes())?;
     let words = words.iter().map(|word| CString::new(word.as_str()));

@@ -1,10 +1,15 @@
 //! The limits of a single process (setrlimit(2)), which the command and all that it starts inherit.
 
 use crate::runtime::failure::StartError;
+use crate::sys::limit::restore_descriptors;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Sets `limits`. All were asked for: one that cannot be reached is an error.
+///
+/// What was raised for this process itself is taken back first.
 pub(crate) fn set(limits: &[(Resource, Rlimit)]) -> Result<(), StartError> {
+    // Where that fails there is more, which is no reason not to start.
+    restore_descriptors().ok();
     for (resource, limit) in limits {
         let (resource, limit) = (*resource, *limit);
         setrlimit(resource, limit).map_err(|error| {

@@ -269,6 +269,67 @@ print(s.recv(100).decode(), end='')"
 }
 
 #[test]
+fn many_ports_are_published_whatever_the_callers_limit_which_the_command_keeps() {
+    let (ddock, image) = Ddock::with_busybox();
+    let publish = "127.0.0.1:20000-21099:20000-21099";
+    let run = [
+        "run",
+        "--rm",
+        "-p",
+        publish,
+        &image,
+        "sh",
+        "-c",
+        "ulimit -Sn; ulimit -Hn",
+    ];
+    let said = output(&mut limited(&ddock.command(&run), "1024:4096"));
+    assert_eq!(
+        (said.code, said.stdout.as_str()),
+        (0, "1024\n4096\n"),
+        "{}",
+        said.stderr
+    );
+    // Nor do they get in the way of a limit that is asked for.
+    let publish = "127.0.0.1:20000-20199:20000-20199";
+    let limit = [
+        "run",
+        "--rm",
+        "--ulimit",
+        "nofile=64:64",
+        "-p",
+        publish,
+        &image,
+    ];
+    let said = ddock.ok(&[&limit[..], &["sh", "-c", "ulimit -n"]].concat());
+    assert_eq!(said, "64\n");
+    // More than there can be is an error with a reason, and nothing is left.
+    let said = output(&mut limited(&ddock.command(&run), "512:1024"));
+    assert_eq!(said.code, 125);
+    assert!(
+        said.stderr.contains("Too many open files"),
+        "{}",
+        said.stderr
+    );
+    assert_eq!(ddock.containers(), [""; 0]);
+}
+
+/// Returns a command that has these limits of descriptors, soft and hard.
+fn limited(command: &Command, limits: &str) -> Command {
+    let mut limited = Command::new("prlimit");
+    limited
+        .arg(format!("--nofile={limits}"))
+        .arg(command.get_program());
+    limited.args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => limited.env(name, value),
+            None => limited.env_remove(name),
+        };
+    }
+    limited
+}
+
+#[test]
 fn a_large_transfer_is_whole_in_both_directions_and_ends_when_one_side_has_said_all() {
     let (ddock, image) = Ddock::with_busybox();
     let server = Server::start(&ddock, "server", &["-p", "8080:80"], &image);

@@ -2,7 +2,8 @@
 //!
 //! To the container it speaks with the client's own address (`IP_TRANSPARENT`, ip(7)): logs and access rules inside
 //! see who it is. A client on this host, or in the container's own network, is seen as the host instead: the
-//! container's answer to it would not come by here.
+//! container's answer to it would not come by here. So is one that is served by the other family than its own, because
+//! nothing in the container listens at that.
 
 mod datagram;
 mod stream;
@@ -17,13 +18,17 @@ use nix::sys::socket::{setsockopt, sockopt};
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::io::Errno;
 use rustix::net::SocketType;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::collections::VecDeque;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 use stream::Streams;
 
 /// How often what was silent for long is looked for.
 const TICK: Duration = Duration::from_secs(15);
+
+/// Descriptors for everything but listeners, connections and clients.
+const RESERVE: usize = 64;
 
 /// The process that passes on.
 pub(crate) struct Forwarder(#[expect(dead_code, reason = "held for its end")] Helper);
@@ -54,17 +59,25 @@ enum Target<'a> {
 }
 
 impl Target<'_> {
-    /// Returns where a client of `peer`'s family is passed on to.
-    fn address(&self, peer: IpAddr, port: u16) -> SocketAddr {
-        let address = match self {
-            Self::Beside(container) => {
-                let v6 = container.address6.filter(|_| peer.is_ipv6());
-                let v4 = IpAddr::V4(container.address.addr());
-                v6.map_or(v4, |it| it.addr().into())
-            }
-            Self::Inside => Ipv4Addr::LOCALHOST.into(),
+    /// Returns where a client of `peer`'s family is passed on to, and after that where it is if nobody listens there.
+    fn addresses(&self, peer: IpAddr, port: u16) -> VecDeque<SocketAddr> {
+        let (v4, v6) = match self {
+            Self::Beside(container) => (
+                container.address.addr(),
+                container.address6.map(|it| it.addr()),
+            ),
+            Self::Inside => (Ipv4Addr::LOCALHOST, Some(Ipv6Addr::LOCALHOST)),
         };
-        SocketAddr::new(address, port)
+        let both = [Some(IpAddr::V4(v4)), v6.map(IpAddr::V6)];
+        let mut both: VecDeque<_> = both.into_iter().flatten().collect();
+        if both.iter().any(|it| it.is_ipv6() == peer.is_ipv6()) {
+            while both[0].is_ipv6() != peer.is_ipv6() {
+                both.rotate_left(1);
+            }
+        }
+        both.into_iter()
+            .map(|it| SocketAddr::new(it, port))
+            .collect()
     }
 
     /// Tells whether this process is root's: a user has a share of the memory for pipes only, and needs it for others too.
@@ -72,14 +85,30 @@ impl Target<'_> {
         matches!(self, Self::Beside(_))
     }
 
-    /// Opens a connected socket to the container that speaks as `peer` where that can be.
+    /// Opens a connected socket to the first of `addresses` that takes it, and removes it and those before it. It speaks as
+    /// `peer` where that can be.
     fn connect(
         &self,
         peer: SocketAddr,
-        port: u16,
+        addresses: &mut VecDeque<SocketAddr>,
         kind: SocketType,
     ) -> rustix::io::Result<OwnedFd> {
-        let address = self.address(peer.ip(), port);
+        let mut failed = Errno::CONNREFUSED;
+        while let Some(address) = addresses.pop_front() {
+            match self.connect_to(address, peer, kind) {
+                Ok(socket) => return Ok(socket),
+                Err(error) => failed = error,
+            }
+        }
+        Err(failed)
+    }
+
+    fn connect_to(
+        &self,
+        address: SocketAddr,
+        peer: SocketAddr,
+        kind: SocketType,
+    ) -> rustix::io::Result<OwnedFd> {
         let socket = published::open(address.ip(), kind)?;
         if address.is_ipv4() == peer.is_ipv4() && self.answers_by_here(peer.ip()) {
             // SOL_IP's option is that of IPv6 sockets too.
@@ -147,8 +176,16 @@ fn serve(listeners: &[Listener], target: &Target<'_>) -> Result<()> {
         let data = Token::Listener(number).data();
         epoll::add(&events, &listener.socket, data, EventFlags::IN)?;
     }
-    let mut streams = Streams::new(most);
-    let mut datagrams = Datagrams::new(most);
+    let is_tcp = |it: &Listener| it.port.container.protocol == Protocol::Tcp;
+    let left = most.saturating_sub(RESERVE + listeners.len());
+    // Of what is left each kind has its share, if both are there.
+    let of_datagrams = match (listeners.iter().any(is_tcp), listeners.iter().all(is_tcp)) {
+        (_, true) => 0,
+        (true, false) => left / 4,
+        (false, _) => left,
+    };
+    let mut streams = Streams::new(left - of_datagrams);
+    let mut datagrams = Datagrams::new(of_datagrams);
     let mut swept = Instant::now();
     loop {
         let mut ready = Vec::with_capacity(256);
@@ -161,20 +198,22 @@ fn serve(listeners: &[Listener], target: &Target<'_>) -> Result<()> {
             Err(Errno::INTR) => continue,
             other => other?,
         };
+        let mut waiting = Vec::new();
         for event in ready {
             match Token::of(event.data) {
-                Token::Listener(number) => {
-                    let listener = &listeners[number as usize];
-                    match listener.port.container.protocol {
-                        Protocol::Tcp => streams.accept(&events, listener, target)?,
-                        Protocol::Udp => datagrams.receive(&events, number, listener, target),
-                    }
-                }
-                Token::Stream(number) => streams.advance(number),
-                Token::Flow(number) => datagrams.answer(number, listeners),
+                Token::Listener(number) => waiting.push(number),
+                Token::Stream(number) => streams.advance(&events, number, target),
+                Token::Flow(number) => datagrams.answer(&events, number, listeners, target),
             }
         }
-        streams.resume(&events, listeners)?;
+        // Last: who is new may take the place of who was silent until now.
+        for number in waiting {
+            let listener = &listeners[number as usize];
+            match listener.port.container.protocol {
+                Protocol::Tcp => streams.accept(&events, listener, target),
+                Protocol::Udp => datagrams.receive(&events, number, listener, target),
+            }
+        }
         if swept.elapsed() >= TICK {
             datagrams.forget_silent();
             swept = Instant::now();

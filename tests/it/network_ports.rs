@@ -9,7 +9,8 @@ use crate::harness::scratch::command_succeeds;
 use crate::harness::wait_for;
 use serde_json::json;
 
-/// Port 81 says who asked, the same by datagrams at 53; port 80 says what it heard, and then 20 million zeros.
+/// Port 81 says who asked, the same by datagrams at 53; port 80 says what it heard, and then 20 million zeros. Ports 84
+/// and 54 are as 81 and 53, of IPv4 alone, and 86 and 56 of IPv6 alone. Port 87 repeats what one client says.
 const SERVICE: &str = r"
 import hashlib, socket, threading
 def listen(port):
@@ -23,17 +24,33 @@ def echo(server):
     while True:
         client, _ = server.accept()
         heard = hashlib.sha256()
-        while data := client.recv(1 << 20):
-            heard.update(data)
-        client.sendall(heard.hexdigest().encode() + b'\n' + bytes(20000000))
+        try:
+            while data := client.recv(1 << 20):
+                heard.update(data)
+            client.sendall(heard.hexdigest().encode() + b'\n' + bytes(20000000))
+        except OSError:
+            pass
         client.close()
+def repeat(server):
+    client, _ = server.accept()
+    while data := client.recv(1 << 20):
+        client.sendall(data)
 def datagrams(server):
     while True:
         _, peer = server.recvfrom(65536)
         server.sendto(f'{peer[0]}\n'.encode(), peer)
 names = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
 names.bind(('::', 53))
-for act, server in [(who, listen(81)), (echo, listen(80)), (datagrams, names)]:
+services = [(who, listen(81)), (echo, listen(80)), (repeat, listen(87)), (datagrams, names)]
+for family, address, digit in [(socket.AF_INET, '0.0.0.0', 4), (socket.AF_INET6, '::', 6)]:
+    server = socket.create_server((address, 80 + digit), family=family)
+    services.append((who, server))
+    names = socket.socket(family, socket.SOCK_DGRAM)
+    if digit == 6:
+        names.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    names.bind((address, 50 + digit))
+    services.append((datagrams, names))
+for act, server in services:
     threading.Thread(target=act, args=(server,)).start()
 ";
 
@@ -51,7 +68,12 @@ impl<'a> Server<'a> {
         let mut args = vec!["run", "--rm", "--name", name];
         args.extend(flags);
         args.extend([image, "sleep", "1000000"]);
-        let client = ddock.command(&args).stdin(Stdio::null()).spawn().unwrap();
+        Self::serve(ddock, name, ddock.command(&args))
+    }
+
+    /// Starts what serves in the container of that name, which `command` starts.
+    fn serve(ddock: &'a Ddock, name: &'static str, mut command: Command) -> Self {
+        let client = command.stdin(Stdio::null()).spawn().unwrap();
         let pid = wait_for("the container to run", || {
             let said = ddock.run(&["inspect", name]).stdout;
             let document: serde_json::Value = serde_json::from_str(&said).ok()?;
@@ -268,6 +290,65 @@ print(s.recv(100).decode(), end='')"
     server.end();
 }
 
+/// A client whose family nothing in the container listens at is served by the other, from the host's own address there.
+#[test]
+fn who_listens_at_one_family_only_serves_clients_of_both() {
+    let neighbour = Neighbour::connect();
+    let (ddock, image) = Ddock::with_busybox();
+    let ports = [
+        "8084:84",
+        "8086:86",
+        "5354:54/udp",
+        "5356:56/udp",
+        "8099:99",
+    ];
+    let flags = ports.map(|port| ["-p", port]).concat();
+    let server = Server::start(&ddock, "server", &flags, &image);
+    answer("127.0.0.1", 8084);
+    let (v4, v6) = ("172.29.0.1\n", "fd64:646f:636b:30::1\n");
+    for (port, address, seen) in [
+        (8084, "::1", v4),
+        (8084, Neighbour::HOST6, v4),
+        (8084, Neighbour::HOST, "192.0.2.2\n"),
+        (8086, "127.0.0.1", v6),
+        (8086, Neighbour::HOST, v6),
+        (8086, Neighbour::HOST6, "2001:db8::2\n"),
+        (5354, "::1", v4),
+        (5354, Neighbour::HOST6, v4),
+        (5354, Neighbour::HOST, "192.0.2.2\n"),
+        (5356, "127.0.0.1", v6),
+        (5356, Neighbour::HOST, v6),
+        (5356, Neighbour::HOST6, "2001:db8::2\n"),
+    ] {
+        let script = format!(
+            "import socket
+family = socket.AF_INET6 if ':' in '{address}' else socket.AF_INET
+kind = socket.SOCK_STREAM if {port} > 8000 else socket.SOCK_DGRAM
+s = socket.socket(family, kind)
+s.settimeout(5)
+s.connect(('{address}', {port}))
+for _ in range(2 if kind == socket.SOCK_DGRAM else 1):
+    s.send(b'x')
+    said = s.recv(100).decode()
+print(said, end='')"
+        );
+        let mut client = if ["127.0.0.1", "::1"].contains(&address) {
+            Command::new("/usr/bin/python3")
+        } else {
+            neighbour.command("/usr/bin/python3")
+        };
+        let said = output(client.args(["-c", &script]));
+        assert_eq!(said.stdout, seen, "{port} at {address}: {}", said.stderr);
+    }
+    // Where nobody listens at all the client sees its connection break.
+    let script = "import socket
+try: print(socket.create_connection(('::1', 8099), timeout=5).recv(1))
+except ConnectionResetError: print('broke')";
+    let said = output(Command::new("/usr/bin/python3").args(["-c", script]));
+    assert_eq!(said.stdout, "broke\n", "{}", said.stderr);
+    server.end();
+}
+
 #[test]
 fn many_ports_are_published_whatever_the_callers_limit_which_the_command_keeps() {
     let (ddock, image) = Ddock::with_busybox();
@@ -311,6 +392,49 @@ fn many_ports_are_published_whatever_the_callers_limit_which_the_command_keeps()
         said.stderr
     );
     assert_eq!(ddock.containers(), [""; 0]);
+}
+
+#[test]
+fn the_most_silent_connection_gives_way_and_those_who_vanish_are_noticed() {
+    let (ddock, image) = Ddock::with_busybox();
+    let run = [
+        "run",
+        "--rm",
+        "--name",
+        "server",
+        "-p",
+        "8080:80",
+        "-p",
+        "8081:81",
+        "-p",
+        "8087:87",
+        "-p",
+        "5353:53/udp",
+        &image,
+    ];
+    let run = [&run[..], &["sleep", "1000000"]].concat();
+    let server = Server::serve(&ddock, "server", limited(&ddock.command(&run), "200:200"));
+    // The first speaks between the others, of whom the earliest have to go.
+    let script = "import socket, subprocess
+def connect(port): return socket.create_connection(('127.0.0.1', port), timeout=20)
+first = connect(8087)
+def talk():
+    first.sendall(b'x')
+    assert first.recv(1) == b'x'
+talk()
+watched = subprocess.run(['ss', '-tnoH'], capture_output=True, text=True).stdout
+print(len([line for line in watched.splitlines() if 'keepalive' in line]))
+others = []
+for _ in range(60):
+    others.append(connect(8080))
+    talk()
+try: print(others[0].recv(1))
+except ConnectionResetError: print('gave way')
+talk()";
+    answer("127.0.0.1", 8081);
+    let said = output(Command::new("/usr/bin/python3").args(["-c", script]));
+    assert_eq!(said.stdout, "2\ngave way\n", "{}", said.stderr);
+    server.end();
 }
 
 /// Returns a command that has these limits of descriptors, soft and hard.

@@ -7,8 +7,9 @@ use nix::sys::socket::{
     recvmsg, sendmsg,
 };
 use rustix::event::epoll::{self, EventFlags};
+use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, SocketType, recv, send};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io::{IoSlice, IoSliceMut};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -19,6 +20,10 @@ const SILENCE: Duration = Duration::from_secs(90);
 
 /// The largest datagram (RFC 768).
 const LARGEST: usize = 65_535;
+
+/// The largest datagram that is kept until somebody answers, in bytes: a question for a name, or a greeting; the client
+/// says others again.
+const LARGEST_UNHEARD: usize = 2048;
 
 /// How many datagrams are passed on before others have their turn.
 const TURN: usize = 64;
@@ -45,6 +50,11 @@ struct Key {
 struct Flow {
     key: Key,
     socket: OwnedFd,
+    /// Where it is passed on to, and where else the server may be.
+    addresses: VecDeque<SocketAddr>,
+    /// What was sent last, to be sent to the next address if nobody is at this one; none once somebody answered.
+    unheard: Option<Vec<u8>>,
+    is_answered: bool,
     used: Instant,
 }
 
@@ -54,7 +64,7 @@ impl Datagrams {
             flows: HashMap::new(),
             slots: Vec::new(),
             free: Vec::new(),
-            most: MOST.min(descriptors / 2).max(1),
+            most: MOST.min(descriptors).max(1),
             buffer: vec![0; LARGEST],
         }
     }
@@ -81,8 +91,13 @@ impl Datagrams {
             };
             if let Some(Some(flow)) = self.slots.get_mut(at as usize) {
                 flow.used = Instant::now();
-                // A datagram may be lost, as on any way.
-                send(&flow.socket, &self.buffer[..length], SendFlags::empty()).ok();
+                let datagram = &self.buffer[..length];
+                let others = flow.addresses.len() > 1 && !flow.is_answered;
+                flow.unheard = (others && length <= LARGEST_UNHEARD).then(|| datagram.to_vec());
+                // The error is that of what was sent before, and in its place: this one was not sent.
+                if flow.send(datagram) == Err(Errno::CONNREFUSED) {
+                    flow.turn(events, at, target);
+                }
             }
         }
     }
@@ -131,33 +146,54 @@ impl Datagrams {
         if self.flows.len() >= self.most {
             self.forget_most_silent();
         }
-        let port = listener.port.container.number;
-        let socket = target.connect(key.peer, port, SocketType::DGRAM).ok()?;
+        let mut addresses = target.addresses(key.peer.ip(), listener.port.container.number);
+        let all = addresses.clone();
+        let socket = target
+            .connect(key.peer, &mut addresses, SocketType::DGRAM)
+            .ok()?;
+        // As they are, but the one that took it is the first.
+        let mut others = all;
+        others.rotate_left(others.len() - 1 - addresses.len());
         let at = self.free.pop().unwrap_or_else(|| {
             self.slots.push(None);
             u32::try_from(self.slots.len() - 1).expect("fewer flows than descriptors")
         });
-        epoll::add(events, &socket, Token::Flow(at).data(), EventFlags::IN).ok()?;
+        if epoll::add(events, &socket, Token::Flow(at).data(), EventFlags::IN).is_err() {
+            self.free.push(at);
+            return None;
+        }
         self.flows.insert(key, at);
         self.slots[at as usize] = Some(Flow {
             key,
             socket,
+            addresses: others,
+            unheard: None,
+            is_answered: false,
             used: Instant::now(),
         });
         Some(at)
     }
 
     /// Passes on what the container answers.
-    pub(super) fn answer(&mut self, at: u32, listeners: &[Listener]) {
+    pub(super) fn answer(
+        &mut self,
+        events: &OwnedFd,
+        at: u32,
+        listeners: &[Listener],
+        target: &Target<'_>,
+    ) {
         for _ in 0..TURN {
             let Some(Some(flow)) = self.slots.get_mut(at as usize) else {
                 return;
             };
             let buffer = &mut self.buffer[..];
-            let Ok((length, _)) = recv(&flow.socket, buffer, RecvFlags::DONTWAIT) else {
-                return;
+            let length = match recv(&flow.socket, buffer, RecvFlags::DONTWAIT) {
+                Ok((length, _)) => length,
+                Err(Errno::CONNREFUSED) => return flow.turn(events, at, target),
+                Err(_) => return,
             };
             flow.used = Instant::now();
+            (flow.is_answered, flow.unheard) = (true, None);
             let listener = &listeners[flow.key.listener as usize];
             answer_as(listener, flow.key, &self.buffer[..length]);
         }
@@ -185,6 +221,29 @@ impl Datagrams {
         if let Some(flow) = self.slots[at as usize].take() {
             self.flows.remove(&flow.key);
             self.free.push(at);
+        }
+    }
+}
+
+impl Flow {
+    fn send(&self, datagram: &[u8]) -> rustix::io::Result<usize> {
+        // A datagram may be lost, as on any way.
+        send(&self.socket, datagram, SendFlags::empty())
+    }
+
+    /// Turns to the next address with what nobody heard at this one: once for each datagram of the client's.
+    fn turn(&mut self, events: &OwnedFd, at: u32, target: &Target<'_>) {
+        let Some(datagram) = self.unheard.take() else {
+            return;
+        };
+        self.addresses.rotate_left(1);
+        let next = target.connect_to(self.addresses[0], self.key.peer, SocketType::DGRAM);
+        let Ok(socket) = next else {
+            return;
+        };
+        if epoll::add(events, &socket, Token::Flow(at).data(), EventFlags::IN).is_ok() {
+            self.socket = socket;
+            self.send(&datagram).ok();
         }
     }
 }

@@ -2,20 +2,30 @@
 
 use crate::network::forward::{Target, Token};
 use crate::network::published::Listener;
-use anyhow::Result;
 use rustix::event::epoll::{self, EventFlags};
 use rustix::io::{Errno, retry_on_intr};
-use rustix::net::{Shutdown, SocketFlags, SocketType, acceptfrom_with, shutdown, sockopt};
+use rustix::net::{
+    Shutdown, SocketFlags, SocketType, acceptfrom_with, getpeername, shutdown, sockopt,
+};
 use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Descriptors of a connection: two sockets, two pipes.
 const DESCRIPTORS: usize = 6;
 
-/// What is left for everything else.
-const RESERVE: usize = 64;
+/// How many connections are accepted before others have their turn.
+const TURN: usize = 64;
+
+/// A side that says nothing for so long is asked whether it is there still, then four times more until it counts as gone:
+/// within two minutes, as long as a browser keeps a connection at most. What is under way to a side that is gone is the
+/// kernel's to give up, after a quarter of an hour (tcp(7), `tcp_retries2`). `TCP_USER_TIMEOUT` would be sooner, but it
+/// ends those who are there and read nothing for that long, too.
+const SILENCE: Duration = Duration::from_mins(1);
+const QUESTIONS: u32 = 4;
+const BETWEEN: Duration = Duration::from_secs(15);
 
 /// Moved at a time, and what a pipe holds if this process may make it as large (pipe(7)): four times what it holds by
 /// default takes a sixth less of the processor, and a client that reads nothing still keeps little.
@@ -24,13 +34,17 @@ const CHUNK: usize = 256 << 10;
 pub(super) struct Streams {
     connections: Vec<Option<Connection>>,
     free: Vec<u32>,
+    /// Beyond that the most silent one has to go.
     most: usize,
-    /// No more are accepted for now: those that wait do so in the kernel.
-    is_full: bool,
 }
 
 struct Connection {
+    peer: SocketAddr,
     client: OwnedFd,
+    /// Where else the server may be, as long as it is not known to be here.
+    others: VecDeque<SocketAddr>,
+    is_connected: bool,
+    used: Instant,
     server: OwnedFd,
     up: Way,
     down: Way,
@@ -51,8 +65,7 @@ impl Streams {
         Self {
             connections: Vec::new(),
             free: Vec::new(),
-            most: (descriptors.saturating_sub(RESERVE) / DESCRIPTORS).max(1),
-            is_full: false,
+            most: (descriptors / DESCRIPTORS).max(1),
         }
     }
 
@@ -61,61 +74,47 @@ impl Streams {
     }
 
     /// Accepts what waits at a listener.
-    pub(super) fn accept(
-        &mut self,
-        events: &OwnedFd,
-        listener: &Listener,
-        target: &Target<'_>,
-    ) -> Result<()> {
-        loop {
-            if self.count() >= self.most {
-                self.is_full = true;
-                epoll::delete(events, &listener.socket)?;
-                return Ok(());
-            }
+    pub(super) fn accept(&mut self, events: &OwnedFd, listener: &Listener, target: &Target<'_>) {
+        // Of those that are there most have had their turn in between: who speaks is not who was silent for longest.
+        for _ in 0..TURN.min(self.most.div_ceil(4)) {
             let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-            // None waits any more, whoever it was has gone, or there is no memory for another now.
-            let Ok((client, peer)) = acceptfrom_with(&listener.socket, flags) else {
-                return Ok(());
+            let (client, peer) = match acceptfrom_with(&listener.socket, flags) {
+                Ok(accepted) => accepted,
+                // Others have the descriptors, or their memory: a place is made, or it would be tried without end.
+                Err(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM) => {
+                    return self.end_most_silent();
+                }
+                // None waits any more, or whoever it was has gone.
+                Err(_) => return,
             };
             let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
             let Some(peer) = peer else { continue };
-            let port = listener.port.container.number;
-            match target.connect(peer, port, SocketType::STREAM) {
+            if self.count() >= self.most {
+                self.end_most_silent();
+            }
+            let mut others = target.addresses(peer.ip(), listener.port.container.number);
+            match target.connect(peer, &mut others, SocketType::STREAM) {
                 // One for which there is no room is closed again.
-                Ok(server) => self
-                    .add(events, client, server, target.is_of_root())
-                    .unwrap_or_default(),
+                Ok(server) => {
+                    let is_large = target.is_of_root();
+                    let connection = Connection::new(peer, client, server, others, is_large);
+                    connection
+                        .and_then(|connection| self.add(events, connection))
+                        .unwrap_or_default();
+                }
                 // The client sees its connection break: nobody is there.
                 Err(_) => break_off(&client),
             }
         }
     }
 
-    fn add(
-        &mut self,
-        events: &OwnedFd,
-        client: OwnedFd,
-        server: OwnedFd,
-        is_large: bool,
-    ) -> rustix::io::Result<()> {
-        // Small answers do not wait for larger ones.
-        sockopt::set_tcp_nodelay(&client, true)?;
-        sockopt::set_tcp_nodelay(&server, true)?;
-        let connection = Connection {
-            up: Way::new(is_large)?,
-            down: Way::new(is_large)?,
-            client,
-            server,
-        };
+    fn add(&mut self, events: &OwnedFd, connection: Connection) -> rustix::io::Result<()> {
         let number = self.free.pop().unwrap_or_else(|| {
             self.connections.push(None);
             u32::try_from(self.connections.len() - 1).expect("fewer connections than descriptors")
         });
-        let interest = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
-        let data = Token::Stream(number).data();
-        let added = epoll::add(events, &connection.client, data, interest)
-            .and_then(|()| epoll::add(events, &connection.server, data, interest));
+        let added = watch(events, &connection.client, number)
+            .and_then(|()| watch(events, &connection.server, number));
         self.connections[number as usize] = Some(connection);
         if added.is_err() {
             self.end(number);
@@ -129,48 +128,104 @@ impl Streams {
         }
     }
 
+    /// Breaks off the connection by which nothing came or went for longest.
+    fn end_most_silent(&mut self) {
+        let connections = (0_u32..).zip(&self.connections);
+        let used = connections.filter_map(|(at, it)| Some((it.as_ref()?.used, at)));
+        if let Some((_, number)) = used.min() {
+            self.break_off(number);
+        }
+    }
+
+    fn break_off(&mut self, number: u32) {
+        if let Some(Some(connection)) = self.connections.get(number as usize) {
+            break_off(&connection.client);
+            break_off(&connection.server);
+        }
+        self.end(number);
+    }
+
     /// Moves what can be moved of a connection, and ends it when both sides have said all.
-    pub(super) fn advance(&mut self, number: u32) {
+    pub(super) fn advance(&mut self, events: &OwnedFd, number: u32, target: &Target<'_>) {
         let Some(Some(connection)) = self.connections.get_mut(number as usize) else {
             return;
         };
-        match connection.advance() {
+        let connected = connection.is_connected(target, |server| watch(events, server, number));
+        match connected.and_then(|is_connected| Ok(is_connected && connection.advance()?)) {
             Ok(false) => {}
             Ok(true) => self.end(number),
-            Err(_) => {
-                break_off(&connection.client);
-                break_off(&connection.server);
-                self.end(number);
-            }
+            Err(_) => self.break_off(number),
         }
-    }
-
-    /// Listens again once there is room.
-    pub(super) fn resume(&mut self, events: &OwnedFd, listeners: &[Listener]) -> Result<()> {
-        if !self.is_full || self.count() >= self.most {
-            return Ok(());
-        }
-        self.is_full = false;
-        for (number, listener) in (0_u32..).zip(listeners) {
-            let data = Token::Listener(number).data();
-            match epoll::add(events, &listener.socket, data, EventFlags::IN) {
-                // It was never full.
-                Ok(()) | Err(Errno::EXIST) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Ok(())
     }
 }
 
+fn watch(events: &OwnedFd, socket: &OwnedFd, number: u32) -> rustix::io::Result<()> {
+    let interest = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
+    epoll::add(events, socket, Token::Stream(number).data(), interest)
+}
+
 impl Connection {
+    fn new(
+        peer: SocketAddr,
+        client: OwnedFd,
+        server: OwnedFd,
+        others: VecDeque<SocketAddr>,
+        is_large: bool,
+    ) -> rustix::io::Result<Self> {
+        prepare(&client)?;
+        prepare(&server)?;
+        Ok(Self {
+            peer,
+            up: Way::new(is_large)?,
+            down: Way::new(is_large)?,
+            client,
+            server,
+            others,
+            is_connected: false,
+            used: Instant::now(),
+        })
+    }
+
+    /// Tells whether the server has taken the connection. Where it does not, it is sought where else it may be, by a
+    /// socket that `watch` watches; nothing was moved yet.
+    fn is_connected(
+        &mut self,
+        target: &Target<'_>,
+        watch: impl FnOnce(&OwnedFd) -> rustix::io::Result<()>,
+    ) -> rustix::io::Result<bool> {
+        if self.is_connected {
+            return Ok(true);
+        }
+        if let Err(error) = sockopt::socket_error(&self.server)? {
+            if self.others.is_empty() {
+                return Err(error);
+            }
+            self.server = target.connect(self.peer, &mut self.others, SocketType::STREAM)?;
+            prepare(&self.server)?;
+            watch(&self.server)?;
+            return Ok(false);
+        }
+        self.is_connected = getpeername(&self.server).is_ok();
+        Ok(self.is_connected)
+    }
+
     /// Tells whether all was said.
     fn advance(&mut self) -> rustix::io::Result<bool> {
+        self.used = Instant::now();
         self.up.advance(self.client.as_fd(), self.server.as_fd())?;
         self.down
             .advance(self.server.as_fd(), self.client.as_fd())?;
         Ok(self.up.is_shut && self.down.is_shut)
     }
+}
+
+/// Has small answers not wait for larger ones, and a side that vanished be noticed.
+fn prepare(socket: &OwnedFd) -> rustix::io::Result<()> {
+    sockopt::set_tcp_nodelay(socket, true)?;
+    sockopt::set_socket_keepalive(socket, true)?;
+    sockopt::set_tcp_keepidle(socket, SILENCE)?;
+    sockopt::set_tcp_keepintvl(socket, BETWEEN)?;
+    sockopt::set_tcp_keepcnt(socket, QUESTIONS)
 }
 
 /// Has a side see that the connection broke, not that it ended well.
@@ -183,7 +238,8 @@ impl Way {
     fn new(is_large: bool) -> rustix::io::Result<Self> {
         let (read, write) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
         if is_large {
-            fcntl_setpipe_size(&write, CHUNK)?;
+            // Where the machine has no memory left for large ones (pipe(7)), a small one does too.
+            fcntl_setpipe_size(&write, CHUNK).ok();
         }
         Ok(Self {
             read,

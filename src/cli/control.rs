@@ -4,7 +4,7 @@ use crate::cli::failure::Refusal;
 use crate::cli::run::invalid_signal;
 use crate::cli::{failure, output, place};
 use crate::container::{self, Record, Status};
-use crate::monitor::{self, Outcome};
+use crate::monitor::{self, Outcome, Vanished};
 use crate::store::{NotFound, Store};
 use crate::sys::signal;
 use anyhow::{Context, Result};
@@ -107,8 +107,10 @@ fn exit_code(store: Option<&Store>, record: &Record) -> Result<u8> {
     }
     match find(store, &record.id)?.status {
         Status::Exited { code, .. } => Ok(code),
-        // It never ran, or its monitor died just now: Docker says 0 of the former.
-        Status::Created | Status::Running { .. } => Ok(0),
+        // It never ran, of which Docker says 0.
+        Status::Created => Ok(0),
+        // Its monitor died just now.
+        Status::Running { .. } => Err(Vanished.into()),
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::cli::cure::Unavailable;
 use crate::cli::output;
 use crate::human;
+use crate::monitor::Vanished;
 use crate::pull::Stopped;
 use crate::reference::DOCKER_HUB;
 use crate::registry::{Identity, RegistryError};
@@ -86,6 +87,9 @@ fn code(error: &Error) -> Option<u8> {
         Some(StartError::CommandNotExecutable(_)) => return Some(126),
         Some(StartError::Unenforceable { .. } | StartError::Setup(_)) | None => {}
     }
+    if find::<Vanished>(error).is_some() {
+        return Some(DDOCK_FAILED);
+    }
     find::<Refusal>(error).map(|refusal| refusal.code)
 }
 
@@ -99,23 +103,25 @@ fn ends_all(error: &Error) -> bool {
     find::<output::Closed>(error).is_some() || find::<Stopped>(error).is_some()
 }
 
-/// Does `act` to every item although some fail: tells each failure, and fails with 1 at the end if there was one.
+/// Does `act` to every item although some fail: tells each failure, and fails at the end if there was one, with 1 or,
+/// where a monitor died, with that failure's code.
 pub(crate) fn each<T>(
     items: impl IntoIterator<Item = T>,
     mut act: impl FnMut(T) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
-    let mut failed = false;
+    let mut failed = None;
     for item in items {
         match act(item) {
             Ok(()) => {}
             Err(error) if ends_all(&error) => return Err(error),
             Err(error) => {
                 tell(&error);
-                failed = true;
+                let vanished = find::<Vanished>(&error).map(|_| DDOCK_FAILED);
+                failed = failed.max(vanished.or(Some(1)));
             }
         }
     }
-    if failed { Err(Told(1).into()) } else { Ok(()) }
+    failed.map_or(Ok(()), |code| Err(Told(code).into()))
 }
 
 /// Returns the whole text of a failure: one line on the cause, at most one hint, where to read on.

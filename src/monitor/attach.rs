@@ -6,7 +6,7 @@ use crate::monitor::relay::Relay;
 use crate::monitor::signals::{Interrupt, Interrupts, Signals};
 use crate::monitor::streams::copy;
 use crate::monitor::supervise::{Outcome, Session};
-use crate::monitor::{FromClient, FromMonitor};
+use crate::monitor::{FromClient, FromMonitor, Vanished};
 use crate::narration::Narration;
 use crate::sys::message::Channel;
 use anyhow::{Context, Result, bail};
@@ -166,7 +166,7 @@ impl Client<'_> {
     fn hear(&mut self, state: &mut State) -> Result<()> {
         let heard = self.monitor.receive().context("hearing from the monitor")?;
         let Some((message, input)) = heard else {
-            bail!("the container's monitor died, and the container with it");
+            return Err(Vanished.into());
         };
         // The last of the command's words are printed as it wrote them.
         state.outcome = ended(&message);

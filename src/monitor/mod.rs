@@ -32,6 +32,12 @@ pub(crate) use visit::{attach, change, kill, signal, stop, switch, wait};
 use crate::container::log::Stream;
 use crate::runtime::{ExitStatus, StartError};
 use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// A monitor that was killed: nobody saw how its container ended, which is no end with a code.
+#[derive(Debug, Error)]
+#[error("the container's monitor died, and the container with it")]
+pub(crate) struct Vanished;
 
 /// The name of the monitor's socket in the container's directory.
 const DOOR: &str = "attach";

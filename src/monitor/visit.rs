@@ -5,7 +5,7 @@ use crate::monitor::attach::{Client, End, ended};
 use crate::monitor::relay::Relay;
 use crate::monitor::signals::Signals;
 use crate::monitor::streams::copy;
-use crate::monitor::{Change, DOOR, FromClient, FromMonitor, Outcome, Session};
+use crate::monitor::{Change, DOOR, FromClient, FromMonitor, Outcome, Session, Vanished};
 use crate::network::Switch;
 use crate::sys::message::Channel;
 use anyhow::{Context, Result, bail};
@@ -49,7 +49,7 @@ pub(crate) fn attach(
     client.attach().map(Some)
 }
 
-/// Waits for the end of the container in `directory`; `None` if it does not run, or nobody saw its end.
+/// Waits for the end of the container in `directory`; `None` if it does not run. Fails with [`Vanished`] if nobody saw its end.
 pub(crate) fn wait(directory: &Path) -> Result<Option<Outcome>> {
     let Some(monitor) = knock(directory)? else {
         return Ok(None);
@@ -61,7 +61,7 @@ pub(crate) fn wait(directory: &Path) -> Result<Option<Outcome>> {
                     return Ok(Some(outcome));
                 }
             }
-            None => return Ok(None),
+            None => return Err(Vanished.into()),
         }
     }
 }
@@ -85,8 +85,9 @@ pub(crate) fn stop(directory: &Path, number: i32, grace: Option<Duration>) -> Re
             continue;
         }
         match monitor.receive().context("hearing from the monitor")? {
-            Some((message, _)) if ended(&message).is_none() => {}
-            _ => return Ok(true),
+            Some((message, _)) if ended(&message).is_some() => return Ok(true),
+            Some(_) => {}
+            None => return Err(Vanished.into()),
         }
     }
 }

@@ -234,14 +234,19 @@ fn only_the_streams_that_are_asked_for_are_attached() {
             .exits(3);
         assert_eq!((&*output.stdout, &*output.stderr), (stdout, stderr));
     }
-    let id = ddock
-        .feed(&["run", "-i", "-a", "stdin", &image, "cat"], b"read")
-        .exits(0)
-        .stdout;
-    let id = id.trim_end();
-    assert_eq!(id.len(), 64, "{id}");
-    assert_eq!(ddock.ok(&["wait", id]), "0\n");
-    assert_eq!(ddock.ok(&["logs", id]), "read");
+    // Who only gives a command its input waits for its code.
+    let script = "cat; sleep 0.1; exit 3";
+    for flags in [&["--rm", "-i"][..], &["-i", "--name", "fed"], &["--rm"]] {
+        let args = [
+            &["run"],
+            flags,
+            &["-a", "stdin", &image, "sh", "-c", script],
+        ]
+        .concat();
+        let output = ddock.feed(&args, b"read").exits(3);
+        assert_eq!((&*output.stdout, &*output.stderr), ("", ""), "{flags:?}");
+    }
+    assert_eq!(ddock.ok(&["logs", "fed"]), "read");
     ddock
         .run(&["run", "-d", "-a", "stdout", &image, "true"])
         .exits(1)

@@ -201,8 +201,8 @@ fn session(arguments: &Arguments) -> Wish {
     let flags = &arguments.lifetime;
     let has = |stream| flags.attach.is_empty() || flags.attach.contains(&stream);
     let (stdout, stderr) = (has(StreamName::Stdout), has(StreamName::Stderr));
-    // As Docker has it: who sees nothing of the container waits for nothing.
-    let detached = flags.detach || !(stdout || stderr);
+    // Who gives a command its input and sees nothing of it waits for its code all the same, as Docker's client does.
+    let detached = flags.detach;
     Wish {
         detached,
         interactive: arguments.interactive,

@@ -2,9 +2,9 @@
 
 use crate::cli::control::{directory, find, open};
 use crate::cli::failure::Refusal;
-use crate::cli::run::{left, tell_of_end};
+use crate::cli::run::code_of;
 use crate::cli::{detach_keys, output};
-use crate::monitor::{self, End, Session};
+use crate::monitor::{self, Session};
 use anyhow::{Context, Result};
 use clap::Args;
 use std::path::Path;
@@ -42,11 +42,7 @@ pub(crate) fn run(arguments: &Arguments, root: &Path) -> Result<u8> {
     let notify = |notice: &str| output::tell(&format!("ddock: {notice}\n"));
     let directory = directory(store.as_ref(), &record)?;
     match monitor::attach(&directory, session, &notify).with_context(context)? {
-        Some(End::Ended(outcome)) => {
-            tell_of_end(outcome);
-            Ok(outcome.status.code())
-        }
-        Some(End::Detached(leave)) => Ok(left(leave)),
+        Some(end) => Ok(code_of(&end)),
         None => Err(
             Refusal::new("You cannot attach to a stopped container, start it first")
                 .code(1)

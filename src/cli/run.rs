@@ -36,7 +36,7 @@ use origin::Wanted;
 use peers::Peers;
 
 pub(crate) use arguments::{Arguments, address4, address6, alias, invalid_signal};
-pub(crate) use start::{left, tell_of_end};
+pub(crate) use start::code_of;
 
 /// What `ddock run` was asked to do: the container's shape, and what is done around it.
 #[derive(Debug)]

@@ -1,5 +1,7 @@
 //! The client's side: streams, signals and the terminal, until the monitor tells the end or the client leaves.
 
+use crate::container::log::Stream;
+use crate::monitor::caller::{Caller, Cut, Loss};
 use crate::monitor::keys::Watcher;
 use crate::monitor::raw::{self, RawMode};
 use crate::monitor::relay::Relay;
@@ -22,6 +24,8 @@ pub(crate) struct Client<'a> {
     pub(crate) monitor: Channel,
     pub(crate) signals: Signals,
     pub(crate) relays: Vec<Relay>,
+    /// Streams of the caller's that the command writes to itself.
+    pub(crate) direct: Vec<Stream>,
     /// Whether the container ran before.
     pub(crate) is_visitor: bool,
     pub(crate) session: Session,
@@ -35,6 +39,12 @@ pub(crate) struct Client<'a> {
 #[derive(Debug)]
 pub(crate) enum End {
     Ended(Outcome),
+    /// The container ended, and not all that it wrote could be written, as was said.
+    Incomplete,
+    /// Nobody reads any more what it writes: it ends with the client that runs it in the foreground.
+    Cut(Cut),
+    /// The caller's terminal is gone: likewise.
+    HungUp,
     /// The container goes on.
     Detached(Leave),
 }
@@ -59,63 +69,97 @@ struct State {
     interrupts: Interrupts,
     /// What is left when the client has heard the end.
     outcome: Option<Outcome>,
-    leave: Option<Leave>,
+    /// Not all that the command wrote is where it belongs.
+    is_incomplete: bool,
+    /// How it is over before the container has ended.
+    end: Option<End>,
 }
 
 impl Client<'_> {
-    /// Relays until the container has ended and all that it wrote is written, or the client leaves.
+    /// Relays until the container has ended and all that it wrote is written, or the client leaves or loses its caller.
     pub(crate) fn attach(mut self) -> Result<End> {
         let mut state = State::default();
+        let mut caller = if self.session.detached {
+            Caller::default()
+        } else {
+            Caller::new(&self.direct)?
+        };
         loop {
-            self.drop_what_is_done(&mut state);
-            if let Some(outcome) = state.outcome.take_if(|_| !self.has_output_left()) {
-                return Ok(End::Ended(outcome));
+            self.relays.retain(|relay| !relay.is_done());
+            match state.outcome {
+                Some(_) if !self.has_output_left() && state.is_incomplete => {
+                    return Ok(End::Incomplete);
+                }
+                Some(outcome) if !self.has_output_left() => return Ok(End::Ended(outcome)),
+                _ => {}
             }
             if state.has_started && self.session.detached && self.relays.is_empty() {
                 return Ok(End::Detached(Leave::Done));
             }
-            if let Some(leave) = state.leave.filter(|_| state.outcome.is_none()) {
-                return self.leave(leave);
+            match state.end.take() {
+                Some(End::Detached(leave)) if state.outcome.is_none() => return self.leave(leave),
+                Some(end @ (End::Cut(_) | End::HungUp)) => return Ok(end),
+                _ => {}
             }
-            let ready = self.wait(state.outcome.is_some())?;
+            let ready = self.wait(&caller, state.outcome.is_some())?;
             // Before the monitor is heard: what it tells of comes after its steps.
             self.narration.map_or(Ok(()), Narration::pass_on)?;
             if ready.monitor {
                 self.hear(&mut state)?;
             }
-            if ready.signals {
-                self.pass_signals_on(&mut state)?;
+            if let Some(loss) = caller.look(&ready.caller) {
+                self.lose(loss, &mut state);
             }
-            for (relay, is_ready) in self.relays.iter_mut().zip(&ready.relays) {
-                relay.release_keys(Instant::now());
-                if *is_ready {
-                    relay
-                        .advance()
-                        .context("passing the command's streams on")?;
-                }
-                if relay.is_detaching() {
-                    state.leave = Some(Leave::Keys);
-                }
+            if ready.signals {
+                self.pass_signals_on(&mut state, &caller)?;
+            }
+            for at in 0..ready.relays.len() {
+                self.advance(at, ready.relays[at], &mut state)?;
             }
         }
     }
 
-    fn drop_what_is_done(&mut self, state: &mut State) {
-        let mut has_lost_reader = false;
-        self.relays.retain(|relay| {
-            has_lost_reader |= relay.has_lost_reader && !relay.is_input;
-            !relay.is_done()
-        });
-        if has_lost_reader && state.terminal.is_some() {
-            // The command sees its terminal hang up once nobody holds the other end.
-            state.terminal = None;
-            self.relays.retain(|relay| !relay.is_input);
+    fn advance(&mut self, at: usize, is_ready: bool, state: &mut State) -> Result<()> {
+        let relay = &mut self.relays[at];
+        relay.release_keys(Instant::now());
+        let was_cut = relay.cut().is_some();
+        if is_ready {
+            relay
+                .advance()
+                .context("passing the command's streams on")?;
         }
+        if relay.is_detaching() {
+            state.end = Some(End::Detached(Leave::Keys));
+        }
+        match relay.cut().filter(|_| !was_cut) {
+            Some(cut) if matches!(cut.error, Errno::PIPE | Errno::CONNRESET) => {
+                state.end = Some(End::Cut(cut));
+            }
+            Some(cut) => {
+                state.is_incomplete = true;
+                (self.notify)(&format!("{cut}; the command goes on"));
+            }
+            None => {}
+        }
+        Ok(())
+    }
+
+    /// The container in the foreground ends with its client. Without `--sig-proxy` that only leaves when its terminal goes.
+    fn lose(&self, loss: Loss, state: &mut State) {
+        state.end = match loss {
+            // It said all that it had to say.
+            Loss::Reader(_) if state.outcome.is_some() => return,
+            Loss::Reader(cut) => Some(End::Cut(cut)),
+            Loss::Terminal if self.session.sig_proxy || state.outcome.is_some() => {
+                Some(End::HungUp)
+            }
+            Loss::Terminal => Some(End::Detached(Leave::Signal(libc::SIGHUP))),
+        };
     }
 
     /// The command's input needs no draining once the command is gone.
     fn has_output_left(&self) -> bool {
-        self.relays.iter().any(|relay| !relay.is_input)
+        self.relays.iter().any(|relay| !relay.is_input())
     }
 
     /// Leaves the container to its monitor, which from then on needs nothing of ours.
@@ -134,7 +178,7 @@ impl Client<'_> {
         }
     }
 
-    fn wait(&self, has_ended: bool) -> Result<Ready> {
+    fn wait(&self, caller: &Caller, has_ended: bool) -> Result<Ready> {
         let mut ends = vec![PollFd::new(&self.signals, PollFlags::IN)];
         if !has_ended {
             ends.push(PollFd::new(&self.monitor, PollFlags::IN));
@@ -148,6 +192,8 @@ impl Client<'_> {
             let (descriptor, flags) = relay.interest().context("a relay is done")?;
             ends.push(PollFd::from_borrowed_fd(descriptor, flags));
         }
+        let relays = fixed + self.relays.len();
+        ends.extend(caller.interests());
         let keys = self.relays.iter().filter_map(Relay::deadline).min();
         let left = keys.map(|keys| keys.saturating_duration_since(Instant::now()));
         let left = left.and_then(|left| Timespec::try_from(left).ok());
@@ -159,7 +205,8 @@ impl Client<'_> {
         Ok(Ready {
             signals: is_ready(&ends[0]),
             monitor: !has_ended && is_ready(&ends[1]),
-            relays: ends[fixed..].iter().map(is_ready).collect(),
+            relays: ends[fixed..relays].iter().map(is_ready).collect(),
+            caller: ends[relays..].iter().map(is_ready).collect(),
         })
     }
 
@@ -214,7 +261,7 @@ impl Client<'_> {
         Ok(())
     }
 
-    fn pass_signals_on(&self, state: &mut State) -> Result<()> {
+    fn pass_signals_on(&self, state: &mut State, caller: &Caller) -> Result<()> {
         while let Some(number) = self.signals.next()? {
             let number = match Signal::try_from(number) {
                 Ok(Signal::SIGTSTP) => {
@@ -232,7 +279,12 @@ impl Client<'_> {
                 Ok(Signal::SIGINT | Signal::SIGTERM | Signal::SIGHUP | Signal::SIGQUIT)
                     if !self.session.sig_proxy =>
                 {
-                    state.leave = Some(Leave::Signal(number));
+                    state.end = Some(End::Detached(Leave::Signal(number)));
+                    continue;
+                }
+                // To whoever has no terminal it is a request to be passed on, to read a configuration anew.
+                Ok(Signal::SIGHUP) if caller.has_terminal() => {
+                    state.end = Some(End::HungUp);
                     continue;
                 }
                 _ if !self.session.sig_proxy => continue,
@@ -313,4 +365,6 @@ struct Ready {
     signals: bool,
     /// In the order of the relays.
     relays: Vec<bool>,
+    /// In the order of the caller's interests.
+    caller: Vec<bool>,
 }

@@ -6,6 +6,7 @@
 //! container; if the monitor dies the kernel does (`PR_SET_PDEATHSIG`).
 
 mod attach;
+mod caller;
 mod change;
 mod connection;
 mod hub;

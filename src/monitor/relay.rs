@@ -1,5 +1,7 @@
 //! Relays: bytes from one descriptor to another, without blocking on either.
 
+use crate::container::log::Stream;
+use crate::monitor::caller::Cut;
 use crate::monitor::keys::Watcher;
 use rustix::buffer::spare_capacity;
 use rustix::event::PollFlags;
@@ -30,10 +32,10 @@ pub(crate) struct Relay {
     held: Vec<u8>,
     written: usize,
     at_end: bool,
-    /// Whether this is the command's input.
-    pub(crate) is_input: bool,
-    /// Whether nobody reads any more what came.
-    pub(crate) has_lost_reader: bool,
+    /// Which of the command's outputs this is; `None` for its input.
+    output: Option<Stream>,
+    /// Why the caller's stream takes nothing more. What the command writes is read all the same.
+    failure: Option<Errno>,
     /// For a person's keys.
     keys: Option<Watcher>,
 }
@@ -46,7 +48,7 @@ enum Wait {
 }
 
 impl Relay {
-    pub(crate) fn new(from: OwnedFd, to: OwnedFd) -> Self {
+    fn new(from: OwnedFd, to: OwnedFd) -> Self {
         let never_blocks = fcntl_getfl(&to).is_ok_and(|flags| flags.contains(OFlags::NONBLOCK))
             || fstat(&to).is_ok_and(|to| FileType::from_raw_mode(to.st_mode).is_file());
         let is_pipe =
@@ -59,16 +61,21 @@ impl Relay {
             held: Vec::new(),
             written: 0,
             at_end: false,
-            is_input: false,
-            has_lost_reader: false,
+            output: None,
+            failure: None,
             keys: None,
         }
     }
 
     /// A relay of the command's input.
     pub(crate) fn input(from: OwnedFd, to: OwnedFd) -> Self {
+        Self::new(from, to)
+    }
+
+    /// A relay of one of the command's outputs.
+    pub(crate) fn output(stream: Stream, from: OwnedFd, to: OwnedFd) -> Self {
         Self {
-            is_input: true,
+            output: Some(stream),
             ..Self::new(from, to)
         }
     }
@@ -85,6 +92,17 @@ impl Relay {
     /// Returns when keys that are held back are to go on.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         self.keys.as_ref().and_then(Watcher::deadline)
+    }
+
+    /// Tells whether this is the command's input.
+    pub(crate) fn is_input(&self) -> bool {
+        self.output.is_none()
+    }
+
+    /// Returns why the caller does not get all of an output.
+    pub(crate) fn cut(&self) -> Option<Cut> {
+        let (stream, error) = (self.output?, self.failure?);
+        Some(Cut { stream, error })
     }
 
     /// Tells whether the keys that detach were pressed.
@@ -111,17 +129,23 @@ impl Relay {
     /// Moves what can be moved now that [`Relay::interest`] is satisfied.
     pub(crate) fn advance(&mut self) -> io::Result<()> {
         if let Some(wait) = self.splice {
-            return self.splice(wait);
+            self.splice(wait);
+            return Ok(());
         }
         if !self.held.is_empty() {
-            return self.write();
+            self.write();
+            return Ok(());
         }
         self.read()?;
+        if self.failure.is_some() {
+            self.held.clear();
+        }
         // Whether a descriptor that may block is ready has to be asked first.
         if self.held.is_empty() || self.largest_write == SAFE_WRITE {
             return Ok(());
         }
-        self.write()
+        self.write();
+        Ok(())
     }
 
     fn read(&mut self) -> io::Result<()> {
@@ -142,9 +166,9 @@ impl Relay {
     }
 
     /// Has the kernel pass on what it can; that never blocks, whatever is set of the caller's end.
-    fn splice(&mut self, waited_for: Wait) -> io::Result<()> {
+    fn splice(&mut self, waited_for: Wait) {
         let Some(to) = &self.to else {
-            return Ok(());
+            return;
         };
         match splice(&self.from, None, to, None, CAPACITY, SpliceFlags::NONBLOCK) {
             Ok(0) => self.end(),
@@ -157,17 +181,21 @@ impl Relay {
                 });
             }
             Err(Errno::INTR) => {}
-            Err(Errno::PIPE) => self.lose_reader(),
-            Err(error) => return Err(error.into()),
+            Err(error) => self.refuse(error),
         }
-        Ok(())
     }
 
-    /// Nobody reads what is left: closing `from` lets the writer know as it would without us.
-    fn lose_reader(&mut self) {
+    /// Nothing more can be written. What the command does not want to read is its own matter; what it writes is still read,
+    /// so that it does not stand still.
+    fn refuse(&mut self, error: Errno) {
         self.to = None;
-        self.at_end = true;
-        self.has_lost_reader = true;
+        self.splice = None;
+        self.written = self.held.len();
+        if self.is_input() {
+            self.at_end = true;
+        } else {
+            self.failure = Some(error);
+        }
     }
 
     fn end(&mut self) {
@@ -176,26 +204,21 @@ impl Relay {
         self.to = None;
     }
 
-    fn write(&mut self) -> io::Result<()> {
+    fn write(&mut self) {
         let Some(to) = &self.to else {
             self.held.clear();
-            return Ok(());
+            return;
         };
         let rest = &self.held[self.written..];
         match rustix::io::write(to, &rest[..rest.len().min(self.largest_write)]) {
             Ok(written) => self.written += written,
-            Err(Errno::AGAIN | Errno::INTR) => return Ok(()),
-            Err(Errno::PIPE | Errno::IO) => {
-                self.lose_reader();
-                self.written = self.held.len();
-            }
-            Err(error) => return Err(error.into()),
+            Err(Errno::AGAIN | Errno::INTR) => return,
+            Err(error) => self.refuse(error),
         }
         if self.written == self.held.len() {
             self.held.clear();
             self.written = 0;
         }
-        Ok(())
     }
 
     /// Tells whether nobody reads any more, so that the source should be closed.
@@ -216,7 +239,7 @@ mod tests {
         let sent: Vec<u8> = (0..30_000_u32).map(|n| n.to_le_bytes()[0]).collect();
         rustix::io::write(&write_in, &sent).unwrap();
         drop(write_in);
-        let mut relay = Relay::new(read_in, write_out);
+        let mut relay = Relay::output(Stream::Stdout, read_in, write_out);
         while !relay.is_done() {
             relay.advance().unwrap();
         }
@@ -227,15 +250,28 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_left_ends_the_relay() {
-        let (read_in, write_in) = pipe_with(PipeFlags::CLOEXEC).unwrap();
-        let (read_out, write_out) = pipe_with(PipeFlags::CLOEXEC).unwrap();
-        drop(read_out);
-        rustix::io::write(&write_in, b"x").unwrap();
-        let mut relay = Relay::new(read_in, write_out);
-        // One step reads, the next finds nobody to write to.
-        relay.advance().unwrap();
-        relay.advance().unwrap();
-        assert!(relay.is_done());
+    fn what_the_caller_does_not_take_is_said_and_the_command_goes_on() {
+        for (path, error) in [(None, Errno::PIPE), (Some("/dev/full"), Errno::NOSPC)] {
+            let (read_in, write_in) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+            let to = match path {
+                Some(path) => fs_err::File::create(path).unwrap().into_parts().0.into(),
+                None => pipe_with(PipeFlags::CLOEXEC).unwrap().1,
+            };
+            let mut relay = Relay::output(Stream::Stderr, read_in, to);
+            for _ in 0..3 {
+                rustix::io::write(&write_in, b"x").unwrap();
+                // One step reads, the next finds nobody to write to.
+                relay.advance().unwrap();
+                if relay.cut().is_none() {
+                    relay.advance().unwrap();
+                }
+            }
+            let stream = Stream::Stderr;
+            assert_eq!(relay.cut(), Some(Cut { stream, error }));
+            assert!(!relay.is_done());
+            drop(write_in);
+            relay.advance().unwrap();
+            assert!(relay.is_done());
+        }
     }
 }

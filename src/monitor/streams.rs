@@ -20,6 +20,8 @@ const UNMAPPED: u32 = 65534;
 /// The command's streams: what the client relays of them, and the ends for the monitor and the command.
 pub(crate) struct Wiring {
     pub(crate) relays: Vec<Relay>,
+    /// Streams of the caller's that are the command's own.
+    pub(crate) direct: Vec<Stream>,
     pub(crate) ends: Ends,
 }
 
@@ -28,6 +30,7 @@ impl Wiring {
     pub(crate) fn new(session: &Session, command: &Command, is_logged: bool) -> Result<Self> {
         let mut wiring = Self {
             relays: Vec::new(),
+            direct: Vec::new(),
             ends: Ends {
                 streams: Streams {
                     stdin: None,
@@ -51,10 +54,9 @@ impl Wiring {
             && session.stdout
             && session.stderr;
         let output = if is_direct {
-            let (stdout, stderr) = (rustix::stdio::stdout(), rustix::stdio::stderr());
             (
-                wiring.hand_over(stdout, command, Direction::Out)?,
-                wiring.hand_over(stderr, command, Direction::Out)?,
+                wiring.hand_over(Some(Stream::Stdout), command)?,
+                wiring.hand_over(Some(Stream::Stderr), command)?,
             )
         } else {
             (
@@ -68,7 +70,7 @@ impl Wiring {
 
     fn add_input(&mut self, session: &Session, command: &Command) -> Result<()> {
         if session.stdin {
-            let stdin = self.hand_over(rustix::stdio::stdin(), command, Direction::In)?;
+            let stdin = self.hand_over(None, command)?;
             self.ends.streams.stdin = Some(stdin);
         } else if session.keeps_stdin {
             let (read, write) = pipe_for(command)?;
@@ -83,27 +85,20 @@ impl Wiring {
     ///
     /// Anything else is relayed: a container's root could open a file, a directory, a device or a
     /// terminal again through `/proc/self/fd`, for writing too, or change its mode, a named pipe's as well.
-    fn hand_over(
-        &mut self,
-        stream: BorrowedFd<'_>,
-        command: &Command,
-        direction: Direction,
-    ) -> Result<OwnedFd> {
-        let own = copy(stream)?;
+    fn hand_over(&mut self, output: Option<Stream>, command: &Command) -> Result<OwnedFd> {
+        let own = copy(output.map_or(rustix::stdio::stdin(), own))?;
         if fstatfs(&own)?.f_type == PIPEFS_MAGIC && is_fit(&own, command)? {
+            self.direct.extend(output);
             return Ok(own);
         }
         let (read, write) = pipe_for(command)?;
-        Ok(match direction {
-            Direction::In => {
-                rustix::fs::fcntl_setfl(&write, OFlags::NONBLOCK)?;
-                self.relays.push(Relay::input(own, write));
-                read
-            }
-            Direction::Out => {
-                self.relays.push(Relay::new(read, own));
-                write
-            }
+        Ok(if let Some(stream) = output {
+            self.relays.push(Relay::output(stream, read, own));
+            write
+        } else {
+            rustix::fs::fcntl_setfl(&write, OFlags::NONBLOCK)?;
+            self.relays.push(Relay::input(own, write));
+            read
         })
     }
 
@@ -122,22 +117,21 @@ impl Wiring {
 
     fn copy_to_client(&mut self, is_attached: bool, stream: Stream) -> Result<()> {
         if is_attached {
-            let own = match stream {
-                Stream::Stdout => rustix::stdio::stdout(),
-                Stream::Stderr => rustix::stdio::stderr(),
-            };
             let (read, write) = pipe_with(PipeFlags::CLOEXEC).context("making a pipe")?;
-            self.relays.push(Relay::new(read, copy(own)?));
+            self.relays
+                .push(Relay::output(stream, read, copy(own(stream))?));
             self.ends.sinks.push((stream, write));
         }
         Ok(())
     }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Direction {
-    In,
-    Out,
+/// Returns the caller's stream of that name.
+pub(super) fn own(stream: Stream) -> BorrowedFd<'static> {
+    match stream {
+        Stream::Stdout => rustix::stdio::stdout(),
+        Stream::Stderr => rustix::stdio::stderr(),
+    }
 }
 
 /// Makes a pipe that the command may open again: programs write their logs to `/dev/stdout`, whoever they run as.

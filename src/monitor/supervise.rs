@@ -90,7 +90,7 @@ pub(crate) fn run(mut job: Job<'_>) -> Result<End> {
     match fork()? {
         Clone::Child => {
             // Ends of pipes that this process kept would keep readers waiting.
-            let Wiring { relays, ends } = wiring;
+            let Wiring { relays, ends, .. } = wiring;
             drop((client, relays, signals));
             supervise(job, ends, monitor);
             end_child(0)
@@ -106,6 +106,7 @@ pub(crate) fn run(mut job: Job<'_>) -> Result<End> {
                 monitor: client,
                 signals,
                 relays: wiring.relays,
+                direct: wiring.direct,
                 is_visitor: false,
                 session: job.session,
                 notify: job.notify,

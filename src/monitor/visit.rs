@@ -33,7 +33,7 @@ pub(crate) fn attach(
     ];
     for (stream, _, own) in outputs.into_iter().filter(|(_, is_wanted, _)| *is_wanted) {
         let (read, write) = pipe_with(PipeFlags::CLOEXEC).context("making a pipe")?;
-        relays.push(Relay::new(read, copy(own)?));
+        relays.push(Relay::output(stream, read, copy(own)?));
         monitor.send(&FromClient::Output(stream), Some(write.as_fd()))?;
     }
     monitor.send(&FromClient::Attach, None)?;
@@ -41,6 +41,7 @@ pub(crate) fn attach(
         monitor,
         signals: Signals::take()?,
         relays,
+        direct: Vec::new(),
         is_visitor: true,
         session,
         notify,

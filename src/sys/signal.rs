@@ -64,6 +64,18 @@ pub(crate) fn send(pidfd: BorrowedFd<'_>, number: i32) -> io::Result<()> {
     }
 }
 
+/// Tells whether this process ignores the signal, as its caller may have had it (`nohup`).
+pub(crate) fn is_ignored(signal: Signal) -> io::Result<bool> {
+    // SAFETY: sigaction is plain data, for which zero is valid.
+    let mut found: libc::sigaction = unsafe { std::mem::zeroed() };
+    // SAFETY: a null action asks only for what there is, which is written to `found`.
+    let result = unsafe { libc::sigaction(signal as i32, std::ptr::null(), &raw mut found) };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(found.sa_sigaction == libc::SIG_IGN)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

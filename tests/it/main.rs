@@ -15,6 +15,7 @@ mod cannot_start;
 mod choose;
 mod detached;
 mod differential;
+mod ends;
 mod explain;
 mod faults;
 mod harness;

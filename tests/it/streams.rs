@@ -177,10 +177,17 @@ fn closed_streams_files_and_devices_are_fine() {
                 "{flags:?} {script}"
             );
         }
-        let script = format!("$RUN {image} sh -c 'while :; do echo x; done' >/dev/full");
-        bash(&ddock, flags, &script)
-            .exits(125)
-            .says("No space left on device");
+        let script =
+            format!("$RUN {image} sh -c 'echo x; echo x; echo after >&2; exit 7' >/dev/full");
+        let output = bash(&ddock, flags, &script).exits(1);
+        assert_eq!(
+            output
+                .stderr
+                .matches("write /dev/stdout: no space left on device")
+                .count(),
+            1
+        );
+        output.says("after\n");
     }
 }
 

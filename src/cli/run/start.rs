@@ -94,17 +94,31 @@ pub(super) fn start(
 /// Says what is to be said at the end of a session, and returns the exit code.
 fn conclude(end: &End, id: &str) -> Result<u8> {
     match *end {
+        End::Detached(Leave::Done) => output::print(&format!("{id}\n")).map(|()| 0),
+        ref end => Ok(code_of(end)),
+    }
+}
+
+/// Says how a client's time with a container ended, and returns the exit code.
+pub(crate) fn code_of(end: &End) -> u8 {
+    match *end {
         End::Ended(outcome) => {
             tell_of_end(outcome);
-            Ok(outcome.status.code())
+            outcome.status.code()
         }
-        End::Detached(Leave::Done) => output::print(&format!("{id}\n")).map(|()| 0),
-        End::Detached(leave) => Ok(left(leave)),
+        End::Incomplete => 1,
+        // Docker's words, and its code.
+        End::Cut(cut) => {
+            output::tell(&format!("{cut}\n"));
+            1
+        }
+        End::HungUp => left(Leave::Signal(libc::SIGHUP)),
+        End::Detached(leave) => left(leave),
     }
 }
 
 /// Says why a client left a container running, if it was a person, and returns the exit code.
-pub(crate) fn left(leave: Leave) -> u8 {
+fn left(leave: Leave) -> u8 {
     match leave {
         Leave::Done => 0,
         Leave::Keys => {
@@ -350,7 +364,7 @@ fn privilege(mapping: &Mapping) -> Privilege {
 }
 
 /// Says what ended a container, if it was not its command.
-pub(crate) fn tell_of_end(outcome: Outcome) {
+fn tell_of_end(outcome: Outcome) {
     if outcome.is_overdue {
         output::tell(
             "ddock: the container was killed because its time was over (see `--timeout`)\n",

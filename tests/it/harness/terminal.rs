@@ -22,6 +22,16 @@ pub(crate) struct Terminal {
 impl Terminal {
     /// Starts a command as the leader of a new session on a terminal of this size.
     pub(crate) fn start(command: &Command, rows: u16, columns: u16) -> Terminal {
+        Terminal::start_with(command, rows, columns, None)
+    }
+
+    /// As [`Terminal::start`], with another stdout.
+    pub(crate) fn start_with(
+        command: &Command,
+        rows: u16,
+        columns: u16,
+        stdout: Option<Stdio>,
+    ) -> Terminal {
         let screen = rustix::pty::openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
         rustix::pty::grantpt(&screen).unwrap();
         rustix::pty::unlockpt(&screen).unwrap();
@@ -48,7 +58,7 @@ impl Terminal {
         let stdio = || Stdio::from(line.try_clone().unwrap());
         let child = session
             .stdin(stdio())
-            .stdout(stdio())
+            .stdout(stdout.unwrap_or_else(stdio))
             .stderr(stdio())
             .spawn()
             .unwrap();
@@ -63,6 +73,12 @@ impl Terminal {
 
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Closes the terminal, as the end of a connection does; the program is left to itself.
+    pub(crate) fn hang_up(&mut self) {
+        let nowhere = || fs_err::File::open("/dev/null").unwrap().into_parts().0;
+        (self.screen, self.line) = (nowhere().into(), nowhere().into());
     }
 
     pub(crate) fn send(&self, keys: &str) {

@@ -1,6 +1,7 @@
 //! How an image's layers are put together: which to mount, and what lies between them to make them fit.
 
 use crate::digest::Digest;
+use crate::image::effort::Effort;
 use crate::image::fixup::Fixup;
 use crate::image::merged::Merged;
 use crate::runtime::Rootfs;
@@ -99,16 +100,18 @@ fn bounds(metas: &[&LayerMeta]) -> (usize, Option<usize>) {
 
 /// Decides how the layers are put together, base first, and makes what that needs in the stage.
 ///
-/// The caller holds a lease on the layers and on their chain IDs.
+/// The caller holds a lease on the layers and on their chain IDs. An error of `wanted` ends it early.
 pub(super) fn settle(
     store: &Store,
     stage: &Stage,
     parts: &[Part<'_>],
     make: Make,
+    wanted: &dyn Fn() -> Result<()>,
 ) -> Result<(Assembly, Vec<StagedChain>)> {
     let metas: Vec<_> = parts.iter().map(|part| part.meta).collect();
     let (lowest, root) = bounds(&metas);
     let diff_ids: Vec<_> = parts.iter().map(|part| part.diff_id.clone()).collect();
+    let effort = Effort::new(wanted);
     let mut pile = Pile {
         store,
         stage,
@@ -116,7 +119,8 @@ pub(super) fn settle(
         make,
         lower: Vec::new(),
         directories: Vec::new(),
-        merged: Merged::of(metas[lowest..].iter().copied()),
+        merged: Merged::of(metas[lowest..].iter().copied(), &effort)?,
+        effort: &effort,
         staged: Vec::new(),
     };
     let layers = parts.iter().zip(chain_ids(&diff_ids));
@@ -141,16 +145,24 @@ struct Pile<'a> {
     lower: Vec<Lower>,
     /// Of `lower`.
     directories: Vec<PathBuf>,
-    merged: Merged,
+    merged: Merged<'a>,
+    effort: &'a Effort<'a>,
     staged: Vec<StagedChain>,
 }
 
 impl Pile<'_> {
     /// Adds a layer, and above it what makes it fit, if it does not.
     fn add(&mut self, part: &Part<'_>, chain_id: &Digest, is_top: bool) -> Result<()> {
-        let below = self.directories.clone();
         let misfits = self.merged.lay(&part.directory, part.meta)?;
         let layer = Lower::Layer(part.diff_id.clone());
+        // Metadata alone can wait for the top: who is seen above sees all below.
+        let is_urgent = !misfits.is_empty() || !part.meta.links.is_empty();
+        let is_looked_at = is_urgent || is_top;
+        let below = if is_looked_at {
+            self.directories.clone()
+        } else {
+            Vec::new()
+        };
         // overlayfs answers ELOOP to a layer that is there twice, and what is on top hides the other.
         if let Some(at) = self.lower.iter().position(|lower| *lower == layer) {
             self.lower.remove(at);
@@ -158,10 +170,11 @@ impl Pile<'_> {
         }
         self.lower.push(layer);
         self.directories.push(part.directory.clone());
+        if !is_looked_at {
+            return Ok(());
+        }
         let stale = self.merged.stale()?;
-        // Metadata alone can wait for the top: who is seen above sees all below.
-        let is_urgent = !misfits.is_empty() || !part.meta.links.is_empty();
-        if !is_urgent && (!is_top || stale.is_empty()) {
+        if !is_urgent && stale.is_empty() {
             return Ok(());
         }
         let mut directory = self.store.chain_fs(chain_id);
@@ -173,6 +186,7 @@ impl Pile<'_> {
                 meta: part.meta,
                 misfits: &misfits,
                 stale: &stale,
+                effort: self.effort,
                 merged: self.mount(&name, &self.directories, &directory)?,
                 below: match &below[..] {
                     [] => None,

@@ -4,6 +4,7 @@
 //! name their files, and the directories' owners, modes and times are theirs. The kernel merges all but that; the rest
 //! is done in the merged tree, where what changes comes to lie in the fix-up, as a container's changes do.
 
+use crate::image::effort::Effort;
 use crate::image::merged::{Misfit, Stale, is_opaque, open_directory};
 use crate::image::rooted::{Rooted, names, open_beneath};
 use crate::store::LayerMeta;
@@ -20,6 +21,7 @@ pub(super) struct Fixup<'a> {
     pub(super) meta: &'a LayerMeta,
     pub(super) misfits: &'a [Misfit],
     pub(super) stale: &'a [Stale],
+    pub(super) effort: &'a Effort<'a>,
     /// The layer on those below, the fix-up as the upper directory.
     pub(super) merged: OwnedFd,
     /// Those below alone.
@@ -33,10 +35,10 @@ impl Fixup<'_> {
             layer: open_directory(self.layer)?,
             directory: self.layer,
             implied,
-            tree: Rooted::new(self.merged),
+            tree: Rooted::new(self.merged, self.effort),
             copied: HashMap::new(),
         };
-        let below = self.below.map(Rooted::new);
+        let below = self.below.map(|below| Rooted::new(below, self.effort));
         for Stale { path, holds } in self.stale {
             work.tree.set_directory(path, open_directory(holds)?)?;
         }
@@ -82,7 +84,7 @@ struct Work<'a> {
     layer: OwnedFd,
     directory: &'a Path,
     implied: HashSet<&'a Path>,
-    tree: Rooted,
+    tree: Rooted<'a>,
     /// By inode in the layer, where a file with several names was put first.
     copied: HashMap<u64, PathBuf>,
 }
@@ -228,7 +230,7 @@ impl Work<'_> {
     }
 
     /// Makes a hard link to a file that the layer does not have.
-    fn link(&mut self, path: &Path, target: &Path, below: Option<&Rooted>) -> Result<()> {
+    fn link(&mut self, path: &Path, target: &Path, below: Option<&Rooted<'_>>) -> Result<()> {
         let missing = || {
             let target = target.display();
             format!("it is a hard link to `{target}`, which neither its layer nor those below have")
@@ -294,7 +296,7 @@ impl Work<'_> {
 }
 
 /// Returns where a name stands, symbolic links on the way followed, the last component not.
-fn resolve_parent(tree: &Rooted, path: &Path) -> Result<PathBuf> {
+fn resolve_parent(tree: &Rooted<'_>, path: &Path) -> Result<PathBuf> {
     let (parent, name) = path
         .parent()
         .zip(path.file_name())

@@ -1,20 +1,29 @@
 //! What stands at the paths that layers imply, seen as the layers are laid on each other one by one.
+//!
+//! A layer is asked about the paths that it can have: what it costs to lay it grows with what is in it, not with what all
+//! the others imply.
 
+use crate::image::effort::Effort;
 use crate::store::LayerMeta;
 use crate::sys::attributes;
 use anyhow::{Context, Result};
 use fs_err as fs;
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::ffi::OsString;
+use std::ops::Bound;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
+/// So many names in a directory are asked for one by one. For more it is read: usually it has fewer of them than all the
+/// other layers together.
+const FEW: usize = 64;
+
 /// What is seen at a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Seen {
-    Nothing,
     Directory {
         /// The directory in a layer whose owner, mode, times and attributes hold.
         holds: PathBuf,
@@ -51,16 +60,23 @@ pub(super) struct Stale {
 }
 
 /// The paths that some layer implies, and what is seen there.
-#[derive(Debug)]
-pub(super) struct Merged {
-    /// Parents first.
-    paths: BTreeMap<PathBuf, Seen>,
+pub(super) struct Merged<'a> {
+    effort: &'a Effort<'a>,
+    /// By directory, the names in it that some layer implies.
+    watched: HashMap<PathBuf, BTreeSet<OsString>>,
+    /// What is seen at watched paths; nothing at those that are missing.
+    seen: BTreeMap<PathBuf, Seen>,
+    /// Among these are all directories that do not show what holds.
+    doubtful: BTreeSet<PathBuf>,
 }
 
-impl Merged {
+impl<'a> Merged<'a> {
     /// Begins with nothing laid; `metas` are those of all layers, base first.
-    pub(super) fn of<'a>(metas: impl Iterator<Item = &'a LayerMeta>) -> Self {
-        let mut paths = BTreeMap::new();
+    pub(super) fn of<'b>(
+        metas: impl Iterator<Item = &'b LayerMeta>,
+        effort: &'a Effort<'a>,
+    ) -> Result<Self> {
+        let mut watched: HashMap<PathBuf, BTreeSet<OsString>> = HashMap::new();
         for (number, meta) in metas.enumerate() {
             // There is nothing below the base for its directories to take after.
             let implied = if number == 0 {
@@ -68,12 +84,26 @@ impl Merged {
             } else {
                 &meta.implied
             };
-            let needed = implied.iter().chain(&meta.with_whiteouts);
-            let needed = needed.flat_map(|path| path.ancestors());
-            let needed = needed.filter(|path| !path.as_os_str().is_empty());
-            paths.extend(needed.map(|path| (path.to_owned(), Seen::Nothing)));
+            for path in implied.iter().chain(&meta.with_whiteouts) {
+                for path in path.ancestors() {
+                    effort.look(path)?;
+                    let Some((parent, name)) = path.parent().zip(path.file_name()) else {
+                        break;
+                    };
+                    let names = watched.entry(parent.to_owned()).or_default();
+                    if !names.insert(name.to_owned()) {
+                        // Those above it are there since it is.
+                        break;
+                    }
+                }
+            }
         }
-        Self { paths }
+        Ok(Self {
+            effort,
+            watched,
+            seen: BTreeMap::new(),
+            doubtful: BTreeSet::new(),
+        })
     }
 
     /// Lays a layer on those below; returns the directories that it should not have.
@@ -88,23 +118,25 @@ impl Merged {
                 return None;
             }
             match before {
-                Seen::Directory { holds, .. } => return Some(holds.clone()),
-                Seen::Link(link) => misfits.push(Misfit::Moved {
+                Some(Seen::Directory { holds, .. }) => return Some(holds.clone()),
+                Some(Seen::Link(link)) => misfits.push(Misfit::Moved {
                     path: path.to_owned(),
                     link: link.clone(),
                 }),
-                Seen::Nothing | Seen::Other(_) if bare.contains(path) => {
+                None | Some(Seen::Other(_)) if bare.contains(path) => {
                     let hides = match before {
-                        Seen::Other(file) => Some(file.clone()),
+                        Some(Seen::Other(file)) => Some(file.clone()),
                         _ => None,
                     };
                     let path = path.to_owned();
                     misfits.push(Misfit::Bare { path, hides });
                 }
-                Seen::Nothing | Seen::Other(_) => {}
+                None | Some(Seen::Other(_)) => {}
             }
             None
         })?;
+        // Parents first.
+        misfits.sort_by(|one, other| one.path().cmp(other.path()));
         // What is below one of them goes with it.
         let all: BTreeSet<PathBuf> = misfits
             .iter()
@@ -123,19 +155,27 @@ impl Merged {
     }
 
     /// Returns the directories that would show another owner, mode, time or attributes than they should.
-    pub(super) fn stale(&self) -> Result<Vec<Stale>> {
+    pub(super) fn stale(&mut self) -> Result<Vec<Stale>> {
         let mut stale = Vec::new();
-        for (path, seen) in &self.paths {
-            let Seen::Directory {
+        for path in std::mem::take(&mut self.doubtful) {
+            let Some(Seen::Directory {
                 holds,
                 shown,
                 ghosts,
-            } = seen
+            }) = self.seen.get_mut(&path)
             else {
                 continue;
             };
-            if *ghosts || holds != shown && !is_alike(holds, shown)? {
-                let (path, holds) = (path.clone(), holds.clone());
+            if !*ghosts && holds != shown {
+                self.effort.look(&path)?;
+                if is_alike(holds, shown)? {
+                    // So that nobody asks again.
+                    holds.clone_from(shown);
+                }
+            }
+            if *ghosts || holds != shown {
+                let holds = holds.clone();
+                self.doubtful.insert(path.clone());
                 stale.push(Stale { path, holds });
             }
         }
@@ -147,53 +187,78 @@ impl Merged {
         &mut self,
         layer: &Path,
         with_whiteouts: &HashSet<&Path>,
-        mut inherited: impl FnMut(&Path, &Seen) -> Option<PathBuf>,
+        mut inherited: impl FnMut(&Path, Option<&Seen>) -> Option<PathBuf>,
     ) -> Result<()> {
-        // Directories of this layer; and those where nothing of the layers below is seen.
-        let (mut present, mut hiding) = (HashSet::new(), HashSet::new());
-        let mut now: BTreeMap<PathBuf, Seen> = BTreeMap::new();
-        for (path, before) in &self.paths {
-            let parent = path.parent().unwrap_or(Path::new(""));
-            let is_top = parent.as_os_str().is_empty();
-            let has_parent = is_top || matches!(now.get(parent), Some(Seen::Directory { .. }));
-            let before = if has_parent && !hiding.contains(parent) {
-                before.clone()
-            } else {
-                Seen::Nothing
-            };
-            let own = layer.join(path);
-            // Only below directories that were seen to be some: no symbolic link is followed.
-            let found = if is_top || present.contains(parent) {
-                found(&own)?
-            } else {
-                None
-            };
-            let seen = match found {
-                None => before,
-                Some(Found::Directory { opaque }) => {
-                    present.insert(path.as_path());
-                    let is_alone = opaque || !matches!(before, Seen::Directory { .. });
-                    if is_alone {
-                        hiding.insert(path.as_path());
-                    }
-                    let holds = inherited(path, &before).unwrap_or_else(|| own.clone());
-                    // A layer that is there twice is mounted once, and merged with no other self.
-                    let was_ghost = matches!(&before, Seen::Directory { shown, ghosts: true, .. } if *shown == own);
-                    let ghosts = (is_alone || was_ghost) && with_whiteouts.contains(&**path);
-                    Seen::Directory {
-                        holds,
-                        shown: own,
-                        ghosts,
-                    }
+        // Those of the layer: no symbolic link is followed, and none is in the way.
+        let mut directories = vec![PathBuf::new()];
+        while let Some(directory) = directories.pop() {
+            for path in self.candidates(layer, &directory)? {
+                self.effort.look(&path)?;
+                let own = layer.join(&path);
+                let Some(found) = found(&own)? else {
+                    continue;
+                };
+                let before = self.seen.remove(&path);
+                let was_directory = matches!(before, Some(Seen::Directory { .. }));
+                let merges = was_directory && matches!(found, Found::Directory { opaque: false });
+                if was_directory && !merges {
+                    self.forget_below(&path);
                 }
-                Some(Found::Whiteout) => Seen::Nothing,
-                Some(Found::Link) => Seen::Link(own),
-                Some(Found::Other) => Seen::Other(own),
-            };
-            now.insert(path.clone(), seen);
+                let seen = match found {
+                    Found::Directory { .. } => {
+                        let holds = inherited(&path, before.as_ref());
+                        let holds = holds.unwrap_or_else(|| own.clone());
+                        // A layer that is there twice is mounted once, and merged with no other self.
+                        let was_ghost = matches!(&before, Some(Seen::Directory { shown, ghosts: true, .. }) if *shown == own);
+                        let ghosts = (!merges || was_ghost) && with_whiteouts.contains(&*path);
+                        if ghosts || holds != own {
+                            self.doubtful.insert(path.clone());
+                        }
+                        directories.push(path.clone());
+                        Seen::Directory {
+                            holds,
+                            shown: own,
+                            ghosts,
+                        }
+                    }
+                    Found::Whiteout => continue,
+                    Found::Link => Seen::Link(own),
+                    Found::Other => Seen::Other(own),
+                };
+                self.seen.insert(path, seen);
+            }
         }
-        self.paths = now;
         Ok(())
+    }
+
+    /// Returns the watched paths in a directory of the layer, without those that it cannot have.
+    fn candidates(&self, layer: &Path, directory: &Path) -> Result<Vec<PathBuf>> {
+        let Some(watched) = self.watched.get(directory) else {
+            return Ok(Vec::new());
+        };
+        if watched.len() <= FEW {
+            return Ok(watched.iter().map(|name| directory.join(name)).collect());
+        }
+        let mut candidates = Vec::new();
+        for entry in fs::read_dir(layer.join(directory))? {
+            self.effort.take(1)?;
+            let name = entry?.file_name();
+            if watched.contains(&name) {
+                candidates.push(directory.join(name));
+            }
+        }
+        Ok(candidates)
+    }
+
+    /// Forgets what was seen below `path`: it is hidden from now on.
+    fn forget_below(&mut self, path: &Path) {
+        let after = (Bound::Excluded(path), Bound::Unbounded);
+        let after = self.seen.range::<Path, _>(after).map(|(path, _)| path);
+        let below = after.take_while(|seen| seen.starts_with(path));
+        let below: Vec<PathBuf> = below.cloned().collect();
+        for path in below {
+            self.seen.remove(&path);
+        }
     }
 }
 

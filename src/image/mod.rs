@@ -3,6 +3,7 @@
 mod assembly;
 mod check;
 mod config;
+mod effort;
 mod find;
 mod fixup;
 mod merged;

@@ -39,7 +39,7 @@ pub(crate) fn publish(store: &Store, stage: Stage, fetched: Fetched) -> Result<(
     // First the lease, then the look at what is there: so no fix-ups that were seen go meanwhile.
     let _lease = store.lease(&assembly::chain_ids(&diff_ids))?;
     let parts = parts(store, &stage, &fetched, &metas);
-    let (assembly, chains) = assembly::settle(store, &stage, &parts, Make::Missing)?;
+    let (assembly, chains) = assembly::settle(store, &stage, &parts, Make::Missing, &|| Ok(()))?;
     let origin = origin(&fetched.reference, &fetched.repo_digest);
     let mut record = Record::new(
         &fetched.config,

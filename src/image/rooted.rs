@@ -1,11 +1,13 @@
 //! A mounted tree that is changed as a process whose root it is would change it. Its directories get their times back in the end.
 
+use crate::image::effort::Effort;
 use crate::sys::{attributes, copy, tree};
 use anyhow::{Context, Result, bail, ensure};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ffi::{OsStr, OsString};
+use std::ops::Bound;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Component, Path, PathBuf};
@@ -14,16 +16,22 @@ use std::path::{Component, Path, PathBuf};
 const MAX_LINKS: usize = 40;
 
 /// A tree. Paths are relative to its root; unless said otherwise they have no symbolic links.
-pub(super) struct Rooted {
+pub(super) struct Rooted<'a> {
     root: OwnedFd,
+    effort: &'a Effort<'a>,
     /// What directories are to be like when all is done.
     directories: BTreeMap<PathBuf, Stat>,
+    /// By inode, the names of files that have several, and those that were given since; some may be gone. Absent until
+    /// somebody asks: the whole tree is read for it, once.
+    names: Option<HashMap<u64, Vec<PathBuf>>>,
 }
 
-impl Rooted {
-    pub(super) fn new(root: OwnedFd) -> Self {
+impl<'a> Rooted<'a> {
+    pub(super) fn new(root: OwnedFd, effort: &'a Effort<'a>) -> Self {
         Self {
             root,
+            effort,
+            names: None,
             directories: BTreeMap::new(),
         }
     }
@@ -139,8 +147,13 @@ impl Rooted {
         let parent = self.directory(path.parent().context("the root stays")?)?;
         tree::remove(parent.as_fd(), name(path))
             .with_context(|| format!("removing `{}`", path.display()))?;
-        self.directories
-            .retain(|directory, _| !directory.starts_with(path));
+        let from = (Bound::Included(path), Bound::Unbounded);
+        let from = self.directories.range::<Path, _>(from);
+        let gone = from.take_while(|(directory, _)| directory.starts_with(path));
+        let gone: Vec<PathBuf> = gone.map(|(directory, _)| directory.clone()).collect();
+        for directory in gone {
+            self.directories.remove(&directory);
+        }
         Ok(())
     }
 
@@ -150,7 +163,12 @@ impl Rooted {
         let old = self.directory(from.parent().context("the root is no file")?)?;
         let new = self.directory(to.parent().context("the root is no file")?)?;
         rustix::fs::linkat(&old, name(from), &new, name(to), AtFlags::empty())
-            .with_context(|| format!("linking `{}` to `{}`", to.display(), from.display()))
+            .with_context(|| format!("linking `{}` to `{}`", to.display(), from.display()))?;
+        if let Some(names) = &mut self.names {
+            let stat = rustix::fs::statat(&new, name(to), AtFlags::SYMLINK_NOFOLLOW)?;
+            names.entry(stat.st_ino).or_default().push(to.to_owned());
+        }
+        Ok(())
     }
 
     /// Copies what is no directory to `to`, from the file `name` in `parent` that has this `stat`.
@@ -168,13 +186,32 @@ impl Rooted {
             .with_context(|| format!("copying to `{}`", to.display()))
     }
 
-    /// Returns all names of the file with this inode number, as they are seen.
-    pub(super) fn names_of(&self, inode: u64) -> Result<Vec<PathBuf>> {
+    /// Returns all names of the file with this inode number, which has several, as they are seen.
+    pub(super) fn names_of(&mut self, inode: u64) -> Result<Vec<PathBuf>> {
+        if self.names.is_none() {
+            self.names = Some(self.all_names()?);
+        }
+        let names = self.names.as_ref().and_then(|names| names.get(&inode));
         let mut found = Vec::new();
+        for name in names.into_iter().flatten() {
+            if self.stat(name)?.is_some_and(|seen| seen.st_ino == inode) {
+                found.push(name.clone());
+            }
+        }
+        found.sort();
+        found.dedup();
+        Ok(found)
+    }
+
+    /// Reads the whole tree.
+    fn all_names(&self) -> Result<HashMap<u64, Vec<PathBuf>>> {
+        let mut found: HashMap<u64, Vec<PathBuf>> = HashMap::new();
         let mut directories = vec![PathBuf::new()];
         while let Some(path) = directories.pop() {
+            self.effort.look(&path)?;
             let directory = self.open(&path, OFlags::DIRECTORY)?;
-            for name in names(&directory)? {
+            for name in copy::names(&directory)? {
+                self.effort.take(1)?;
                 let stat = match rustix::fs::statat(&directory, &name, AtFlags::SYMLINK_NOFOLLOW) {
                     // A whiteout in a directory that only one layer has.
                     Err(Errno::NOENT) => continue,
@@ -182,12 +219,12 @@ impl Rooted {
                 };
                 if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
                     directories.push(path.join(name));
-                } else if stat.st_ino == inode {
-                    found.push(path.join(name));
+                } else if stat.st_nlink > 1 {
+                    let names = found.entry(stat.st_ino).or_default();
+                    names.push(path.join(name));
                 }
             }
         }
-        found.sort();
         Ok(found)
     }
 

@@ -1,9 +1,9 @@
 //! What a start and what runs on may cost, in numbers that are the same on a busy machine.
 
-use crate::harness::ddock::{Ddock, output};
+use crate::harness::calls::Calls;
+use crate::harness::ddock::Ddock;
 use crate::harness::host::{unique_seconds, wait_for_process};
 use crate::harness::wait_for;
-use std::process::Command;
 
 /// System calls of `run --rm --network none IMAGE true` of a cached image, in all of its processes: the client, the
 /// monitor, and the first process until it has become `true` and ended.
@@ -21,26 +21,8 @@ const MOST_CALLS: usize = 925;
 #[test]
 fn a_start_makes_a_bounded_number_of_system_calls() {
     let (ddock, image) = Ddock::with_busybox();
-    let counts = ddock.scratch().path().join("counts");
     let run = ddock.command(&["run", "--rm", "--network", "none", &image, "true"]);
-    let mut strace = Command::new("strace");
-    // A build for debugging asks of each descriptor whether it is open, before it closes it.
-    strace.args(["-f", "-c", "-e", "trace=!fcntl", "-o"]);
-    strace.arg(&counts);
-    strace.arg(run.get_program()).args(run.get_args());
-    strace.env_clear();
-    for (name, value) in run.get_envs() {
-        strace.env(name, value.unwrap());
-    }
-    output(&mut strace).exits(0);
-    let table = fs_err::read_to_string(&counts).unwrap();
-    let total = table.lines().last().unwrap();
-    // % time, seconds, usecs/call, calls, errors, `total`
-    let calls: usize = total.split_whitespace().nth(3).unwrap().parse().unwrap();
-    assert!(
-        total.ends_with("total") && calls <= MOST_CALLS,
-        "{calls} system calls, at most {MOST_CALLS}\n{table}"
-    );
+    Calls::of(&run).at_most(MOST_CALLS, "a start");
 }
 
 /// KiB of a detached container's monitor that no other process has: pages that were written to since it was started.

@@ -1,6 +1,7 @@
 //! What the tests stand on: real registries, images made in code, ddock with a store of its own, terminals, users.
 
 pub(crate) mod authority;
+pub(crate) mod calls;
 pub(crate) mod canned;
 pub(crate) mod chance;
 pub(crate) mod ddock;

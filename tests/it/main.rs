@@ -13,6 +13,7 @@ mod budget;
 mod caller;
 mod cannot_start;
 mod choose;
+mod costs;
 mod detached;
 mod differential;
 mod ends;

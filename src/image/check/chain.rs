@@ -38,7 +38,7 @@ pub(super) fn check(
         })
         .collect();
     let stage = store.stage()?;
-    let (_, made) = assembly::settle(store, &stage, &layers, Make::All)?;
+    let (_, made) = assembly::settle(store, &stage, &layers, Make::All, &|| Ok(()))?;
     let Some(made) = made.iter().find(|made| made.chain_id == chain.id) else {
         return Ok(vec![finding(
             Fault::Added,

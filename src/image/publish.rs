@@ -3,9 +3,9 @@
 use crate::digest::Digest;
 use crate::image::assembly::{self, Make, Part};
 use crate::image::find::origin;
-use crate::image::{Image, ImageConfig, Layer, Record};
+use crate::image::{ImageConfig, Layer, Record};
 use crate::reference::Reference;
-use crate::store::{LayerMeta, Publication, Stage, StagedLayer, Store};
+use crate::store::{LayerMeta, Publication, Stage, Store, Went};
 use anyhow::{Context, Result};
 
 /// What a pull found out and fetched; all of it verified.
@@ -20,16 +20,21 @@ pub(crate) struct Fetched {
     /// The image's ID: the digest of its config.
     pub(crate) image: Digest,
     pub(crate) config: ImageConfig,
-    /// All layers, base first.
+    /// All layers, base first. They are in the store, under a lease.
     pub(crate) layers: Vec<Layer>,
-    /// The layers that were not in the store. The others were found there under a lease.
-    pub(crate) staged: Vec<StagedLayer>,
     /// Index, manifest and config.
     pub(crate) blobs: Vec<(Digest, Vec<u8>)>,
 }
 
 /// Makes a pulled image visible, whole or not at all. Adds its origin to those of an image that is there already.
-pub(crate) fn publish(store: &Store, stage: Stage, fetched: Fetched) -> Result<()> {
+///
+/// It ends early with the error of `wanted`, if that gives one. [`Went`] says that what was found here is gone.
+pub(crate) fn publish(
+    store: &Store,
+    stage: Stage,
+    fetched: Fetched,
+    wanted: &dyn Fn() -> Result<()>,
+) -> Result<()> {
     let diff_ids: Vec<Digest> = fetched
         .layers
         .iter()
@@ -38,10 +43,11 @@ pub(crate) fn publish(store: &Store, stage: Stage, fetched: Fetched) -> Result<(
     let metas = metas(store, &fetched)?;
     // First the lease, then the look at what is there: so no fix-ups that were seen go meanwhile.
     let _lease = store.lease(&assembly::chain_ids(&diff_ids))?;
-    let parts = parts(store, &stage, &fetched, &metas);
-    let (assembly, chains) = assembly::settle(store, &stage, &parts, Make::Missing, &|| Ok(()))?;
+    let parts = parts(store, &fetched, &metas);
+    let (assembly, chains) = assembly::settle(store, &stage, &parts, Make::Missing, wanted)?;
+    wanted()?;
     let origin = origin(&fetched.reference, &fetched.repo_digest);
-    let mut record = Record::new(
+    let record = Record::new(
         &fetched.config,
         fetched.manifest,
         origin,
@@ -49,64 +55,42 @@ pub(crate) fn publish(store: &Store, stage: Stage, fetched: Fetched) -> Result<(
         &metas,
         assembly,
     );
-    // One that cannot be read is replaced.
-    if let Ok(Some(earlier)) = Image::open(store, fetched.image.clone()) {
-        record.add_origins(&earlier.record);
-    }
+    let record = |earlier: Option<&[u8]>| {
+        let mut record = record.clone();
+        // One that cannot be read is replaced.
+        if let Some(earlier) = earlier.and_then(|bytes| serde_json::from_slice(bytes).ok()) {
+            record.add_origins(&earlier);
+        }
+        serde_json::to_vec_pretty(&record).context("writing down the image")
+    };
     let is_tag = fetched.reference.digest().is_none();
     let publication = Publication {
-        staged: fetched.staged,
         chains,
         diff_ids,
         blobs: fetched.blobs,
         image: fetched.image,
-        record: serde_json::to_vec_pretty(&record).context("writing down the image")?,
         tag: is_tag.then_some(fetched.reference),
     };
-    store.publish(stage, &publication)
+    store.publish(stage, &publication, &record)
 }
 
-/// Returns what is known of each layer, staged or there.
+/// Returns what is known of each layer.
 fn metas(store: &Store, fetched: &Fetched) -> Result<Vec<LayerMeta>> {
-    let mut metas = Vec::with_capacity(fetched.layers.len());
-    for Layer { diff_id, .. } in &fetched.layers {
-        let staged = fetched
-            .staged
-            .iter()
-            .find(|staged| staged.diff_id == *diff_id);
-        let meta = match staged {
-            Some(staged) => Some(staged.meta.clone()),
-            None => store.layer(diff_id)?,
-        };
-        metas.push(meta.with_context(|| {
-            format!(
-                "layer `{}` went while its image was pulled",
-                diff_id.short()
-            )
-        })?);
-    }
-    Ok(metas)
+    let layers = fetched.layers.iter();
+    let meta = |Layer { diff_id, .. }: &Layer| {
+        let meta = store.layer(diff_id)?;
+        meta.ok_or_else(|| Went(diff_id.clone()).into())
+    };
+    layers.map(meta).collect()
 }
 
 /// Returns the layers as they are to be put together, base first.
-fn parts<'a>(
-    store: &Store,
-    stage: &Stage,
-    fetched: &'a Fetched,
-    metas: &'a [LayerMeta],
-) -> Vec<Part<'a>> {
-    let directory = |diff_id: &Digest| {
-        let mut staged = fetched.staged.iter();
-        match staged.find(|staged| staged.diff_id == *diff_id) {
-            Some(staged) => stage.fs(&staged.name),
-            None => store.layer_fs(diff_id),
-        }
-    };
+fn parts<'a>(store: &Store, fetched: &'a Fetched, metas: &'a [LayerMeta]) -> Vec<Part<'a>> {
     let layers = fetched.layers.iter().zip(metas);
     let part = |(layer, meta): (&'a Layer, &'a LayerMeta)| Part {
         diff_id: &layer.diff_id,
         digest: &layer.digest,
-        directory: directory(&layer.diff_id),
+        directory: store.layer_fs(&layer.diff_id),
         meta,
     };
     layers.map(part).collect()

@@ -29,17 +29,17 @@ fn pull(store: &Store, reference: &str, layers: &[&str], second: i64) -> Digest 
 
     let _lease = store.lease(&diff_ids).unwrap();
     let stage = store.stage().unwrap();
-    let mut staged = Vec::new();
     for Layer { diff_id, .. } in &layers {
         if store.layer(diff_id).unwrap().is_none() {
             let name = diff_id.hex().to_owned();
             stage.layer_directory(&name).unwrap();
             let (diff_id, meta) = (diff_id.clone(), meta(diff_id));
-            staged.push(StagedLayer {
+            let layer = StagedLayer {
                 name,
                 diff_id,
                 meta,
-            });
+            };
+            store.publish_layer(&stage, &layer).unwrap();
         }
     }
     let fetched = Fetched {
@@ -49,12 +49,11 @@ fn pull(store: &Store, reference: &str, layers: &[&str], second: i64) -> Digest 
         image: image.clone(),
         config: ImageConfig::parse(&config).unwrap(),
         layers,
-        staged,
         blobs: [index, manifest, config]
             .map(|bytes| (Digest::of(&bytes), bytes))
             .to_vec(),
     };
-    publish(store, stage, fetched).unwrap();
+    publish(store, stage, fetched, &|| Ok(())).unwrap();
     image
 }
 
@@ -319,4 +318,25 @@ fn what_uses_an_image_stands_in_the_way_as_in_docker() {
     assert!(find(&store, hex).is_ok());
     assert_eq!(remove(&store, hex, true, &used(false)).unwrap().len(), 2);
     assert!(find(&store, hex).is_err());
+}
+
+#[test]
+fn two_pulls_of_one_image_by_two_names_forget_neither() {
+    let (_directory, store) = scratch();
+    for round in 0..20 {
+        let names = [format!("a/x:{round}"), format!("b/y:{round}")];
+        std::thread::scope(|scope| {
+            for name in &names {
+                scope.spawn(|| pull(&store, name, &["one"], 1));
+            }
+        });
+        for name in &names {
+            let image = find(&store, name).unwrap();
+            assert_eq!(image.record.repo_digests.len(), 2, "{round}");
+        }
+        for name in &names {
+            remove(&store, name, false, &unused).unwrap();
+        }
+        assert_eq!(store.image_ids().unwrap(), []);
+    }
 }

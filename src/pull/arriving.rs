@@ -50,7 +50,7 @@ impl Arriving {
         self.state().segments.values().sum()
     }
 
-    /// Lets the reader fail, if it is not at the end yet.
+    /// Lets the reader fail, if it is not at the end yet: what is there is of no use any more.
     pub(crate) fn stop(&self) {
         self.state().stopped = true;
         self.changed.notify_all();
@@ -65,15 +65,15 @@ impl Arriving {
     fn wait(&self, position: u64) -> io::Result<(u64, u64)> {
         let mut state = self.state();
         loop {
+            if state.stopped {
+                return Err(io::Error::other("the download was stopped"));
+            }
             let before = state.segments.range(..=position).next_back();
             let segment = before.map(|(start, length)| (*start, start + length));
             if let Some((start, end)) = segment
                 && end > position
             {
                 return Ok((start, end));
-            }
-            if state.stopped {
-                return Err(io::Error::other("the download was stopped"));
             }
             let waited = self.changed.wait(state);
             state = waited.unwrap_or_else(PoisonError::into_inner);

@@ -4,24 +4,25 @@ use crate::digest::Digest;
 use crate::image::Layer;
 use crate::pull::arriving::{Arriving, Reader};
 use crate::pull::download::{self, Download, Progress};
-use crate::pull::{Event, LayerId, LayerState, Stopped, resolve};
+use crate::pull::plan::Plan;
+use crate::pull::{self, Arrived, Event, LayerId, LayerState, Stopped, resolve};
 use crate::registry::{Client, RegistryError};
-use crate::store::{LayerMeta, Partial, Segments, Stage, StagedLayer, Store};
-use crate::unpack::{self, Recipe, Unpacked};
+use crate::store::{LayerMeta, Partial, Progress as Way, Segments, Stage, StagedLayer, Store};
+use crate::unpack::{self, Recipe, Skipped, Unpacked};
 use anyhow::{Context, Result, bail, ensure};
 use futures_util::stream::{FuturesUnordered, TryStreamExt as _};
 use futures_util::try_join;
+use std::cell::Cell;
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Write as _};
 use std::os::unix::ffi::OsStringExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::thread::{self, Scope};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use thiserror::Error;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// A blob arrived whole and is not what its descriptor says.
 #[derive(Debug, Error)]
@@ -31,103 +32,37 @@ struct WrongDigest {
     found: Digest,
 }
 
-/// What there is to do for an image's layers.
-pub(crate) struct Plan {
-    /// All layers, once each, base first.
-    pub(crate) all: Vec<LayerId>,
-    /// Those whose content is here already, from this image or another.
-    pub(crate) present: Vec<LayerId>,
-    /// What must be fetched; of layers with the same content one.
-    pub(crate) missing: Vec<Layer>,
-}
-
-/// Looks which layers are here. The caller holds a lease on them.
-pub(crate) fn plan(store: &Store, layers: &[Layer]) -> Result<Plan> {
-    let (mut all, mut present, mut missing) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut seen, mut counted) = (BTreeSet::new(), BTreeSet::new());
-    for layer in layers {
-        let id = &layer.digest;
-        let is_first = counted.insert(id);
-        if is_first {
-            all.push(id.clone());
-        }
-        // The diff ID is the content's own name: whoever claims it gets exactly that content.
-        if !seen.insert(&layer.diff_id) || store.layer(&layer.diff_id)?.is_some() {
-            if is_first {
-                present.push(id.clone());
-            }
-        } else {
-            ensure!(
-                is_first,
-                "the image has layer `{}` twice, with two diff IDs",
-                id.short()
-            );
-            missing.push(layer.clone());
-        }
-    }
-    Ok(Plan {
-        all,
-        present,
-        missing,
-    })
-}
-
-/// The blobs that are fetched, ours alone.
-pub(crate) type Partials = BTreeMap<LayerId, Arc<Partial>>;
-
-/// How often we look whether another process is done with a blob.
+/// How often we look whether another operation is done with a blob.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// Takes what is missing for us alone, and waits for other processes that have some of it: they fetch it for us too.
-///
-/// In the order of the digests, so that no two processes wait for each other. What is there is to be looked at
-/// again afterwards.
-pub(crate) async fn take(
-    store: &Store,
-    missing: &[Layer],
-    events: &dyn Fn(Event),
-) -> Result<Partials> {
-    let ids: BTreeSet<&LayerId> = missing.iter().map(|layer| &layer.digest).collect();
-    let mut partials = Partials::new();
-    let mut told = false;
-    for id in ids {
-        let partial = loop {
-            if let Some(partial) = store.partial(id)? {
-                break partial;
-            }
-            if !told {
-                let short = id.short();
-                events(Event::Note(format!(
-                    "layer {short} is on its way by another pull: waiting for that"
-                )));
-                told = true;
-            }
-            tokio::time::sleep(LOOK).await;
-        };
-        partials.insert(id.clone(), Arc::new(partial));
-    }
-    Ok(partials)
-}
+/// How long another operation may bring nothing of a blob before we fetch it ourselves. It tells every [`BEAT`] that it is
+/// alive; with a disk that is busy with its files, a little later.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How often we tell others that we are alive.
+const BEAT: Duration = Duration::from_secs(1);
 
 /// What fetching layers needs.
-pub(crate) struct Work<'scope, 'env> {
-    pub(crate) client: &'env Client<'env>,
-    pub(crate) stage: &'env Stage,
-    pub(crate) unpacking: &'env unpack::Options,
-    pub(crate) events: &'env dyn Fn(Event),
-    /// Ours while this lasts.
-    pub(crate) partials: &'env Partials,
+pub(crate) struct Work<'a> {
+    pub(crate) client: &'a Client<'a>,
+    pub(crate) store: &'a Store,
+    pub(crate) stage: &'a Arc<Stage>,
+    pub(crate) unpacking: &'a unpack::Options,
+    pub(crate) events: &'a dyn Fn(Event),
+    pub(crate) arrived: &'a Arrived,
+    /// The layers that their descriptors bring along.
+    pub(crate) inline: &'a [(Digest, Vec<u8>)],
+    /// Bounds the layers that are taken to be downloaded: those that wait are left to others.
+    pub(crate) turns: &'a Semaphore,
     /// Bounds what is open to the registry at once.
-    pub(crate) connections: &'env Semaphore,
+    pub(crate) connections: &'a Semaphore,
     /// Bounds the layers that are unpacked at once.
-    pub(crate) unpackers: &'env Semaphore,
-    /// No thread outlives it, however this ends.
-    pub(crate) scope: &'scope Scope<'scope, 'env>,
+    pub(crate) unpackers: &'a Semaphore,
 }
 
-impl Work<'_, '_> {
-    /// Fetches and unpacks what is missing into the stage. The first failure ends all.
-    pub(crate) async fn fetch(&self, plan: &Plan) -> Result<Vec<StagedLayer>> {
+impl Work<'_> {
+    /// Fetches, unpacks and publishes what is missing, each layer for itself. The first failure ends all.
+    pub(crate) async fn fetch(&self, plan: &Plan) -> Result<()> {
         for id in &plan.present {
             self.tell(id, LayerState::AlreadyExists);
         }
@@ -137,26 +72,120 @@ impl Work<'_, '_> {
         // The largest first: what is left for the end is small.
         let mut layers: Vec<_> = plan.missing.iter().enumerate().collect();
         layers.sort_by_key(|(_, layer)| Reverse(layer.size));
+        let told = Cell::new(false);
         let layers = layers
             .into_iter()
-            .map(|(number, layer)| self.layer(number, layer));
-        layers.collect::<FuturesUnordered<_>>().try_collect().await
+            .map(|(number, layer)| self.layer(number, layer, &told));
+        let all = layers.collect::<FuturesUnordered<_>>().try_collect();
+        tokio::select! {
+            done = all => done,
+            error = self.beat() => Err(error),
+        }
     }
 
-    async fn layer(&self, number: usize, layer: &Layer) -> Result<StagedLayer> {
-        let partial = &self.partials[&layer.digest];
+    /// Tells other operations that this one is alive, for ever.
+    async fn beat(&self) -> anyhow::Error {
+        loop {
+            tokio::time::sleep(BEAT).await;
+            for partial in self.arrived.partials.borrow().values() {
+                if let Err(error) = partial.beat() {
+                    return error;
+                }
+            }
+        }
+    }
+
+    /// Brings one layer into the store. `told` says that the user knows of other pulls.
+    async fn layer(&self, number: usize, layer: &Layer, told: &Cell<bool>) -> Result<()> {
+        let Layer {
+            digest, diff_id, ..
+        } = layer;
+        let name = number.to_string();
+        let (partial, turn) = self.take(&name, layer, told).await?;
+        if self.store.layer(diff_id)?.is_some() {
+            // The operation that had it fetched it for us too.
+            partial.remove()?;
+            self.tell(digest, LayerState::AlreadyExists);
+            return Ok(());
+        }
+        if let Some((_, bytes)) = self.inline.iter().find(|(inline, _)| inline == digest) {
+            partial.clear()?;
+            partial.append(0)?.write_all(bytes)?;
+        }
+        let partials = &self.arrived.partials;
+        partials
+            .borrow_mut()
+            .insert(digest.clone(), Arc::clone(&partial));
+        self.arrived.began.set(true);
+        self.fetch_one(&name, layer, &partial, turn).await?;
+        partials.borrow_mut().remove(digest);
+        let arrived = &self.arrived.layers;
+        arrived.set(arrived.get() + layer.size);
+        self.tell(digest, LayerState::PullComplete);
+        Ok(())
+    }
+
+    /// Takes the layer's blob for us alone when it is its turn. As long as another operation goes on with it, that is waited
+    /// for; who stands still is left alone, and the blob is fetched apart.
+    async fn take(
+        &self,
+        name: &str,
+        layer: &Layer,
+        told: &Cell<bool>,
+    ) -> Result<(Arc<Partial>, SemaphorePermit<'_>)> {
+        let id = &layer.digest;
+        let mut seen = None;
+        let mut since = Instant::now();
+        loop {
+            let turn = self.turns.acquire().await.context("the pull has ended")?;
+            if let Some(partial) = self.store.partial(id)? {
+                return Ok((Arc::new(partial), turn));
+            }
+            let now = self.store.progress(id)?;
+            let whole = now.is_some_and(|progress| progress.bytes >= layer.size);
+            // Who has all of it is at work as long as it is alive.
+            let mark = now.map(|Way { bytes, alive }| (bytes, whole.then_some(alive)));
+            if mark != seen {
+                (seen, since) = (mark, Instant::now());
+            }
+            let short = id.short();
+            if since.elapsed() >= PATIENCE {
+                let note = format!("layer {short} comes no further by another pull: fetching it");
+                (self.events)(Event::Note(note));
+                let apart = self.stage.directory(&format!("{name}-apart"))?;
+                return Ok((Arc::new(Partial::apart(apart)?), turn));
+            }
+            drop(turn);
+            if !told.replace(true) {
+                (self.events)(Event::Note(format!(
+                    "layer {short} is on its way by another pull: waiting for that"
+                )));
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// Downloads and unpacks a layer, a second time if other bytes came than were asked for. The `turn` is over when all
+    /// bytes are there.
+    async fn fetch_one(
+        &self,
+        name: &str,
+        layer: &Layer,
+        partial: &Arc<Partial>,
+        turn: SemaphorePermit<'_>,
+    ) -> Result<()> {
         let wrong = |fetched: &Result<_>| {
             fetched
                 .as_ref()
                 .is_err_and(anyhow::Error::is::<WrongDigest>)
         };
-        let name = number.to_string();
-        let mut fetched = self.attempt(&name, layer, partial).await;
+        let mut fetched = self.attempt(name, layer, partial, Some(turn)).await;
         if wrong(&fetched) {
             // A fault on the way may be gone; a registry that holds other bytes sends them again.
             partial.clear()?;
             self.client.distrust_mirrors();
-            fetched = self.attempt(&format!("{name}-again"), layer, partial).await;
+            let again = format!("{name}-again");
+            fetched = self.attempt(&again, layer, partial, None).await;
         }
         if fetched.as_ref().is_err_and(|error| !may_pass(error)) {
             // It is of no use: another try would come to the same end.
@@ -171,7 +200,8 @@ impl Work<'_, '_> {
         name: &str,
         layer: &Layer,
         partial: &Arc<Partial>,
-    ) -> Result<StagedLayer> {
+        turn: Option<SemaphorePermit<'_>>,
+    ) -> Result<()> {
         let segments = download::resume(partial, layer.size)?;
         let arriving = Arc::new(Arriving::new(
             Arc::clone(partial),
@@ -179,28 +209,17 @@ impl Work<'_, '_> {
             segments.clone(),
         ));
         let _stop = Stop(&arriving);
-        let ((), unpacked) = try_join!(
-            self.download(layer, partial, &arriving, &segments),
-            self.unpack(name, layer, &arriving)
-        )?;
-        let Layer {
-            digest, diff_id, ..
-        } = layer;
-        ensure!(
-            unpacked.diff_id == *diff_id,
-            "its content is {}, the image's config says {diff_id}",
-            unpacked.diff_id
-        );
-        self.tell(digest, LayerState::PullComplete);
-        for note in &unpacked.skipped {
-            let id = digest.short();
+        let download = async {
+            self.download(layer, partial, &arriving, &segments).await?;
+            drop(turn);
+            Ok(())
+        };
+        let ((), skipped) = try_join!(download, self.unpack(name, layer, &arriving, partial))?;
+        for note in &skipped {
+            let id = layer.digest.short();
             (self.events)(Event::Note(format!("layer {id}: left out: {note}")));
         }
-        Ok(StagedLayer {
-            name: name.to_owned(),
-            diff_id: diff_id.clone(),
-            meta: meta(unpacked, digest),
-        })
+        Ok(())
     }
 
     async fn download(
@@ -238,38 +257,52 @@ impl Work<'_, '_> {
         Ok(())
     }
 
-    /// Unpacks what arrives in a thread of its own. Its bytes are right when this returns.
+    /// Unpacks what arrives and publishes it if its bytes are right, in a thread of its own; returns what was left out.
     async fn unpack(
         &self,
         name: &str,
         layer: &Layer,
         arriving: &Arc<Arriving>,
-    ) -> Result<Unpacked> {
+        partial: &Arc<Partial>,
+    ) -> Result<BTreeSet<Skipped>> {
         let _permit = self
             .unpackers
             .acquire()
             .await
             .context("the pull has ended")?;
-        let directory = self.stage.layer_directory(name)?;
-        let paths = self.stage.layer_paths(name);
-        let (done, unpacked) = oneshot::channel();
         let mut reader = Reader::new(Arc::clone(arriving), layer.digest.algorithm());
-        let options = self.unpacking;
-        let expected = layer.digest.clone();
-        let work = move || {
+        let options = self.unpacking.clone();
+        let Layer {
+            digest, diff_id, ..
+        } = layer.clone();
+        let (stage, name) = (Arc::clone(self.stage), name.to_owned());
+        let partial = Arc::clone(partial);
+        let unpacked = pull::aside(self.store, move |store, _| {
+            let directory = stage.layer_directory(&name)?;
+            let paths = stage.layer_paths(&name);
             let recipe = Recipe {
                 file: &paths.recipe,
                 kept: &paths.kept,
             };
-            let unpacked = unpack::layer(&mut reader, &directory, Some(recipe), options);
-            // Nobody listens any more when the pull failed elsewhere.
-            done.send(verify(unpacked, reader, expected)).ok();
-        };
-        thread::Builder::new()
-            .name("unpack".to_owned())
-            .spawn_scoped(self.scope, work)
-            .context("starting a thread")?;
-        unpacked.await.context("the thread that unpacks died")?
+            let unpacked = unpack::layer(&mut reader, &directory, Some(recipe), &options);
+            let unpacked = verify(unpacked, reader, digest.clone())?;
+            ensure!(
+                unpacked.diff_id == diff_id,
+                "its content is {}, the image's config says {diff_id}",
+                unpacked.diff_id
+            );
+            let skipped = unpacked.skipped.clone();
+            let meta = meta(unpacked, &digest);
+            let layer = StagedLayer {
+                name,
+                diff_id,
+                meta,
+            };
+            store.publish_layer(&stage, &layer)?;
+            partial.remove()?;
+            Ok(skipped)
+        });
+        unpacked.await
     }
 
     fn tell(&self, id: &LayerId, state: LayerState) {

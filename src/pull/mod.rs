@@ -4,6 +4,7 @@ mod arriving;
 mod download;
 mod event;
 mod layers;
+mod plan;
 mod question;
 mod resolve;
 mod retry;
@@ -17,20 +18,21 @@ use crate::image;
 use crate::platform::Platform;
 use crate::reference::Reference;
 use crate::registry::{Access, Client, Notice};
-use crate::store::{Segments, Store};
+use crate::store::{Partial, Segments, Store, Went};
+use crate::sys::kernel;
 use crate::unpack;
-use anyhow::{Context, Result};
-use layers::{Partials, Plan};
-use resolve::Resolved;
-use std::io::Write as _;
-use std::thread;
+use anyhow::{Context, Result, ensure};
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use thiserror::Error;
 use tokio::runtime::{self, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Semaphore;
 
-/// A signal ended the pull. Nothing of it is left.
+/// A signal ended the pull. What arrived is kept for the next one.
 #[derive(Debug, Error)]
 #[error("stopped by signal {signal}")]
 pub(crate) struct Stopped {
@@ -64,29 +66,71 @@ const UNPACKERS: usize = 3;
 /// How long what arrived of a blob waits for the pull to be repeated.
 const FORGOTTEN: Duration = Duration::from_hours(7 * 24);
 
+/// How long a pull that was stopped waits for its threads to clean up: the next operation does what is left of that. The
+/// user waits no longer than a second.
+const LEAVE: Duration = Duration::from_millis(600);
+
+/// How long a pull that failed does.
+const CLEAN_UP: Duration = Duration::from_secs(10);
+
+/// How often a pull begins anew because another operation found something damaged that it had found whole.
+const ANEW: usize = 5;
+
 /// Pulls an image, and tells `events` how it goes.
 ///
-/// What was here already is not fetched again, and what arrives becomes visible all at once, verified.
+/// What was here already is not fetched again, and the image becomes visible all at once, verified.
 /// Runs inside the user namespace that owns the store's files, if there is one. From here on the
 /// process has several threads. An error with [`Stopped`] says that the user ended it.
 pub(crate) fn pull(store: &Store, request: &Request<'_>, events: &dyn Fn(Event)) -> Result<Pulled> {
+    // Its threads come and go.
+    kernel::give_large_blocks_back();
     let runtime = runtime()?;
-    let attempt = || attempt(&runtime, store, request, events);
-    let pulled = retry::repeat(&runtime, request.retry, events, attempt);
-    if pulled.is_ok() {
-        store.sweep_partials(FORGOTTEN)?;
+    let arrived = Arrived::default();
+    let attempt = || anew(store, request, events, &arrived);
+    let pulled = run(&runtime, retry::repeat(request.retry, events, attempt));
+    if let Err(error) = &pulled
+        && layers::may_pass(error)
+    {
+        tell_kept(&arrived, events);
     }
-    // A look-up of a name cannot be stopped, and need not be waited for.
-    runtime.shutdown_background();
+    arrived.partials.take();
+    match &pulled {
+        // A look-up of a name cannot be stopped, and need not be waited for.
+        Ok(_) => runtime.shutdown_background(),
+        Err(error) if error.is::<Stopped>() => runtime.shutdown_timeout(LEAVE),
+        Err(error) => {
+            runtime.shutdown_timeout(CLEAN_UP);
+            if arrived.began.get() && !layers::may_pass(error) {
+                // Of no use without the image. The error to tell is the first one.
+                store.exclusive().and_then(|lock| store.sweep(lock)).ok();
+            }
+        }
+    }
     pulled
 }
 
-/// Pulls once.
-fn attempt(
-    runtime: &Runtime,
+/// Pulls once, or again if what was found here went meanwhile.
+async fn anew(
     store: &Store,
     request: &Request<'_>,
     events: &dyn Fn(Event),
+    arrived: &Arrived,
+) -> Result<Pulled> {
+    for _ in 0..ANEW {
+        match attempt(store, request, events, arrived).await {
+            Err(error) if error.is::<Went>() => {}
+            ended => return ended,
+        }
+    }
+    attempt(store, request, events, arrived).await
+}
+
+/// Pulls once.
+async fn attempt(
+    store: &Store,
+    request: &Request<'_>,
+    events: &dyn Fn(Event),
+    arrived: &Arrived,
 ) -> Result<Pulled> {
     let Request {
         reference,
@@ -98,11 +142,14 @@ fn attempt(
     } = *request;
     let notify = notify(events);
     let client = Client::new(reference, access, &notify)?;
-    let resolving = resolve::resolve(store, &client, reference, platform);
-    let resolved = run(runtime, resolving)?;
+    let resolved = resolve::resolve(store, &client, reference, platform).await?;
     // First the lease, then the look at what is there: so nothing that was seen goes meanwhile.
-    let _lease = store.lease(&resolved.needed())?;
-    let (plan, partials) = run(runtime, missing(store, &resolved, events))?;
+    let lease = aside(store, {
+        let needed = resolved.needed();
+        move |store, _| store.lease(&needed)
+    });
+    let lease = lease.await?;
+    let plan = plan::plan(store, &resolved.layers)?;
     let pulled = Pulled {
         reference: reference.clone(),
         digest: resolved.repo_digest.clone(),
@@ -114,59 +161,53 @@ fn attempt(
             reference: reference.clone(),
             layers: plan.all.clone(),
         });
-        room::check(store, &plan.missing, &partials, events)?;
-        let stage = store.stage()?;
-        let (connections, unpackers) = (Semaphore::new(jobs), Semaphore::new(UNPACKERS));
-        let staged = thread::scope(|scope| {
-            let work = layers::Work {
-                client: &client,
-                stage: &stage,
-                unpacking,
-                events,
-                partials: &partials,
-                connections: &connections,
-                unpackers: &unpackers,
-                scope,
-            };
-            run(runtime, work.fetch(&plan))
-        });
-        let staged = staged.inspect_err(|error| {
-            if layers::may_pass(error) {
-                tell_kept(&partials, events);
-            }
-        })?;
-        image::publish(store, stage, resolved.fetched(reference, staged))?;
-        for partial in partials.values() {
-            partial.remove()?;
-        }
+        room::check(store, &plan.missing, events)?;
+        let stage = Arc::new(aside(store, |store, _| store.stage()).await?);
+        let work = layers::Work {
+            client: &client,
+            store,
+            stage: &stage,
+            unpacking,
+            events,
+            arrived,
+            inline: &resolved.inline,
+            turns: &Semaphore::new(jobs),
+            connections: &Semaphore::new(jobs),
+            unpackers: &Semaphore::new(UNPACKERS),
+        };
+        work.fetch(&plan).await?;
+        let stage = Arc::into_inner(stage).context("all layers have arrived")?;
+        let fetched = resolved.fetched(reference);
+        aside(store, move |store, wanted| {
+            // Nothing of it goes before this is done, whether somebody waits for it or not.
+            let _lease = lease;
+            image::publish(store, stage, fetched, wanted)
+        })
+        .await?;
     }
+    aside(store, |store, _| store.sweep_partials(FORGOTTEN)).await?;
     Ok(pulled)
 }
 
-/// Looks which layers are missing and takes them for us alone; what another process has is waited for, and is
-/// then most likely here.
-async fn missing(
-    store: &Store,
-    resolved: &Resolved,
-    events: &dyn Fn(Event),
-) -> Result<(Plan, Partials)> {
-    let plan = layers::plan(store, &resolved.layers)?;
-    let partials = layers::take(store, &plan.missing, events).await?;
-    for (digest, bytes) in &resolved.inline {
-        if let Some(partial) = partials.get(digest) {
-            partial.clear()?;
-            partial.append(0)?.write_all(bytes)?;
-        }
-    }
-    Ok((layers::plan(store, &resolved.layers)?, partials))
+/// What came of an image's layers, for the next pull if this one fails.
+#[derive(Default)]
+struct Arrived {
+    /// The blobs that are being fetched, ours alone.
+    partials: RefCell<BTreeMap<LayerId, Arc<Partial>>>,
+    /// Compressed bytes of the layers that are in the store now.
+    layers: Cell<u64>,
+    /// One may be there.
+    began: Cell<bool>,
 }
 
 /// Tells how much of the layers waits for the next try.
-fn tell_kept(partials: &Partials, events: &dyn Fn(Event)) {
+fn tell_kept(arrived: &Arrived, events: &dyn Fn(Event)) {
+    let partials = arrived.partials.borrow();
     let segments = partials
         .values()
         .filter_map(|partial| partial.segments().ok());
     let kept: u64 = segments.flat_map(Segments::into_values).sum();
+    let kept = kept + arrived.layers.get();
     if kept > 0 {
         events(Event::Kept(kept));
     }
@@ -176,6 +217,36 @@ fn tell_kept(partials: &Partials, events: &dyn Fn(Event)) {
 fn runtime() -> Result<Runtime> {
     let mut builder = runtime::Builder::new_current_thread();
     builder.enable_all().build().context("starting the runtime")
+}
+
+/// Fails when nobody waits any more for what is being done.
+type Wanted<'a> = &'a dyn Fn() -> Result<()>;
+
+/// Does what computes, or waits for a lock or the disk, in a thread of its own: so a signal is heard meanwhile.
+async fn aside<T: Send + 'static>(
+    store: &Store,
+    work: impl FnOnce(&Store, Wanted<'_>) -> Result<T> + Send + 'static,
+) -> Result<T> {
+    /// Says so when the one who waits goes.
+    struct Waiting(Arc<AtomicBool>);
+    impl Drop for Waiting {
+        fn drop(&mut self) {
+            self.0.store(false, Ordering::Relaxed);
+        }
+    }
+    let waiting = Waiting(Arc::new(AtomicBool::new(true)));
+    let (store, is_wanted) = (store.clone(), Arc::clone(&waiting.0));
+    let work = move || {
+        work(&store, &|| {
+            ensure!(is_wanted.load(Ordering::Relaxed), "the pull has ended");
+            Ok(())
+        })
+    };
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+        Err(error) => Err(error).context("the pull has ended"),
+    }
 }
 
 /// Returns what makes events of a client's notices.

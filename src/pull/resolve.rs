@@ -5,7 +5,7 @@ use crate::image::{Fetched, Image, ImageConfig, Layer};
 use crate::platform::Platform;
 use crate::reference::Reference;
 use crate::registry::{self, Client, Descriptor, Document, Manifest, RegistryError};
-use crate::store::{StagedLayer, Store};
+use crate::store::Store;
 use anyhow::{Result, ensure};
 
 /// What a reference stands for, verified from its manifest down to its config.
@@ -39,8 +39,8 @@ impl Resolved {
                 .all(|(digest, _)| copy(store, digest).is_some()))
     }
 
-    /// Returns what is to be published once the layers that were missing are `staged`.
-    pub(crate) fn fetched(self, reference: &Reference, staged: Vec<StagedLayer>) -> Fetched {
+    /// Returns what is to be published once all layers are here.
+    pub(crate) fn fetched(self, reference: &Reference) -> Fetched {
         Fetched {
             reference: reference.clone(),
             repo_digest: self.repo_digest,
@@ -48,7 +48,6 @@ impl Resolved {
             image: self.image,
             config: self.config,
             layers: self.layers,
-            staged,
             blobs: self.blobs,
         }
     }

@@ -1,10 +1,9 @@
 //! Pulls that are begun anew because what made them fail may have passed.
 
-use crate::pull::{Event, run};
+use crate::pull::Event;
 use crate::registry::RegistryError;
 use anyhow::{Error, Result};
 use std::time::Duration;
-use tokio::runtime::Runtime;
 
 /// The first wait, if the user did not say how long; each one after it is twice as long.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
@@ -28,26 +27,22 @@ impl Retry {
 }
 
 /// Calls `attempt` until it succeeds, fails for good or has been repeated as often as asked.
-pub(super) fn repeat<T>(
-    runtime: &Runtime,
+pub(super) async fn repeat<T>(
     retry: Retry,
     events: &dyn Fn(Event),
-    attempt: impl Fn() -> Result<T>,
+    attempt: impl AsyncFn() -> Result<T>,
 ) -> Result<T> {
     for failures in 0..retry.times {
-        match attempt() {
+        match attempt().await {
             Err(error) if is_passing(&error) => {
                 let (why, wait) = (format!("{error:#}"), retry.wait(failures));
                 events(Event::Waiting { why, wait });
-                run(runtime, async {
-                    tokio::time::sleep(wait).await;
-                    Ok(())
-                })?;
+                tokio::time::sleep(wait).await;
             }
             ended => return ended,
         }
     }
-    attempt()
+    attempt().await
 }
 
 /// Tells whether the network or the registry may do better another time.

@@ -2,8 +2,7 @@
 
 use crate::human;
 use crate::image::Layer;
-use crate::pull::layers::Partials;
-use crate::pull::{Event, download};
+use crate::pull::Event;
 use crate::store::Store;
 use anyhow::{Result, ensure};
 use std::time::Duration;
@@ -13,19 +12,13 @@ const USUAL_RATIO: u64 = 3;
 
 /// Refuses a pull that cannot fit, and warns of one that most likely does not. What pulls that were given up left
 /// behind goes first.
-pub(crate) fn check(
-    store: &Store,
-    missing: &[Layer],
-    partials: &Partials,
-    events: &dyn Fn(Event),
-) -> Result<()> {
+pub(crate) fn check(store: &Store, missing: &[Layer], events: &dyn Fn(Event)) -> Result<()> {
     // A manifest may claim any size, and has room for many layers.
     let mut download: u64 = 0;
     for layer in missing {
-        let arrived: u64 = download::resume(&partials[&layer.digest], layer.size)?
-            .values()
-            .sum();
-        download = download.saturating_add(layer.size - arrived);
+        let progress = store.progress(&layer.digest)?;
+        let arrived = progress.map_or(0, |progress| progress.bytes);
+        download = download.saturating_add(layer.size.saturating_sub(arrived));
     }
     let sizes = missing.iter().map(|layer| layer.size);
     let compressed = sizes.fold(0, u64::saturating_add);
@@ -36,6 +29,7 @@ pub(crate) fn check(
     };
     if free < least {
         store.sweep_partials(Duration::ZERO)?;
+        store.sweep(store.exclusive()?)?;
         free = store.free_space()?.unwrap_or(free);
     }
     let size = |bytes| human::size(bytes, 3);

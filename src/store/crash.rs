@@ -326,9 +326,9 @@ fn what_a_pull_publishes_is_on_disk_before_what_names_it() {
     let name = "store::crash::what_a_pull_publishes_is_on_disk_before_what_names_it";
     let (_, calls) = run(name, directory.path(), usize::MAX);
     let order: String = calls.into_iter().filter_map(durable).collect();
-    // All data; two layers and the config into place, their two directories; then the record and then
-    // the tag: file, name, directory.
-    assert_eq!(order, "S RRR FF FRF FRF".replace(' ', ""));
+    // Each of two layers: its file, directory, facts and itself, then into place. The config into place, and once more the
+    // directories of all. Then the record and the tag: file, name, directory.
+    assert_eq!(order, "FFFFRF FFFFRF FR FFFF FRF FRF".replace(' ', ""));
 }
 
 /// Returns a letter for the system calls that decide what a power cut leaves.

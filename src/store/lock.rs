@@ -43,6 +43,12 @@ impl Store {
         Ok(Exclusive(file))
     }
 
+    /// As [`exclusive`](Self::exclusive) if nobody is in; `None` otherwise.
+    pub(super) fn try_exclusive(&self) -> Result<Option<Exclusive>> {
+        let file = fs::File::open(self.layout.lock())?;
+        Ok(try_lock(&file)?.then_some(Exclusive(file)))
+    }
+
     /// Keeps what `digests` name (layers by diff ID, blobs, images) from being removed, whether it is
     /// there already or not. Look what is there only *after* this.
     pub(crate) fn lease(&self, digests: &[Digest]) -> Result<Lease> {

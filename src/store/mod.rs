@@ -22,6 +22,7 @@ mod references;
 mod remove;
 mod stage;
 mod sweep;
+mod sync;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
@@ -36,9 +37,9 @@ pub(crate) use members::Word;
 pub(crate) use names::NameInUse;
 pub(crate) use networks::{ActiveEndpoints, NetworkRecord, Pool};
 pub(crate) use objects::{LayerMeta, LayerPaths};
-pub(crate) use partial::{Partial, Segments};
+pub(crate) use partial::{Partial, Progress, Segments};
 pub(crate) use probe::Facts;
-pub(crate) use publish::{Publication, StagedLayer};
+pub(crate) use publish::{Publication, StagedLayer, Went};
 pub(crate) use stage::Stage;
 pub(crate) use volume_name::VolumeName;
 pub(crate) use volumes::{Claim, InUse, VolumeRecord};

@@ -111,6 +111,12 @@ impl Store {
         Ok(serde_json::from_slice(&meta).ok().filter(|_| whole))
     }
 
+    /// Tells whether a layer is here and nobody found that it is not whole.
+    pub(super) fn has_layer(&self, diff_id: &Digest) -> bool {
+        let layer = self.layout.layer(diff_id);
+        layout::layer_meta(&layer).exists() && layout::layer_fs(&layer).is_dir()
+    }
+
     /// Returns the directory that holds a layer's files, there or not.
     pub(crate) fn layer_fs(&self, diff_id: &Digest) -> PathBuf {
         layout::layer_fs(&self.layout.layer(diff_id))

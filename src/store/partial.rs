@@ -17,6 +17,7 @@ use std::fmt::Write as _;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 /// The kernel's name for the time since it was started (`proc_sys_kernel(5)`).
@@ -26,8 +27,17 @@ const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 #[derive(Debug)]
 pub(crate) struct Partial {
     directory: PathBuf,
-    #[expect(dead_code, reason = "held for its lock")]
     lock: fs::File,
+    /// What lies there now is another's.
+    removed: AtomicBool,
+}
+
+/// How far an operation has come with its blob. What it does with all the bytes shows in the time alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Progress {
+    pub(crate) bytes: u64,
+    /// When the operation was alive.
+    pub(crate) alive: SystemTime,
 }
 
 /// Where segments begin, and how long each is, in bytes.
@@ -36,7 +46,7 @@ pub(crate) type Segments = BTreeMap<u64, u64>;
 impl Store {
     /// Takes the blob `digest` to fetch it, with what arrived of it before; `None` while another operation has it.
     ///
-    /// Who takes several takes them in the order of their digests: so two operations never wait for each other.
+    /// Who has one goes on with it and waits for no other meanwhile: so no two operations wait for each other.
     pub(crate) fn partial(&self, digest: &Digest) -> Result<Option<Partial>> {
         let directory = self.layout.partial(digest);
         loop {
@@ -59,11 +69,23 @@ impl Store {
                 return Ok(None);
             }
             if is_at(&lock, &directory)? {
-                let partial = Partial { directory, lock };
+                let partial = Partial::of(directory, lock);
                 partial.distrust()?;
                 return Ok(Some(partial));
             }
         }
+    }
+
+    /// Returns how far the blob `digest` has come, whoever has it; `None` if nothing is there.
+    pub(crate) fn progress(&self, digest: &Digest) -> Result<Option<Progress>> {
+        let directory = self.layout.partial(digest);
+        let alive = match fs::metadata(&directory) {
+            Ok(metadata) => metadata.modified()?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let bytes = segments(&directory)?.into_values().sum();
+        Ok(Some(Progress { bytes, alive }))
     }
 
     /// Removes partial blobs that nothing was added to for `unused` and that no operation has.
@@ -89,16 +111,30 @@ impl Store {
 }
 
 impl Partial {
+    /// Begins a blob in a directory of the caller's own: another operation has the store's.
+    pub(crate) fn apart(directory: PathBuf) -> Result<Self> {
+        let lock = fs::File::open(&directory)?;
+        Ok(Self::of(directory, lock))
+    }
+
+    fn of(directory: PathBuf, lock: fs::File) -> Self {
+        let removed = AtomicBool::new(false);
+        Self {
+            directory,
+            lock,
+            removed,
+        }
+    }
+
+    /// Tells others that this operation is alive, whether bytes come or not.
+    pub(crate) fn beat(&self) -> Result<()> {
+        let now = std::fs::FileTimes::new().set_modified(SystemTime::now());
+        Ok(self.lock.file().set_times(now)?)
+    }
+
     /// Returns what is there. The caller decides whether it can be the blob's.
     pub(crate) fn segments(&self) -> Result<Segments> {
-        let mut segments = Segments::new();
-        for entry in fs::read_dir(&self.directory)? {
-            let entry = entry?;
-            if let Some(start) = start_of(&entry.file_name()) {
-                segments.insert(start, entry.metadata()?.len());
-            }
-        }
-        Ok(segments)
+        segments(&self.directory)
     }
 
     /// Opens the segment that begins at `start` to add to it; makes it if it is not there.
@@ -150,6 +186,7 @@ impl Partial {
 
     /// Removes the blob: it has arrived, or nobody wants it.
     pub(crate) fn remove(&self) -> Result<()> {
+        self.removed.store(true, Ordering::Relaxed);
         remove_tree(&self.directory)
     }
 
@@ -203,6 +240,9 @@ impl Partial {
 
 impl Drop for Partial {
     fn drop(&mut self) {
+        if self.removed.load(Ordering::Relaxed) {
+            return;
+        }
         // Goes if nothing is in it: then nothing arrived.
         fs::remove_dir(&self.directory).ok();
     }
@@ -216,6 +256,23 @@ fn is_at(directory: &fs::File, path: &Path) -> Result<bool> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error.into()),
     }
+}
+
+fn segments(directory: &Path) -> Result<Segments> {
+    let mut segments = Segments::new();
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        if let Some(start) = start_of(&entry.file_name()) {
+            let length = match entry.metadata() {
+                Ok(metadata) => metadata.len(),
+                // Whoever has the blob is done with it.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(error.into()),
+            };
+            segments.insert(start, length);
+        }
+    }
+    Ok(segments)
 }
 
 fn start_of(name: &std::ffi::OsStr) -> Option<u64> {

@@ -2,11 +2,11 @@
 
 use crate::digest::Digest;
 use crate::reference::Reference;
-use crate::store::lock::{Exclusive, Shared, missing_is_fine};
+use crate::store::lock::{Exclusive, missing_is_fine};
 use crate::store::objects::read_if_there;
-use crate::store::stage::{create_directories, parent, sync_directory};
+use crate::store::stage::{parent, sync_directory};
 use crate::store::{Damaged, Store, layout};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use fs_err as fs;
 use std::path::Path;
 
@@ -24,20 +24,6 @@ impl Store {
             .parse()
             .with_context(|| Damaged(format!("tag `{}` is no digest", path.display())))?;
         Ok(Some(id))
-    }
-
-    /// Lets `reference`'s tag stand for an image that is here; what it stood for stays, without that tag.
-    pub(crate) fn set_tag(&self, _: &Shared, reference: &Reference, id: &Digest) -> Result<()> {
-        let path = self.layout.tag(reference);
-        let path = path.with_context(|| format!("`{reference}` names no tag"))?;
-        ensure!(
-            self.layout.image(id).exists(),
-            "there is no image `{}` to tag",
-            id.short()
-        );
-        create_directories(&self.layout.references(), parent(&path))?;
-        self.write_durably(&path, format!("{id}\n").as_bytes())
-            .with_context(|| format!("setting the tag `{reference}`"))
     }
 
     /// Removes a tag, and directories that it leaves empty.

@@ -4,11 +4,12 @@
 //! A plain file in `tmp/` lives only while its maker holds the store's lock.
 
 use crate::store::lock::{Exclusive, lock, missing_is_fine, random_name, try_lock};
-use crate::store::{LayerPaths, Store, layout};
+use crate::store::{LayerPaths, Store, layout, sync};
 use crate::sys::tree;
 use anyhow::{Context, Result};
 use fs_err as fs;
-use rustix::fs::FlockOperation;
+use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
 use std::io::{self, Write as _};
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::PermissionsExt as _;
@@ -18,6 +19,7 @@ use std::path::{Path, PathBuf};
 #[must_use]
 pub(crate) struct Stage {
     directory: PathBuf,
+    #[expect(dead_code, reason = "held for its lock")]
     descriptor: fs::File,
 }
 
@@ -53,7 +55,7 @@ impl Stage {
     /// Makes an empty directory, mode 0700, for what is needed while the stage is filled.
     pub(crate) fn directory(&self, name: &str) -> Result<PathBuf> {
         let directory = self.path(name);
-        rustix::fs::mkdir(&directory, rustix::fs::Mode::RWXU)
+        rustix::fs::mkdir(&directory, Mode::RWXU)
             .with_context(|| format!("creating directory `{}`", directory.display()))?;
         Ok(directory)
     }
@@ -67,10 +69,14 @@ impl Stage {
         self.directory.join(name)
     }
 
-    /// Writes everything to disk that was written to the stage, and with it to its whole file system.
+    /// Writes everything to disk that was written to the stage.
     pub(super) fn sync(&self) -> Result<()> {
-        rustix::fs::syncfs(&self.descriptor)
-            .with_context(|| format!("syncing the file system of `{}`", self.directory.display()))
+        sync::tree(&self.directory)
+    }
+
+    /// Writes to disk what was written to the directory `name` of the stage.
+    pub(super) fn sync_part(&self, name: &str) -> Result<()> {
+        sync::tree(&self.path(name))
     }
 
     /// Removes the directory, for callers to whom it matters that this worked.
@@ -95,11 +101,16 @@ impl Store {
         Stage::create(self)
     }
 
-    /// Removes what dead operations left in `tmp/`.
+    /// Removes what dead operations left in `tmp/`. Nobody is waited for: what cannot be looked at now is left to the next.
     pub(crate) fn sweep_temporaries(&self) -> Result<()> {
         for entry in fs::read_dir(self.layout.temporary())? {
             let path = entry?.path();
-            let exclusive = self.exclusive()?;
+            if has_owner(&path)? {
+                continue;
+            }
+            let Some(exclusive) = self.try_exclusive()? else {
+                return Ok(());
+            };
             // One at a time, so that a thousand of them need no thousand descriptors.
             if let Some(_owned) = claim(&path, &exclusive)? {
                 drop(exclusive);
@@ -121,6 +132,18 @@ impl Store {
             fs::remove_file(&born).ok();
         }
         Ok(written?)
+    }
+}
+
+/// Tells whether a directory in `tmp/` is somebody's: most are, and to see that needs no lock of the store's.
+fn has_owner(path: &Path) -> Result<bool> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    match rustix::fs::open(path, flags, Mode::empty()) {
+        // Its maker waits for us if we were first; we are gone at once.
+        Ok(directory) => Ok(!try_lock(&directory)?),
+        Err(Errno::NOTDIR | Errno::LOOP) => Ok(false),
+        Err(Errno::NOENT) => Ok(true),
+        Err(error) => Err(error).with_context(|| format!("opening `{}`", path.display())),
     }
 }
 

@@ -30,26 +30,12 @@ pub(super) fn meta(content: &str) -> LayerMeta {
 }
 
 /// What a pull of an image with these layers would bring; a record names what is in it.
-pub(super) fn publication(store: &Store, stage: &Stage, tag: &str, layers: &[&str]) -> Publication {
+pub(super) fn publication(tag: &str, layers: &[&str]) -> Publication {
     let diff_ids: Vec<Digest> = layers.iter().map(|l| Digest::of(l.as_bytes())).collect();
     let config = format!("config of {layers:?}").into_bytes();
     let image = Digest::of(&config);
-    let mut staged = Vec::new();
-    for (content, diff_id) in layers.iter().zip(&diff_ids) {
-        if store.layer(diff_id).unwrap().is_none() {
-            let fs = stage.layer_directory(content).unwrap();
-            fs::write(fs.join("file"), content).unwrap();
-            staged.push(StagedLayer {
-                name: (*content).to_owned(),
-                diff_id: diff_id.clone(),
-                meta: meta(content),
-            });
-        }
-    }
     Publication {
         chains: Vec::new(),
-        staged,
-        record: serde_json::to_vec(&diff_ids).unwrap(),
         diff_ids,
         blobs: vec![(image.clone(), config)],
         image,
@@ -57,13 +43,42 @@ pub(super) fn publication(store: &Store, stage: &Stage, tag: &str, layers: &[&st
     }
 }
 
+/// Publishes the layers that are not there.
+pub(super) fn publish_layers(store: &Store, stage: &Stage, layers: &[&str]) -> Result<()> {
+    for content in layers {
+        let diff_id = Digest::of(content.as_bytes());
+        if store.layer(&diff_id)?.is_none() {
+            let fs = stage.layer_directory(content)?;
+            fs::write(fs.join("file"), content)?;
+            let (name, meta) = ((*content).to_owned(), meta(content));
+            let layer = StagedLayer {
+                name,
+                diff_id,
+                meta,
+            };
+            store.publish_layer(stage, &layer)?;
+        }
+    }
+    Ok(())
+}
+
+/// Publishes what goes with the layers.
+pub(super) fn publish(store: &Store, stage: Stage, publication: &Publication) -> Result<()> {
+    let record = serde_json::to_vec(&publication.diff_ids)?;
+    store.publish(stage, publication, &|_| Ok(record.clone()))
+}
+
 /// Pulls an image that has these layers, as `pull` does.
 pub(super) fn pull(store: &Store, tag: &str, layers: &[&str]) -> Result<Digest> {
     let diff_ids: Vec<Digest> = layers.iter().map(|l| Digest::of(l.as_bytes())).collect();
-    let _lease = store.lease(&diff_ids)?;
+    // As a pull does: also what only the blobs are.
+    let mut needed = diff_ids;
+    needed.push(Digest::of(format!("config of {layers:?}").as_bytes()));
+    let _lease = store.lease(&needed)?;
     let stage = store.stage()?;
-    let publication = publication(store, &stage, tag, layers);
-    store.publish(stage, &publication)?;
+    publish_layers(store, &stage, layers)?;
+    let publication = publication(tag, layers);
+    publish(store, stage, &publication)?;
     Ok(publication.image)
 }
 
@@ -214,9 +229,12 @@ fn a_damaged_layer_is_not_there_and_the_next_pull_replaces_it() {
 fn publishing_an_image_that_lacks_a_layer_fails_and_shows_nothing() {
     let (_directory, store) = scratch();
     let stage = store.stage().unwrap();
-    let mut publication = publication(&store, &stage, "x", &["one"]);
+    publish_layers(&store, &stage, &["one"]).unwrap();
+    let mut publication = publication("x", &["one"]);
     publication.diff_ids.push(Digest::of(b"missing"));
-    let error = store.publish(stage, &publication).unwrap_err().to_string();
+    let error = publish(&store, stage, &publication).unwrap_err();
+    assert!(error.is::<Went>());
+    let error = error.to_string();
     assert!(error.contains("went while its image was pulled"), "{error}");
     assert_eq!(store.image_ids().unwrap(), []);
     assert_eq!(store.tags().unwrap(), []);
@@ -301,6 +319,26 @@ fn what_dead_operations_left_is_swept_and_what_living_ones_have_is_not() {
     assert_eq!(names(&store, "leases"), [""; 0]);
     drop(living);
     assert_eq!(names(&store, "tmp"), [""; 0]);
+}
+
+#[test]
+fn a_sweep_of_temporaries_waits_for_nobody() {
+    let (_directory, store) = scratch();
+    let living = store.stage().unwrap();
+    let dead = store.layout.temporary().join("dead");
+    fs::create_dir(&dead).unwrap();
+    fs::write(store.layout.temporary().join("file"), "").unwrap();
+    // Somebody is in, alone or with others.
+    let shared = store.shared().unwrap();
+    store.sweep_temporaries().unwrap();
+    drop(shared);
+    let alone = store.exclusive().unwrap();
+    store.sweep_temporaries().unwrap();
+    drop(alone);
+    assert_eq!(names(&store, "tmp").len(), 3);
+    store.sweep_temporaries().unwrap();
+    assert_eq!(names(&store, "tmp").len(), 1);
+    drop(living);
 }
 
 #[test]

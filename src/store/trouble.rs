@@ -3,7 +3,7 @@
 //! They are mounted detached, fsmount(2): no mount table has them, and they go with the test.
 
 use crate::store::Store;
-use crate::store::tests::{assert_consistent, names, publication, pull, remove};
+use crate::store::tests::{assert_consistent, names, publish_layers, pull, remove};
 use fs_err as fs;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_string, fsmount,
@@ -75,10 +75,11 @@ fn a_full_file_system_fails_a_pull_that_leaves_nothing() {
     let old = pull(&store, "x", &["one"]).unwrap();
 
     let stage = store.stage().unwrap();
-    let big = publication(&store, &stage, "x", &["one", "two"]);
-    let file = stage.layer_directory("two").unwrap().join("big");
+    let file = stage.layer_directory("big").unwrap().join("big");
     fs::write(&file, vec![1; 2 << 20]).unwrap_err();
-    let error = format!("{:#}", store.publish(stage, &big).unwrap_err());
+    let error = publish_layers(&store, &stage, &["one", "two"]).unwrap_err();
+    let error = format!("{error:#}");
+    drop(stage);
     assert!(error.contains("No space left on device"), "{error}");
     assert!(error.contains("/v1/tmp/"), "names no path: {error}");
 

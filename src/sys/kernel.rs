@@ -96,6 +96,14 @@ pub(crate) fn close_all_but(kept: &[RawFd]) -> io::Result<()> {
     Ok(())
 }
 
+/// Has the C library give each block of a megabyte and more back to the kernel when it is freed (`mallopt(3)`). It would
+/// otherwise learn from the first one to keep them, for each thread that had one: windows of zstd streams are 8 MiB.
+pub(crate) fn give_large_blocks_back() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: no memory is passed; it sets a number that malloc(3) reads. If it refuses, more is kept.
+    let _ = unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, 1 << 20) };
+}
+
 /// Gives memory that was freed back to the kernel (`malloc_trim(3)`), where the C library keeps it otherwise.
 pub(crate) fn give_memory_back() {
     #[cfg(target_env = "gnu")]

@@ -30,6 +30,7 @@ mod identity;
 mod idmap;
 mod images;
 mod init;
+mod interrupt;
 mod isolation;
 mod layers;
 mod limits;

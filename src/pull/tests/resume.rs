@@ -3,7 +3,8 @@
 use super::*;
 use crate::pull::testing::{noise, serve_parts};
 use crate::registry::testing::Asked;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
+use std::thread;
 
 /// An image of one layer that is `length` bytes long, uncompressed; its blob is its tar.
 fn image(content: &Content, length: usize) -> Vec<u8> {
@@ -185,7 +186,7 @@ fn two_pulls_of_one_image_fetch_it_once() {
     let second = Host {
         directory: tempfile::tempdir().unwrap(),
         store: first.store.clone(),
-        events: std::cell::RefCell::default(),
+        events: RefCell::default(),
         jobs: 4,
         retry: first.retry,
     };

@@ -18,13 +18,12 @@ pub(crate) use config::ImageConfig;
 pub(crate) use find::find;
 pub(crate) use publish::{Fetched, publish};
 pub(crate) use record::{Layer, Record};
-pub(crate) use remove::{Use, remove};
+pub(crate) use remove::{Use, remove, sweep};
 
 use crate::digest::Digest;
 use crate::reference::Reference;
 use crate::store::{Damaged, Store};
 use anyhow::{Context, Result, ensure};
-use std::collections::HashMap;
 use std::path::PathBuf;
 
 /// An image in the store.
@@ -62,13 +61,23 @@ impl Image {
         ImageConfig::parse(&bytes)
     }
 
-    /// Returns the tags that stand for this image, sorted. Reads all tags of the store.
+    /// Returns the tags that stand for this image, sorted.
     pub(crate) fn tags(&self, store: &Store) -> Result<Vec<Reference>> {
-        let all = store.tags()?.into_iter();
-        Ok(all
-            .filter(|(_, id)| *id == self.id)
-            .map(|(tag, _)| tag)
-            .collect())
+        let Some(tags) = &self.record.tags else {
+            // Written by an older ddock: any may be its own.
+            let all = store.tags()?.into_iter();
+            let own = all.filter(|(_, id)| *id == self.id);
+            return Ok(own.map(|(tag, _)| tag).collect());
+        };
+        let mut own = Vec::with_capacity(tags.len());
+        for tag in tags.iter().filter_map(|tag| tag.parse().ok()) {
+            // One that cannot be read stands for nothing.
+            if store.tag(&tag).ok().flatten().as_ref() == Some(&self.id) {
+                own.push(tag);
+            }
+        }
+        own.sort_by_cached_key(ToString::to_string);
+        Ok(own)
     }
 
     /// Returns the directories to mount as overlayfs's lower ones, base first. There are none in an image without layers.
@@ -124,20 +133,21 @@ pub(crate) struct Listing {
 
 /// Lists all images, tagged or not.
 pub(crate) fn list(store: &Store) -> Result<Listing> {
-    let mut tags: HashMap<Digest, Vec<Reference>> = HashMap::new();
-    for (tag, id) in store.tags()? {
-        tags.entry(id).or_default().push(tag);
-    }
     let (mut images, mut damaged) = (Vec::new(), Vec::new());
     for id in store.image_ids()? {
-        let tags = tags.remove(&id).unwrap_or_default();
-        match Image::open(store, id) {
-            Ok(image) => images.extend(image.map(|image| (image, tags))),
+        let image = Image::open(store, id);
+        match image.and_then(|image| image.map(|image| with_tags(store, image)).transpose()) {
+            Ok(image) => images.extend(image),
             Err(error) => damaged.push(error),
         }
     }
     images.sort_by_key(|(image, _)| std::cmp::Reverse(image.record.created));
     Ok(Listing { images, damaged })
+}
+
+fn with_tags(store: &Store, image: Image) -> Result<(Image, Vec<Reference>)> {
+    let tags = image.tags(store)?;
+    Ok((image, tags))
 }
 
 #[cfg(test)]

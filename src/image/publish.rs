@@ -47,31 +47,48 @@ pub(crate) fn publish(
     let (assembly, chains) = assembly::settle(store, &stage, &parts, Make::Missing, wanted)?;
     wanted()?;
     let origin = origin(&fetched.reference, &fetched.repo_digest);
+    let is_tag = fetched.reference.digest().is_none();
+    let tag = is_tag.then(|| fetched.reference.to_string());
     let record = Record::new(
         &fetched.config,
         fetched.manifest,
         origin,
+        tag.into_iter().collect(),
         fetched.layers,
         &metas,
         assembly,
     );
     let record = |earlier: Option<&[u8]>| {
         let mut record = record.clone();
-        // One that cannot be read is replaced.
-        if let Some(earlier) = earlier.and_then(|bytes| serde_json::from_slice(bytes).ok()) {
-            record.add_origins(&earlier);
+        if let Some(bytes) = earlier {
+            // One that cannot be read is replaced.
+            let earlier: Option<Record> = serde_json::from_slice(bytes).ok();
+            if let Some(earlier) = &earlier {
+                record.add_origins(earlier);
+            }
+            let tags = earlier.and_then(|earlier| earlier.tags);
+            record.add_tags(match tags {
+                Some(tags) => tags,
+                None => all_tags(store, &fetched.image)?,
+            });
         }
         serde_json::to_vec_pretty(&record).context("writing down the image")
     };
-    let is_tag = fetched.reference.digest().is_none();
     let publication = Publication {
         chains,
         diff_ids,
         blobs: fetched.blobs,
-        image: fetched.image,
+        image: fetched.image.clone(),
         tag: is_tag.then_some(fetched.reference),
     };
     store.publish(stage, &publication, &record)
+}
+
+/// Returns the tags that stand for an image, of all that there are.
+fn all_tags(store: &Store, image: &Digest) -> Result<Vec<String>> {
+    let tags = store.tags()?.into_iter();
+    let own = tags.filter(|(_, id)| id == image);
+    Ok(own.map(|(tag, _)| tag.to_string()).collect())
 }
 
 /// Returns what is known of each layer.

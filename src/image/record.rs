@@ -16,6 +16,10 @@ pub(crate) struct Record {
     pub(crate) manifest: Digest,
     /// Where it came from, `docker.io/library/ubuntu@sha256:…`: the digest of the index or manifest as served.
     pub(crate) repo_digests: Vec<String>,
+    /// Every tag that was ever set for the image, so that nobody needs to read those of all images to find its own; some
+    /// may stand for others by now. A record of an older ddock has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) tags: Option<Vec<String>>,
     /// Base first.
     pub(crate) layers: Vec<Layer>,
     pub(crate) assembly: Assembly,
@@ -44,6 +48,7 @@ impl Record {
         config: &ImageConfig,
         manifest: Digest,
         repo_digest: String,
+        tags: Vec<String>,
         layers: Vec<Layer>,
         metas: &[LayerMeta],
         assembly: Assembly,
@@ -52,6 +57,7 @@ impl Record {
             platform: config.platform(),
             manifest,
             repo_digests: vec![repo_digest],
+            tags: Some(tags),
             assembly,
             created: config.created,
             pulled: Utc::now(),
@@ -67,5 +73,13 @@ impl Record {
                 self.repo_digests.push(origin.clone());
             }
         }
+    }
+
+    /// Adds tags that may stand for the image.
+    pub(super) fn add_tags(&mut self, more: Vec<String>) {
+        let tags = self.tags.get_or_insert_default();
+        tags.extend(more);
+        tags.sort();
+        tags.dedup();
     }
 }

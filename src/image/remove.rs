@@ -1,11 +1,12 @@
 //! Removing images: what goes, what stays and what stands in the way, by Docker's rules.
 
 use crate::digest::Digest;
-use crate::image::Image;
 use crate::image::find::{Named, id, look_up};
+use crate::image::{Image, Record};
 use crate::reference::Reference;
-use crate::store::{Damaged, Exclusive, Store};
+use crate::store::{Damaged, Exclusive, PreparedRecord, Store};
 use anyhow::{Context, Result, bail};
+use std::collections::HashSet;
 use std::fmt::{self, Display};
 
 /// One line of what a removal did.
@@ -43,6 +44,15 @@ struct Plan {
     delete: bool,
 }
 
+/// What was removed of an image; its layers go with [`sweep`].
+#[derive(Debug)]
+#[must_use]
+pub(crate) struct Removal {
+    lines: Vec<Removed>,
+    /// The layers of an image that is gone, base first.
+    layers: Vec<Digest>,
+}
+
 /// Removes a name of an image, or the image: by a name, that name, and the image with its last one; by ID, the image.
 ///
 /// `uses` tells which containers were made from an image. It is called with the store locked and must not lock it.
@@ -51,24 +61,87 @@ pub(crate) fn remove(
     text: &str,
     force: bool,
     uses: &dyn Fn(&Digest) -> Result<Vec<Use>>,
-) -> Result<Vec<Removed>> {
-    let lock = store.exclusive()?;
-    let (image, named) = match look_up(store, text) {
-        Err(error) if force && error.is::<Damaged>() => {
-            let id = id(store, text)?.ok_or(error)?;
-            store.remove_image_record(&lock, &id)?;
-            store.sweep(lock)?;
-            return Ok(vec![Removed::Deleted(id)]);
+) -> Result<Removal> {
+    let mut prepared: Option<PreparedRecord> = None;
+    loop {
+        let lock = store.exclusive()?;
+        let (image, named) = match look_up(store, text) {
+            Err(error) if force && error.is::<Damaged>() => {
+                let id = id(store, text)?.ok_or(error)?;
+                return remove_damaged(store, lock, id);
+            }
+            found => found?,
+        };
+        let tags = image.tags(store)?;
+        let uses = uses(&image.id)?;
+        let plan = match &named {
+            Named::ByReference(reference) => by_name(text, reference, &image, tags, force, &uses)?,
+            Named::ById => by_id(&image, tags, force, &uses)?,
+        };
+        let rewritten = plan.rewritten(&image.record)?;
+        let is_prepared = prepared.as_ref().map(PreparedRecord::bytes) == rewritten.as_deref();
+        if is_prepared {
+            return carry_out(store, lock, image, &plan, prepared);
         }
-        found => found?,
+        drop(lock);
+        // Its way to disk takes longer than anybody should wait for the lock; then all is looked at again.
+        prepared = rewritten
+            .map(|bytes| store.prepare_record(bytes))
+            .transpose()?;
+    }
+}
+
+/// Removes what nothing needs any more, once for all `removals`; returns what went by each.
+pub(crate) fn sweep(store: &Store, removals: Vec<Removal>) -> Result<Vec<Vec<Removed>>> {
+    let is_gone = |removal: &Removal| !removal.layers.is_empty();
+    let mut gone: HashSet<Digest> = if removals.iter().any(is_gone) {
+        store.sweep()?.into_iter().collect()
+    } else {
+        HashSet::new()
     };
-    let tags = image.tags(store)?;
-    let uses = uses(&image.id)?;
-    let plan = match &named {
-        Named::ByReference(reference) => by_name(text, reference, &image, tags, force, &uses)?,
-        Named::ById => by_id(&image, tags, force, &uses)?,
+    let line_by_line = |removal: Removal| {
+        let mut lines = removal.lines;
+        // Each once: by the first of the images that had it.
+        let layers = removal.layers.into_iter().rev();
+        lines.extend(
+            layers
+                .filter(|layer| gone.remove(layer))
+                .map(Removed::Deleted),
+        );
+        lines
     };
-    carry_out(store, lock, image, &plan)
+    Ok(removals.into_iter().map(line_by_line).collect())
+}
+
+/// Removes the record of an image that cannot be read, and the tags that stood for it.
+fn remove_damaged(store: &Store, lock: Exclusive, id: Digest) -> Result<Removal> {
+    for (tag, image) in store.tags()? {
+        if image == id {
+            store.remove_tag(&lock, &tag)?;
+        }
+    }
+    store.remove_image_record(&lock, &id)?;
+    drop(lock);
+    store.sync_images()?;
+    Ok(Removal {
+        // Which layers it had is not known.
+        layers: vec![id.clone()],
+        lines: vec![Removed::Deleted(id)],
+    })
+}
+
+impl Plan {
+    /// Returns what the record of an image that stays is to be; `None` if it stays as it is, or goes.
+    fn rewritten(&self, record: &Record) -> Result<Option<Vec<u8>>> {
+        if self.delete || self.origins.is_empty() {
+            return Ok(None);
+        }
+        let mut record = record.clone();
+        let origins = &mut record.repo_digests;
+        origins.retain(|origin| !self.origins.contains(origin));
+        let bytes = serde_json::to_vec_pretty(&record).context("writing down the image")?;
+        Ok(Some(bytes))
+    }
 }
 
 /// Decides what becomes of an image when one of its names is removed.
@@ -154,40 +227,43 @@ fn is_single(tags: &[Reference], origins: &[String]) -> bool {
 }
 
 /// Does what was decided. The names go first, so that what dies in between leaves an image without a name.
-fn carry_out(store: &Store, lock: Exclusive, image: Image, plan: &Plan) -> Result<Vec<Removed>> {
-    let mut removed = Vec::new();
+fn carry_out(
+    store: &Store,
+    lock: Exclusive,
+    image: Image,
+    plan: &Plan,
+    prepared: Option<PreparedRecord>,
+) -> Result<Removal> {
+    let mut lines = Vec::new();
     for tag in &plan.tags {
         store.remove_tag(&lock, tag)?;
-        removed.push(Removed::Untagged(tag.familiar()));
+        lines.push(Removed::Untagged(tag.familiar()));
     }
     for origin in &plan.origins {
         let familiar = origin.parse::<Reference>().map(|origin| origin.familiar());
-        removed.push(Removed::Untagged(
+        lines.push(Removed::Untagged(
             familiar.unwrap_or_else(|_| origin.clone()),
         ));
     }
-    if !plan.delete {
-        if !plan.origins.is_empty() {
-            let mut record = image.record;
-            record
-                .repo_digests
-                .retain(|origin| !plan.origins.contains(origin));
-            let bytes = serde_json::to_vec_pretty(&record).context("writing down the image")?;
-            store.rewrite_image_record(&lock, &image.id, &bytes)?;
-        }
-        return Ok(removed);
+    let mut layers = Vec::new();
+    if plan.delete {
+        store.remove_image_record(&lock, &image.id)?;
+        lines.push(Removed::Deleted(image.id));
+        layers = image
+            .record
+            .layers
+            .into_iter()
+            .map(|layer| layer.diff_id)
+            .collect();
+    } else if let Some(prepared) = prepared {
+        store.rewrite_image_record(&lock, &image.id, &prepared)?;
     }
-    store.remove_image_record(&lock, &image.id)?;
-    let gone = store.sweep(lock)?;
-    removed.push(Removed::Deleted(image.id));
-    let layers = image.record.layers.iter().rev().map(|layer| &layer.diff_id);
-    for diff_id in layers.filter(|diff_id| gone.contains(diff_id)) {
-        let line = Removed::Deleted(diff_id.clone());
-        if !removed.contains(&line) {
-            removed.push(line);
-        }
+    drop(lock);
+    for tag in &plan.tags {
+        store.sync_tag(tag)?;
     }
-    Ok(removed)
+    store.sync_images()?;
+    Ok(Removal { lines, layers })
 }
 
 fn full_name(reference: &Reference) -> String {

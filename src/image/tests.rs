@@ -81,6 +81,17 @@ fn meta(diff_id: &Digest) -> LayerMeta {
     }
 }
 
+/// Removes as `rmi` does.
+fn remove(
+    store: &Store,
+    text: &str,
+    force: bool,
+    uses: &dyn Fn(&Digest) -> Result<Vec<Use>>,
+) -> Result<Vec<Removed>> {
+    let removal = super::remove(store, text, force, uses)?;
+    Ok(sweep(store, vec![removal])?.concat())
+}
+
 fn lines(removed: &[Removed]) -> Vec<String> {
     removed.iter().map(ToString::to_string).collect()
 }

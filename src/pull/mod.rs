@@ -102,7 +102,7 @@ pub(crate) fn pull(store: &Store, request: &Request<'_>, events: &dyn Fn(Event))
             runtime.shutdown_timeout(CLEAN_UP);
             if arrived.began.get() && !layers::may_pass(error) {
                 // Of no use without the image. The error to tell is the first one.
-                store.exclusive().and_then(|lock| store.sweep(lock)).ok();
+                store.sweep().ok();
             }
         }
     }

@@ -29,7 +29,7 @@ pub(crate) fn check(store: &Store, missing: &[Layer], events: &dyn Fn(Event)) ->
     };
     if free < least {
         store.sweep_partials(Duration::ZERO)?;
-        store.sweep(store.exclusive()?)?;
+        store.sweep()?;
         free = store.free_space()?.unwrap_or(free);
     }
     let size = |bytes| human::size(bytes, 3);

@@ -15,7 +15,6 @@ use anyhow::{Context, Result};
 use fs_err as fs;
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::{Errno, retry_on_intr};
-use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
@@ -61,8 +60,8 @@ impl Store {
         Ok(lease)
     }
 
-    /// Adds to `names` what living operations hold, and removes the leases of dead ones.
-    pub(super) fn collect_leases(&self, _: &Exclusive, names: &mut HashSet<Digest>) -> Result<()> {
+    /// Tells `holds` the text of each living operation's lease, and removes the leases of dead ones.
+    pub(super) fn read_leases(&self, _: &Exclusive, holds: &mut dyn FnMut(&[u8])) -> Result<()> {
         for entry in fs::read_dir(self.layout.leases())? {
             let path = entry?.path();
             let file = match fs::File::open(&path) {
@@ -74,7 +73,7 @@ impl Store {
             if try_lock(&file)? {
                 fs::remove_file(&path).or_else(missing_is_fine)?;
             } else {
-                names.extend(digests_in(&fs::read(&path).or_else(missing_is_empty)?));
+                holds(&fs::read(&path).or_else(missing_is_empty)?);
             }
         }
         Ok(())
@@ -110,16 +109,25 @@ pub(super) fn lines(digests: &[Digest]) -> String {
 /// still holds all that it names.
 pub(super) fn digests_in(text: &[u8]) -> Vec<Digest> {
     let mut found = Vec::new();
+    each_digest_in(text, &mut |algorithm, hex| {
+        found.extend(format!("{}:{hex}", algorithm.name()).parse::<Digest>());
+    });
+    found
+}
+
+/// Calls `found` with the algorithm and the hex digits of all that may be a digest in `text`.
+pub(super) fn each_digest_in(text: &[u8], found: &mut dyn FnMut(Algorithm, &str)) {
     for colon in text.iter().enumerate().filter(|(_, byte)| **byte == b':') {
         let (before, after) = (&text[..colon.0], &text[colon.0 + 1..]);
         for (algorithm, length) in [(Algorithm::Sha256, 64), (Algorithm::Sha512, 128)] {
-            let hex = after.get(..length).and_then(|hex| str::from_utf8(hex).ok());
-            if let Some(hex) = hex.filter(|_| before.ends_with(algorithm.name().as_bytes())) {
-                found.extend(format!("{}:{hex}", algorithm.name()).parse::<Digest>());
+            if !before.ends_with(algorithm.name().as_bytes()) {
+                continue;
+            }
+            if let Some(hex) = after.get(..length).and_then(|hex| str::from_utf8(hex).ok()) {
+                found(algorithm, hex);
             }
         }
     }
-    found
 }
 
 /// Takes the lock of `file`, waiting for it.

@@ -36,7 +36,7 @@ pub(crate) use lock::{Exclusive, Shared};
 pub(crate) use members::Word;
 pub(crate) use names::NameInUse;
 pub(crate) use networks::{ActiveEndpoints, NetworkRecord, Pool};
-pub(crate) use objects::{LayerMeta, LayerPaths};
+pub(crate) use objects::{LayerMeta, LayerPaths, PreparedRecord};
 pub(crate) use partial::{Partial, Progress, Segments};
 pub(crate) use probe::Facts;
 pub(crate) use publish::{Publication, StagedLayer, Went};

@@ -2,6 +2,7 @@
 
 use crate::digest::{Digest, Hasher};
 use crate::store::lock::{Exclusive, digests_in, missing_is_fine};
+use crate::store::stage::{Stage, sync_directory, write_synced};
 use crate::store::{Damaged, Store, layout};
 use anyhow::{Context, Result, ensure};
 use fs_err as fs;
@@ -45,6 +46,18 @@ pub(crate) struct LayerMeta {
     /// What of the tar could not be kept, one sentence each.
     #[serde(default)]
     pub(crate) skipped: Vec<String>,
+}
+
+/// An image's record that is on disk already, and in nobody's sight.
+pub(crate) struct PreparedRecord {
+    bytes: Vec<u8>,
+    stage: Stage,
+}
+
+impl PreparedRecord {
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
 }
 
 /// Where the parts of a layer are.
@@ -148,14 +161,27 @@ impl Store {
         read_if_there(&self.layout.image(id))
     }
 
-    /// Replaces the record of an image that stays.
+    /// Writes an image's record to disk, out of sight, for [`rewrite_image_record`](Self::rewrite_image_record).
+    pub(crate) fn prepare_record(&self, bytes: Vec<u8>) -> Result<PreparedRecord> {
+        let stage = self.stage()?;
+        write_synced(&stage.path("record"), &bytes)?;
+        Ok(PreparedRecord { bytes, stage })
+    }
+
+    /// Replaces the record of an image that stays. It is durable once [`sync_images`](Self::sync_images) was called.
     pub(crate) fn rewrite_image_record(
         &self,
         _: &Exclusive,
         id: &Digest,
-        record: &[u8],
+        record: &PreparedRecord,
     ) -> Result<()> {
-        self.write_durably(&self.layout.image(id), record)
+        fs::rename(record.stage.path("record"), self.layout.image(id))?;
+        Ok(())
+    }
+
+    /// Writes to disk which records there are.
+    pub(crate) fn sync_images(&self) -> Result<()> {
+        Ok(sync_directory(&self.layout.images())?)
     }
 
     /// Marks an image as used now: a record's time of change is that of the image's last use.
@@ -181,8 +207,21 @@ pub(super) fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error.into()),
     };
-    let mut bytes = Vec::with_capacity(USUAL);
-    // `take` also keeps the library from asking for the size first: a start reads four such files.
-    file.take(LARGEST).read_to_end(&mut bytes)?;
+    let mut bytes = vec![0; USUAL];
+    let mut file = file.take(LARGEST);
+    let mut length = 0;
+    loop {
+        let read = match file.read(&mut bytes[length..]) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            read => read?,
+        };
+        length += read;
+        // A regular file gives all that it has: who got less need not ask again. A start reads four such files.
+        if length < bytes.len() {
+            break;
+        }
+        bytes.resize(2 * length, 0);
+    }
+    bytes.truncate(length);
     Ok(Some(bytes))
 }

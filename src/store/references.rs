@@ -4,10 +4,11 @@ use crate::digest::Digest;
 use crate::reference::Reference;
 use crate::store::lock::{Exclusive, missing_is_fine};
 use crate::store::objects::read_if_there;
-use crate::store::stage::{parent, sync_directory};
+use crate::store::stage::sync_directory;
 use crate::store::{Damaged, Store, layout};
 use anyhow::{Context, Result};
 use fs_err as fs;
+use std::io;
 use std::path::Path;
 
 impl Store {
@@ -26,19 +27,34 @@ impl Store {
         Ok(Some(id))
     }
 
-    /// Removes a tag, and directories that it leaves empty.
+    /// Removes a tag, and directories that it leaves empty. That is durable once [`sync_tag`](Self::sync_tag) was called.
     pub(crate) fn remove_tag(&self, _: &Exclusive, reference: &Reference) -> Result<()> {
         let Some(path) = self.layout.tag(reference) else {
             return Ok(());
         };
         fs::remove_file(&path).or_else(missing_is_fine)?;
-        sync_directory(parent(&path))?;
         let top = self.layout.references();
         let above = path.ancestors().skip(1);
         for directory in above.take_while(|directory| **directory != top) {
             // The first one that still holds something ends it; rmdir(2) itself is the question.
             if fs::remove_dir(directory).is_err() {
                 break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes to disk that a tag was removed.
+    pub(crate) fn sync_tag(&self, reference: &Reference) -> Result<()> {
+        let Some(path) = self.layout.tag(reference) else {
+            return Ok(());
+        };
+        let above = path.ancestors().skip(1);
+        for directory in above {
+            match sync_directory(directory) {
+                // It went with the tag, and the one above knows.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                other => return Ok(other?),
             }
         }
         Ok(())

@@ -1,108 +1,157 @@
 //! Removal: what no image record, container or living lease names leaves the store.
 
-use crate::digest::{Algorithm, Digest};
-use crate::store::lock::{Exclusive, digests_in, missing_is_fine, random_name};
+use crate::digest::Digest;
+use crate::store::lock::{Exclusive, each_digest_in, missing_is_fine, random_name};
 use crate::store::objects::read_if_there;
-use crate::store::stage::{Stage, sync_directory};
+use crate::store::stage::Stage;
 use crate::store::{Store, layout};
 use anyhow::Result;
 use fs_err as fs;
-use std::collections::HashSet;
+use std::collections::HashMap;
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 impl Store {
-    /// Removes an image's record: from now on it is no image. Its layers and blobs go with the next sweep.
+    /// Removes an image's record: from now on it is no image. Its layers and blobs go with the next sweep. It is durable
+    /// once [`sync_images`](Self::sync_images) was called.
     pub(crate) fn remove_image_record(&self, _: &Exclusive, id: &Digest) -> Result<()> {
         Ok(fs::remove_file(self.layout.image(id)).or_else(missing_is_fine)?)
     }
 
-    /// Removes every layer, chain and blob that nothing names, tags without an image, and what dead operations
-    /// left. Returns the diff IDs of the layers that went.
+    /// Removes every layer, chain and blob that nothing names, and what dead operations left. Returns the diff IDs of the
+    /// layers that went.
     ///
     /// What is needed is found out anew each time, from the records, containers and living leases: there is
-    /// no count that could be wrong. Things are renamed away under the lock and removed after it is given up.
-    pub(crate) fn sweep(&self, lock: Exclusive) -> Result<Vec<Digest>> {
-        let images: HashSet<Digest> = self.image_ids()?.into_iter().collect();
-        for (reference, id) in self.tags()? {
-            if !images.contains(&id) {
-                self.remove_tag(&lock, &reference)?;
-            }
-        }
-        let held = self.held()?;
-        let needed = self.needed(&lock, images, &held)?;
+    /// no count that could be wrong. All that may be many is read before the lock is taken; under it, only what changed
+    /// since. Things are renamed away under the lock and removed after it is given up.
+    pub(crate) fn sweep(&self) -> Result<Vec<Digest>> {
         // A power cut must not bring a record back whose layers are gone.
-        sync_directory(&self.layout.images())?;
-        let trash = Stage::create(self)?;
-        let layers = move_unneeded(&self.layout.layers(), &needed, &trash)?;
-        move_unneeded(&self.layout.chains(), &needed, &trash)?;
-        self.move_replaced(&held, &trash)?;
-        for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
-            move_unneeded(&self.layout.blobs(algorithm), &needed, &trash)?;
+        self.sync_images()?;
+        let mut unneeded = Unneeded::list(self)?;
+        let mut read = Read::default();
+        unneeded.strike_all(self, &mut read)?;
+        let lock = self.exclusive()?;
+        if !unneeded.is_empty() {
+            unneeded.strike_all(self, &mut read)?;
         }
+        self.read_leases(&lock, &mut |text| unneeded.strike(text))?;
+        let trash = Stage::create(self)?;
+        let layers = unneeded.move_to(&trash, &self.layout.layers())?;
         drop(lock);
         trash.remove()?;
         self.sweep_temporaries()?;
         Ok(layers)
     }
+}
 
-    /// Returns the digests of all that must stay.
-    fn needed(
-        &self,
-        lock: &Exclusive,
-        images: HashSet<Digest>,
-        held: &HashSet<Digest>,
-    ) -> Result<HashSet<Digest>> {
-        let mut needed = held.clone();
-        for id in images {
-            needed.extend(digests_in(&self.image_record(&id)?.unwrap_or_default()));
-            needed.insert(id);
+/// What tells a file from one that took its place: inode, and the time of its last change.
+type Stamp = (u64, i64, i64);
+
+/// The records of images and what containers hold that were read, by path.
+type Read = HashMap<PathBuf, Stamp>;
+
+/// What is in the store and was not found to be needed yet, by the hex digits of its digest.
+struct Unneeded {
+    /// A layer and a chain may have the same name.
+    objects: HashMap<String, Vec<PathBuf>>,
+    /// What replaced layers and chains were, of which containers may still run.
+    replaced: HashMap<String, Vec<PathBuf>>,
+}
+
+impl Unneeded {
+    /// Returns all that is there.
+    fn list(store: &Store) -> Result<Self> {
+        use crate::digest::Algorithm::{Sha256, Sha512};
+        let layout = &store.layout;
+        let (mut objects, mut replaced) = (HashMap::new(), HashMap::new());
+        for directory in [layout.layers(), layout.chains()] {
+            for (hex, path) in named_in(&directory)? {
+                let damaged = layout::layer_replaced(&path);
+                if damaged.exists() {
+                    add(&mut replaced, hex.clone(), damaged);
+                }
+                add(&mut objects, hex, path);
+            }
         }
-        self.collect_leases(lock, &mut needed)?;
-        Ok(needed)
+        for directory in [layout.blobs(Sha256), layout.blobs(Sha512)] {
+            for (hex, path) in named_in(&directory)? {
+                add(&mut objects, hex, path);
+            }
+        }
+        Ok(Self { objects, replaced })
     }
 
-    /// Returns the digests of what containers need.
-    fn held(&self) -> Result<HashSet<Digest>> {
-        let mut held = HashSet::new();
-        for container in self.containers()? {
-            let holds = layout::container_holds(&self.layout.container(&container));
-            held.extend(digests_in(&read_if_there(&holds)?.unwrap_or_default()));
-        }
-        Ok(held)
+    fn is_empty(&self) -> bool {
+        self.objects.is_empty() && self.replaced.is_empty()
     }
 
-    /// Moves damaged layers and chains that were replaced, and that no container can run on any more, into the trash.
-    fn move_replaced(&self, held: &HashSet<Digest>, trash: &Stage) -> Result<()> {
-        for (digest, path) in [
-            named_in(&self.layout.layers())?,
-            named_in(&self.layout.chains())?,
-        ]
-        .into_iter()
-        .flatten()
-        {
-            if !held.contains(&digest) {
-                let replaced = layout::layer_replaced(&path);
-                fs::rename(replaced, trash.path(&random_name())).or_else(missing_is_fine)?;
+    /// Takes out what is named in records and containers that were not `read` before, or changed since.
+    fn strike_all(&mut self, store: &Store, read: &mut Read) -> Result<()> {
+        for id in store.image_ids()? {
+            let text = unread(store.layout.image(&id), read)?;
+            if let Some(text) = text {
+                self.strike(&text);
+                self.objects.remove(id.hex());
+            }
+        }
+        for container in store.containers()? {
+            let holds = layout::container_holds(&store.layout.container(&container));
+            if let Some(holds) = unread(holds, read)? {
+                self.strike(&holds);
+                each_digest_in(&holds, &mut |_, hex| drop(self.replaced.remove(hex)));
             }
         }
         Ok(())
     }
-}
 
-/// Moves what is in `directory` under the name of a digest that is not `needed` into the trash.
-fn move_unneeded(directory: &Path, needed: &HashSet<Digest>, trash: &Stage) -> Result<Vec<Digest>> {
-    let mut moved = Vec::new();
-    for (digest, path) in named_in(directory)? {
-        if !needed.contains(&digest) {
-            fs::rename(path, trash.path(&random_name()))?;
-            moved.push(digest);
-        }
+    /// Takes out what is named in `text`.
+    fn strike(&mut self, text: &[u8]) {
+        each_digest_in(text, &mut |_, hex| drop(self.objects.remove(hex)));
     }
-    Ok(moved)
+
+    /// Moves what is left into the trash; returns the digests of what was in `layers`.
+    fn move_to(self, trash: &Stage, layers: &Path) -> Result<Vec<Digest>> {
+        let mut moved = Vec::new();
+        // First what lies in a layer that may go itself.
+        let all = self.replaced.into_iter().chain(self.objects);
+        for path in all.flat_map(|(_, paths)| paths) {
+            // Another sweep may have been faster.
+            match fs::rename(&path, trash.path(&random_name())) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                other => other?,
+            }
+            if path.parent() == Some(layers) {
+                moved.extend(path.file_name().and_then(layout::digest_named));
+            }
+        }
+        Ok(moved)
+    }
 }
 
-/// Returns what is in `directory` under the name of a digest.
-fn named_in(directory: &Path) -> Result<Vec<(Digest, PathBuf)>> {
+/// Reads a file, unless it was read as it is now, or is gone.
+fn unread(path: PathBuf, read: &mut Read) -> Result<Option<Vec<u8>>> {
+    let metadata = match fs::symlink_metadata(&path) {
+        Ok(metadata) => metadata,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    // A record is replaced by another file, or used; what a container holds is added to.
+    let stamp = (metadata.ino(), metadata.ctime(), metadata.ctime_nsec());
+    if read.get(&path) == Some(&stamp) {
+        return Ok(None);
+    }
+    let text = read_if_there(&path)?;
+    read.insert(path, stamp);
+    Ok(text)
+}
+
+fn add(all: &mut HashMap<String, Vec<PathBuf>>, hex: String, path: PathBuf) {
+    all.entry(hex).or_default().push(path);
+}
+
+/// Returns what is in `directory` under the hex digits of a digest.
+fn named_in(directory: &Path) -> Result<Vec<(String, PathBuf)>> {
     let mut named = Vec::new();
     if !directory.try_exists()? {
         // No chains in a store that was made before there were any.
@@ -111,7 +160,7 @@ fn named_in(directory: &Path) -> Result<Vec<(Digest, PathBuf)>> {
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
         let digest = layout::digest_named(&entry.file_name());
-        named.extend(digest.map(|digest| (digest, entry.path())));
+        named.extend(digest.map(|digest| (digest.hex().to_owned(), entry.path())));
     }
     Ok(named)
 }

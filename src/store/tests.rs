@@ -91,7 +91,8 @@ pub(super) fn remove(store: &Store, image: &Digest) -> Result<Vec<Digest>> {
         }
     }
     store.remove_image_record(&exclusive, image)?;
-    store.sweep(exclusive)
+    drop(exclusive);
+    store.sweep()
 }
 
 /// Returns the names in a directory of the store.
@@ -278,9 +279,9 @@ fn containers_and_leases_keep_what_they_name() {
 
     assert_eq!(remove(&store, &image).unwrap(), []);
     drop(lease);
-    assert_eq!(store.sweep(store.exclusive().unwrap()).unwrap(), [two]);
+    assert_eq!(store.sweep().unwrap(), [two]);
     store.remove_container(&id).unwrap();
-    assert_eq!(store.sweep(store.exclusive().unwrap()).unwrap(), [one]);
+    assert_eq!(store.sweep().unwrap(), [one]);
 }
 
 #[test]
@@ -315,7 +316,7 @@ fn what_dead_operations_left_is_swept_and_what_living_ones_have_is_not() {
 
     drop(store.stage().unwrap());
     assert_eq!(names(&store, "tmp").len(), 1);
-    store.sweep(store.exclusive().unwrap()).unwrap();
+    store.sweep().unwrap();
     assert_eq!(names(&store, "leases"), [""; 0]);
     drop(living);
     assert_eq!(names(&store, "tmp"), [""; 0]);

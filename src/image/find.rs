@@ -6,6 +6,7 @@ use crate::platform::Platform;
 use crate::reference::Reference;
 use crate::store::{NotFound, Store, unique};
 use anyhow::Result;
+use std::collections::HashSet;
 
 /// How a text named an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,12 +79,16 @@ fn by_digest(store: &Store, reference: &Reference, digest: &Digest) -> Result<Op
     let origin = origin(reference, digest);
     let host = Platform::host();
     let mut found: Vec<Image> = Vec::new();
-    let mut manifests = store.named_in_blob(digest)?;
-    manifests.insert(0, digest.clone());
-    for manifest in manifests {
-        for id in store.named_in_blob(&manifest)? {
-            let image = Image::open(store, id)?;
-            found.extend(image.filter(|image| image.record.repo_digests.contains(&origin)));
+    let mut seen = HashSet::from([digest.clone()]);
+    let mut documents = vec![digest.clone()];
+    // Of an index its manifests and indexes, of a manifest its config: what is in none of ours names nothing.
+    while let Some(document) = documents.pop() {
+        for id in store.named_in_blob(&document)? {
+            if seen.insert(id.clone()) {
+                let image = Image::open(store, id.clone())?;
+                found.extend(image.filter(|image| image.record.repo_digests.contains(&origin)));
+                documents.push(id);
+            }
         }
     }
     // Several if the same index was pulled for several platforms.

@@ -17,6 +17,8 @@ pub(crate) struct Fetched {
     pub(crate) repo_digest: Digest,
     /// The digest of the platform's manifest.
     pub(crate) manifest: Digest,
+    /// The indexes that led to it, the outermost first.
+    pub(crate) indexes: Vec<Digest>,
     /// The image's ID: the digest of its config.
     pub(crate) image: Digest,
     pub(crate) config: ImageConfig,
@@ -49,7 +51,7 @@ pub(crate) fn publish(
     let origin = origin(&fetched.reference, &fetched.repo_digest);
     let is_tag = fetched.reference.digest().is_none();
     let tag = is_tag.then(|| fetched.reference.to_string());
-    let record = Record::new(
+    let mut record = Record::new(
         &fetched.config,
         fetched.manifest,
         origin,
@@ -58,6 +60,10 @@ pub(crate) fn publish(
         &metas,
         assembly,
     );
+    if fetched.indexes.len() > 1 {
+        // The repo digest names the only one otherwise.
+        record.indexes = fetched.indexes;
+    }
     let record = |earlier: Option<&[u8]>| {
         let mut record = record.clone();
         if let Some(bytes) = earlier {

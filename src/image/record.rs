@@ -14,6 +14,9 @@ pub(crate) struct Record {
     pub(crate) platform: Platform,
     /// The digest of the platform's manifest.
     pub(crate) manifest: Digest,
+    /// The indexes that led to it, where one was inside another, the outermost first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) indexes: Vec<Digest>,
     /// Where it came from, `docker.io/library/ubuntu@sha256:…`: the digest of the index or manifest as served.
     pub(crate) repo_digests: Vec<String>,
     /// Every tag that was ever set for the image, so that nobody needs to read those of all images to find its own; some
@@ -56,6 +59,7 @@ impl Record {
         Self {
             platform: config.platform(),
             manifest,
+            indexes: Vec::new(),
             repo_digests: vec![repo_digest],
             tags: Some(tags),
             assembly,
@@ -71,6 +75,11 @@ impl Record {
         for origin in &earlier.repo_digests {
             if !self.repo_digests.contains(origin) {
                 self.repo_digests.push(origin.clone());
+            }
+        }
+        for index in &earlier.indexes {
+            if !self.indexes.contains(index) {
+                self.indexes.push(index.clone());
             }
         }
     }

@@ -46,6 +46,7 @@ fn pull(store: &Store, reference: &str, layers: &[&str], second: i64) -> Digest 
         reference: reference.parse().unwrap(),
         repo_digest: Digest::of(&index),
         manifest: Digest::of(&manifest),
+        indexes: vec![Digest::of(&index)],
         image: image.clone(),
         config: ImageConfig::parse(&config).unwrap(),
         layers,

@@ -3,6 +3,7 @@
 mod arriving;
 mod download;
 mod event;
+mod indexes;
 mod layers;
 mod plan;
 mod question;

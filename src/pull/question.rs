@@ -1,9 +1,9 @@
 //! Questions: what a registry is asked when nothing is pulled.
 
 use crate::platform::Platform;
-use crate::pull::{Event, notify, run, runtime};
+use crate::pull::{Event, indexes, notify, run, runtime};
 use crate::reference::Reference;
-use crate::registry::{Access, Client, Document, Manifest};
+use crate::registry::{Access, Client};
 use anyhow::Result;
 
 /// Returns all tags of the repository of `reference`, as the registry writes them: some may be no tags.
@@ -35,18 +35,9 @@ pub(crate) fn manifest(
         let Some(platform) = platform else {
             return Ok(client.served(reference).await?.0);
         };
-        let Document {
-            manifest, bytes, ..
-        } = client.manifest(reference).await?;
-        let Manifest::Index(index) = manifest else {
-            return Ok(bytes);
-        };
-        let entry = index.choose(platform)?;
-        if let Some(bytes) = entry.inline()? {
-            return Ok(bytes);
-        }
-        let name = reference.with_digest(entry.digest.clone());
-        Ok(client.served(&name).await?.0)
+        let served = client.manifest(reference).await?;
+        let found = indexes::find(None, &client, reference, served, platform).await?;
+        Ok(found.image.bytes)
     });
     runtime.shutdown_background();
     bytes

@@ -3,10 +3,11 @@
 use crate::digest::{Algorithm, Digest};
 use crate::image::{Fetched, Image, ImageConfig, Layer};
 use crate::platform::Platform;
+use crate::pull::indexes;
 use crate::reference::Reference;
 use crate::registry::{self, Client, Descriptor, Document, Manifest, RegistryError};
 use crate::store::Store;
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 
 /// What a reference stands for, verified from its manifest down to its config.
 pub(crate) struct Resolved {
@@ -14,6 +15,8 @@ pub(crate) struct Resolved {
     pub(crate) repo_digest: Digest,
     /// The digest of the image's own manifest.
     pub(crate) manifest: Digest,
+    /// The indexes that led to it, the outermost first.
+    pub(crate) indexes: Vec<Digest>,
     /// The image's ID: the digest of its config.
     pub(crate) image: Digest,
     pub(crate) config: ImageConfig,
@@ -21,7 +24,7 @@ pub(crate) struct Resolved {
     pub(crate) layers: Vec<Layer>,
     /// The layers that their descriptors bring along, verified.
     pub(crate) inline: Vec<(Digest, Vec<u8>)>,
-    /// The index if there is one, the manifest and the config.
+    /// The indexes if there are any, the manifest and the config.
     pub(crate) blobs: Vec<(Digest, Vec<u8>)>,
 }
 
@@ -45,6 +48,7 @@ impl Resolved {
             reference: reference.clone(),
             repo_digest: self.repo_digest,
             manifest: self.manifest,
+            indexes: self.indexes,
             image: self.image,
             config: self.config,
             layers: self.layers,
@@ -74,29 +78,20 @@ pub(crate) async fn resolve(
         None => client.manifest(reference).await?,
     };
     let repo_digest = served.digest.clone();
-    let mut blobs = Vec::new();
-    let (document, image) = match &served.manifest {
-        Manifest::Image(image) => {
-            let image = image.clone();
-            (served, image)
-        }
-        Manifest::Index(index) => {
-            let host = Platform::host();
-            let entry = index.choose(platform.unwrap_or(&host))?;
-            let name = reference.with_digest(entry.digest.clone());
-            let here = match copy(store, &entry.digest) {
-                Some(bytes) => Some(bytes),
-                None => entry.inline()?,
-            };
-            let document = match here {
-                Some(bytes) => Document::read(bytes, "", &name)?,
-                None => client.manifest(&name).await?,
-            };
-            let image = document.image(entry)?.clone();
-            blobs.push((served.digest, served.bytes));
-            (document, image)
-        }
+    let host = Platform::host();
+    let wanted = platform.unwrap_or(&host);
+    let found = indexes::find(Some(store), client, reference, served, wanted).await?;
+    let document = found.image;
+    let Manifest::Image(image) = &document.manifest else {
+        bail!("what is no index is an image");
     };
+    let image = image.clone();
+    let indexes = found
+        .indexes
+        .iter()
+        .map(|(digest, _)| digest.clone())
+        .collect();
+    let mut blobs = found.indexes;
     let config = match copy(store, &image.config.digest) {
         Some(bytes) => bytes,
         None => client.config(&image.config).await?,
@@ -115,6 +110,7 @@ pub(crate) async fn resolve(
     Ok(Resolved {
         repo_digest,
         manifest: document.digest,
+        indexes,
         image: image.config.digest,
         config: parsed,
         layers,
@@ -161,7 +157,7 @@ fn served_as(store: &Store, id: &Digest, name: &Reference) -> Option<Image> {
 }
 
 /// Returns a blob that the store has. One that is damaged counts as missing: it is fetched again.
-fn copy(store: &Store, digest: &Digest) -> Option<Vec<u8>> {
+pub(super) fn copy(store: &Store, digest: &Digest) -> Option<Vec<u8>> {
     store.blob(digest).ok().flatten()
 }
 

@@ -311,35 +311,54 @@ fn check_config(config: &Descriptor, artifact_type: Option<&str>) -> Result<()> 
     )
 }
 
+fn is_index(descriptor: &Descriptor) -> bool {
+    let media_type = descriptor.media_type.as_str();
+    matches!(
+        media_type,
+        OCI_IMAGE_INDEX_MEDIA_TYPE | IMAGE_MANIFEST_LIST_MEDIA_TYPE
+    )
+}
+
+fn is_image(descriptor: &Descriptor) -> bool {
+    let media_type = descriptor.media_type.as_str();
+    matches!(media_type, OCI_IMAGE_MEDIA_TYPE | IMAGE_MANIFEST_MEDIA_TYPE)
+}
+
 impl Index {
-    /// Returns the image that runs best on `wanted`; of equals the first.
-    pub(crate) fn choose(&self, wanted: &Platform) -> Result<&Descriptor> {
+    /// Returns what may be or lead to the image that runs best on `wanted`, the best first; of equals, the first. What is
+    /// an index itself is asked after the images that say as much of where they run.
+    pub(crate) fn choose(&self, wanted: &Platform) -> Result<Vec<&Descriptor>> {
         let rank = |entry: &Entry| match &entry.platform {
             Some(platform) => wanted.rank(platform),
-            // One that does not say where it runs is meant if there is no other.
+            // What does not say where it runs is meant if there is no other; an index says it inside.
+            None if is_index(&entry.descriptor) => Some(usize::MAX),
             None => (self.entries.len() == 1).then_some(0),
         };
-        let ranked = self
-            .entries
-            .iter()
-            .filter_map(|entry| Some((rank(entry)?, entry)));
-        let Some((_, best)) = ranked.min_by_key(|(rank, _)| *rank) else {
-            bail!(
-                "no matching manifest for {wanted} in the manifest list entries; {}",
-                self.offers()
-            );
-        };
-        let descriptor = &best.descriptor;
-        match descriptor.media_type.as_str() {
-            OCI_IMAGE_MEDIA_TYPE | IMAGE_MANIFEST_MEDIA_TYPE => Ok(descriptor),
-            OCI_IMAGE_INDEX_MEDIA_TYPE | IMAGE_MANIFEST_LIST_MEDIA_TYPE => {
-                bail!("the index has an index inside (for {wanted}), which is not followed")
-            }
-            other => bail!(
+        let ranked = self.entries.iter().filter_map(|entry| {
+            let descriptor = &entry.descriptor;
+            Some(((rank(entry)?, is_index(descriptor)), descriptor))
+        });
+        let mut ranked: Vec<_> = ranked.collect();
+        ranked.sort_by_key(|(rank, _)| *rank);
+        for (_, descriptor) in ranked.iter().take(1) {
+            ensure!(
+                is_index(descriptor) || is_image(descriptor),
                 "the image for {wanted} has the unknown media type `{}`",
-                printable(other)
-            ),
+                printable(&descriptor.media_type)
+            );
         }
+        let known = ranked.into_iter().map(|(_, descriptor)| descriptor);
+        Ok(known
+            .filter(|descriptor| is_index(descriptor) || is_image(descriptor))
+            .collect())
+    }
+
+    /// Returns the error that there is nothing for `wanted`.
+    pub(crate) fn has_none(&self, wanted: &Platform) -> anyhow::Error {
+        anyhow::anyhow!(
+            "no matching manifest for {wanted} in the manifest list entries; {}",
+            self.offers()
+        )
     }
 
     fn offers(&self) -> String {
@@ -414,7 +433,10 @@ mod tests {
         let Manifest::Index(index) = parse_as(document, "").unwrap() else {
             panic!("no index");
         };
-        Ok(index.choose(&wanted.parse().unwrap())?.size)
+        let wanted = wanted.parse().unwrap();
+        let chosen = index.choose(&wanted)?;
+        let best = chosen.first().ok_or_else(|| index.has_none(&wanted))?;
+        Ok(best.size)
     }
 
     #[test]
@@ -561,7 +583,9 @@ mod tests {
         document["manifests"][2]["artifactType"] = "application/vnd.example".into();
         assert_eq!(choose(&document, "linux/amd64").unwrap(), 3);
         document["manifests"][3]["mediaType"] = OCI_IMAGE_INDEX_MEDIA_TYPE.into();
-        let error = choose(&document, "linux/amd64").unwrap_err().to_string();
-        assert!(error.contains("an index inside"), "{error}");
+        // One inside it is looked at, and one that does not say for whom after all others.
+        assert_eq!(choose(&document, "linux/amd64").unwrap(), 3);
+        document["manifests"][3]["platform"] = Value::Null;
+        assert_eq!(choose(&document, "linux/arm64").unwrap(), 3);
     }
 }

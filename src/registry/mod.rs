@@ -26,13 +26,13 @@ pub(crate) use blob::{Blob, Piece};
 pub(crate) use credentials::{Given, Keeper, Keyring, Secret};
 pub(crate) use error::{Identity, RegistryError};
 pub(crate) use log_in::{registry_of, verify};
-pub(crate) use manifest::{Descriptor, Image, Manifest, is_foreign};
+pub(crate) use manifest::{Descriptor, Index, Manifest, is_foreign};
 pub(crate) use notice::Notice;
 pub(crate) use routes::{Flags, Insecure, Mirror};
 
 use crate::digest::{Digest, Hasher};
 use crate::reference::Reference;
-use anyhow::{anyhow, bail, ensure};
+use anyhow::{anyhow, ensure};
 use endpoint::Endpoint;
 use reqwest::header::{CONTENT_TYPE, HeaderMap};
 use reqwest::{Method, Response, Url};
@@ -78,17 +78,14 @@ impl Document {
         })
     }
 
-    /// Returns the image that this document is, got for the entry `entry` of an index.
-    pub(crate) fn image(&self, entry: &Descriptor) -> anyhow::Result<&Image> {
-        let Manifest::Image(image) = &self.manifest else {
-            bail!("the index has an index inside, which is not followed");
-        };
+    /// Refuses a document of another size than its `entry` in an index says.
+    pub(crate) fn check_size(&self, entry: &Descriptor) -> anyhow::Result<()> {
         let (size, expected) = (self.bytes.len(), entry.size);
         ensure!(
             size as u64 == expected,
             "the manifest has {size} bytes, the index says {expected}"
         );
-        Ok(image)
+        Ok(())
     }
 }
 

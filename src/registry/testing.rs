@@ -257,8 +257,3 @@ pub(crate) fn image(config: &[u8], layers: &[&[u8]]) -> Value {
     json!({"schemaVersion": 2, "layers": layers,
            "config": named(config, "application/vnd.oci.image.config.v1+json")})
 }
-
-/// Returns an index with these entries.
-pub(crate) fn index(entries: &[Value]) -> Value {
-    json!({"schemaVersion": 2, "manifests": entries})
-}

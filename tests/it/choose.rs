@@ -115,15 +115,57 @@ fn attestations_and_artifacts_in_an_index_are_passed_over() {
 }
 
 #[test]
-fn an_index_in_an_index_is_refused() {
+fn an_index_in_an_index_is_followed_to_a_depth() {
     let host = format!("linux/{}", host_architecture());
-    let inner = Image::index(vec![(&host, small("x").build())]);
-    let outer = Image::index(vec![(&host, inner)]);
+    let foreign = Image::index(vec![("linux/s390x", small("foreign").build())]);
+    let inner = Image::index(vec![
+        (&host, small("attestation").build()),
+        (&host, small("right").build()),
+    ]);
+    let (id, manifest) = (
+        inner.blobs[2].digest.clone(),
+        inner.manifests[1].bytes.clone(),
+    );
+    let inner = changed(inner, |index| {
+        index["manifests"][0]["annotations"] =
+            json!({"vnd.docker.reference.type": "attestation-manifest"});
+    });
+    // Most do not say what is inside.
+    let outer = changed(
+        Image::index(vec![("linux/s390x", foreign), (&host, inner)]),
+        |index| {
+            for entry in index["manifests"].as_array_mut().unwrap() {
+                entry.as_object_mut().unwrap().remove("platform");
+            }
+        },
+    );
+    let digest = outer.top().digest.clone();
     let registry = Canned::registry(&outer, |_, reply| reply);
-    Ddock::new()
-        .run(&["pull", &registry.reference("test/x:1")])
-        .exits(1)
-        .says("the index has an index inside");
+    let name = registry.reference("test/x:1");
+    let ddock = Ddock::new();
+    ddock.ok(&["pull", &name]);
+    assert_eq!(ddock.ok(&["images", "-q", "--no-trunc"]).trim_end(), id);
+    let asked = ["manifest", "inspect", "--raw", "--platform", &host, &name];
+    assert_eq!(ddock.ok(&asked).as_bytes(), manifest);
+    // It is known by the digest of what was served, and goes with all that led to it.
+    let by_digest = format!("{}@{digest}", registry.reference("test/x"));
+    ddock.ok(&["rmi", &name]);
+    ddock.ok(&["pull", &by_digest]);
+    ddock.ok(&["inspect", &by_digest]);
+    ddock.ok(&["system", "check"]);
+    ddock.ok(&["rmi", &by_digest]);
+    let blobs = ddock.root().join("v1/blobs/sha256");
+    assert_eq!(fs_err::read_dir(blobs).unwrap().count(), 0);
+
+    let deep = (0..6).fold(small("x").build(), |image, _| {
+        Image::index(vec![(&host, image)])
+    });
+    let registry = Canned::registry(&deep, |_, reply| reply);
+    let name = registry.reference("test/x:1");
+    let said = "more than 4 indexes inside each other";
+    ddock.run(&["pull", &name]).exits(1).says(said);
+    let asked = ["manifest", "inspect", "--platform", &host, &name];
+    ddock.run(&asked).exits(1).says(said);
 }
 
 #[test]

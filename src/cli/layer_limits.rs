@@ -14,6 +14,8 @@ pub(crate) fn gather() -> Result<Limits> {
         entries: number("DDOCK_LAYER_ENTRIES")?.unwrap_or(usual.entries),
         directory_memory: memory.unwrap_or(usual.directory_memory),
         tar_size: number("DDOCK_LAYER_SIZE")?.or(usual.tar_size),
+        ratio: number("DDOCK_LAYER_RATIO")?.unwrap_or(usual.ratio),
+        reserve: number("DDOCK_LAYER_RESERVE")?.or(usual.reserve),
     })
 }
 

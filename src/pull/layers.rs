@@ -271,7 +271,10 @@ impl Work<'_> {
             .await
             .context("the pull has ended")?;
         let mut reader = Reader::new(Arc::clone(arriving), layer.digest.algorithm());
-        let options = self.unpacking.clone();
+        let options = unpack::Options {
+            limits: self.unpacking.limits.of_compressed(layer.size),
+            ..self.unpacking.clone()
+        };
         let Layer {
             digest, diff_id, ..
         } = layer.clone();

@@ -23,15 +23,37 @@ pub(crate) fn write(
     }
 }
 
+/// Zeros that are worth a hole, in bytes: sixteen pages of the kernel's cache.
+const HOLE: usize = 64 << 10;
+
 fn copy(archive: &mut Archive<impl BufRead>, file: &OwnedFd) -> Result<()> {
+    let (mut offset, mut written) = (0, 0);
     loop {
         let chunk = archive.chunk()?;
         if chunk.is_empty() {
-            return Ok(());
+            break;
         }
-        let written = rustix::io::retry_on_intr(|| rustix::io::write(file, chunk));
-        archive.consume(written.context("writing it")?);
+        let length = if chunk.len() >= HOLE && is_zero(chunk) {
+            chunk.len()
+        } else {
+            let length = rustix::io::retry_on_intr(|| rustix::io::pwrite(file, chunk, offset));
+            let length = length.context("writing it")?;
+            written = offset + length as u64;
+            length
+        };
+        offset += length as u64;
+        archive.consume(length);
     }
+    if written < offset {
+        rustix::fs::ftruncate(file, offset).context("sizing it")?;
+    }
+    Ok(())
+}
+
+/// Tells whether there are only zeros. Nearly always the first bytes tell.
+fn is_zero(bytes: &[u8]) -> bool {
+    let any = |part: &[u8]| part.iter().fold(0, |any, byte| any | byte);
+    bytes.chunks(1 << 10).all(|part| any(part) == 0)
 }
 
 /// Writes what the archive stores where the map says; the rest are holes. Calls `begin` with each segment's offset.

@@ -15,6 +15,7 @@ mod pax;
 mod pipe;
 mod place;
 pub(crate) mod recipe;
+mod room;
 mod sparse;
 mod stream;
 #[cfg(test)]
@@ -76,7 +77,14 @@ pub(crate) struct Limits {
     pub(crate) directory_memory: usize,
     /// Bytes of the uncompressed tar, if there is to be a limit other than the disk.
     pub(crate) tar_size: Option<u64>,
+    /// So many times its compressed size a layer may unpack to, once that is more than [`COMMON`].
+    pub(crate) ratio: u64,
+    /// Bytes that are to stay free on the file system, if it is not to be the usual part of it.
+    pub(crate) reserve: Option<u64>,
 }
+
+/// Bytes that any layer may unpack to: images are tested with files of zeros, which compress a thousandfold.
+const COMMON: u64 = 1 << 30;
 
 impl Default for Limits {
     fn default() -> Self {
@@ -84,6 +92,21 @@ impl Default for Limits {
             entries: 10_000_000,
             directory_memory: 128 << 20,
             tar_size: None,
+            // Programs compress to a third, logs to a thirtieth.
+            ratio: 100,
+            reserve: None,
+        }
+    }
+}
+
+impl Limits {
+    /// Returns what holds for a layer of so many compressed bytes.
+    pub(crate) fn of_compressed(&self, size: u64) -> Self {
+        let ratio = COMMON.max(size.saturating_mul(self.ratio));
+        let tar_size = self.tar_size.map_or(ratio, |most| most.min(ratio));
+        Self {
+            tar_size: Some(tar_size),
+            ..self.clone()
         }
     }
 }
@@ -178,7 +201,9 @@ fn unpack(
         let writer =
             named("unpack").spawn_scoped(scope, || write(to_write, root, options, bodies()?))?;
         let hasher = named("hash").spawn_scoped(scope, || to_hash.hash())?;
-        let pumped = tar().and_then(|mut tar| inlet.pump(&mut tar, options.limits.tar_size));
+        let has_room = || room::check(root, options.limits.reserve);
+        let pumped =
+            tar().and_then(|mut tar| inlet.pump(&mut tar, options.limits.tar_size, &has_room));
         Ok((pumped, join(writer), join(hasher)))
     })?;
     // A stream that breaks off looks like a short tar to the others: its own error says why.

@@ -9,6 +9,9 @@ use std::sync::mpsc::{Receiver, SendError, Sender, SyncSender, channel, sync_cha
 /// Bytes inflated at a time. Measured: 16 KiB cost a quarter of zlib-rs's speed, 1 MiB gains nothing.
 const CHUNK_SIZE: usize = 256 << 10;
 
+/// Bytes after which it is asked whether there is room for more.
+const ROOM: u64 = 32 << 20;
+
 /// Chunks that wait for an outlet, so that no thread waits for another at every one. With those in hand that is a little
 /// more than 1 MiB a layer; as many are made as are needed, so that those who keep pace with each other find the bytes
 /// in the processor's cache.
@@ -49,9 +52,16 @@ pub(crate) fn pipe() -> (Inlet, [Outlet; 2]) {
 }
 
 impl Inlet {
-    /// Pumps the whole tar into the pipe; returns its size, or nothing if a reader at the other end gave up first.
-    pub(crate) fn pump(self, tar: &mut dyn Read, max_size: Option<u64>) -> Result<Option<u64>> {
+    /// Pumps the whole tar into the pipe; returns its size, or nothing if a reader at the other end gave up first. Asks every
+    /// now and then whether there is `room` for more.
+    pub(crate) fn pump(
+        self,
+        tar: &mut dyn Read,
+        max_size: Option<u64>,
+        room: &dyn Fn() -> Result<()>,
+    ) -> Result<Option<u64>> {
         let mut tar_size = 0;
+        let mut asked = 0;
         loop {
             // Only the channels bound how many there are. Nobody waits for one: an outlet that is gone took its own along.
             let mut chunk = self.empty.try_recv().unwrap_or_default();
@@ -64,9 +74,14 @@ impl Inlet {
             tar_size += chunk.len() as u64;
             ensure!(
                 max_size.is_none_or(|max| tar_size <= max),
-                "the layer unpacks to more than {} bytes",
+                "the layer unpacks to more than {} bytes (`DDOCK_LAYER_SIZE` is the most for any, `DDOCK_LAYER_RATIO` how \
+                 many times its compressed size)",
                 max_size.unwrap_or_default()
             );
+            if tar_size >= asked {
+                room()?;
+                asked = tar_size + ROOM;
+            }
             if self.send(Arc::new(chunk)).is_err() {
                 return Ok(None);
             }
@@ -165,7 +180,7 @@ mod tests {
     #[test]
     fn an_outlet_that_is_gone_ends_the_pipe_whatever_it_held() {
         let (inlet, [hashed, written]) = pipe();
-        let pump = thread::spawn(|| inlet.pump(&mut io::repeat(b'x'), None));
+        let pump = thread::spawn(|| inlet.pump(&mut io::repeat(b'x'), None, &|| Ok(())));
         let hash = thread::spawn(|| hashed.hash());
         // What this outlet holds is of no more use to the other one: it was the last that held it.
         let held: Vec<Chunk> = written.full.iter().take(2 * WAITING).collect();

@@ -1,5 +1,7 @@
 //! Hostile whiteouts, metadata, tars and streams, one a rule: each is refused with that rule or made harmless.
 
+use std::process::Command;
+
 use tar::EntryType;
 
 use crate::harness::ddock::{Ddock, output};
@@ -225,6 +227,11 @@ fn what_a_layer_may_demand_is_the_users_to_say() {
         ),
         ("DDOCK_LAYER_DIRECTORIES", "1k", "too many directories"),
         (
+            "DDOCK_LAYER_RESERVE",
+            "8000p",
+            "are to stay free (`DDOCK_LAYER_RESERVE`)",
+        ),
+        (
             "DDOCK_LAYER_SIZE",
             "much",
             "`DDOCK_LAYER_SIZE` is `much`: expected a number",
@@ -234,4 +241,18 @@ fn what_a_layer_may_demand_is_the_users_to_say() {
         output(pull.env(name, value)).exits(1).says(said);
     }
     ddock.ok(&["pull", "-q", &reference]);
+}
+
+#[test]
+fn zeros_take_no_room() {
+    let registry = Registry::start();
+    let ddock = Ddock::new();
+    let tree = Tree::new().file("zeros", 0o644, vec![0; 64 << 20]);
+    let image = ImageBuilder::new().layer_as(tree.tar(), Compression::Zstd);
+    ddock.ok(&["pull", "-q", &registry.push("zeros:1", &image.build())]);
+    let used = Command::new("du").arg("-sk").arg(ddock.root()).output();
+    let used = String::from_utf8(used.unwrap().stdout).unwrap();
+    let used: u64 = used.split_whitespace().next().unwrap().parse().unwrap();
+    assert!(used < 8 << 10, "{used} KiB");
+    ddock.ok(&["system", "check"]);
 }

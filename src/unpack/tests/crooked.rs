@@ -107,6 +107,7 @@ fn floods_end_at_a_limit() {
         entries: 10,
         directory_memory: 1000,
         tar_size: Some(20_000),
+        ..Limits::default()
     };
     let options = Options {
         limits,

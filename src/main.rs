@@ -43,5 +43,6 @@ mod unpack;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    sys::signal::outlive_file_size_limit();
     cli::run()
 }

@@ -12,6 +12,7 @@ pub(crate) struct Access {
     pub(crate) credentials: Credentials,
     pub(crate) routes: Routes,
     pub(crate) proxies: Proxies,
+    pub(super) warnings: Vec<String>,
 }
 
 impl Access {
@@ -31,6 +32,10 @@ impl Access {
                 .credentials
                 .prepare(&mirror.registry, &mirror.repository);
         }
+        access
+            .warnings
+            .extend(access.credentials.warnings().iter().cloned());
+        access.warnings.extend(access.routes.places.passed_over());
         Ok(access)
     }
 
@@ -43,11 +48,12 @@ impl Access {
                 places: Places::of_user(),
             },
             proxies: Proxies::of_environment(),
+            warnings: Vec::new(),
         }
     }
 
     /// Returns what the user should know although it stops nothing.
     pub(crate) fn warnings(&self) -> &[String] {
-        self.credentials.warnings()
+        &self.warnings
     }
 }

@@ -170,16 +170,12 @@ const WANTS_CERTIFICATE: [&str; 2] = [
     "received fatal alert: BadCertificate",
 ];
 
-/// Tells whether the other side of a failed https connection speaks no TLS: it answered
-/// something else, or hung up at our greeting.
+/// Tells whether the other side of a failed https connection may speak no TLS: it answered something else, hung up, or said
+/// nothing. Nobody there is no such side, and who shows a certificate speaks TLS.
 pub(crate) fn speaks_no_tls(error: &reqwest::Error) -> bool {
-    if !error.is_connect() {
-        return false;
-    }
-    has_cause(
-        error,
-        &[ErrorKind::UnexpectedEof, ErrorKind::ConnectionReset],
-    ) || cause(error).contains(NOT_TLS)
+    error.is_connect()
+        && !has_cause(error, &[ErrorKind::ConnectionRefused])
+        && !cause(error).contains("certificate")
 }
 
 /// Tells whether one of these is among the causes of `error`.

@@ -11,6 +11,7 @@ mod limit;
 mod log_in;
 mod manifest;
 mod notice;
+mod own_file;
 mod proxy;
 mod retry;
 mod routes;

@@ -2,7 +2,7 @@
 #![allow(unsafe_code, reason = "rustix and nix know no real-time signals")]
 
 use nix::libc;
-use nix::sys::signal::Signal;
+use nix::sys::signal::{SigHandler, Signal};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
@@ -40,6 +40,14 @@ fn offset(text: &str, sign: char) -> Option<i32> {
     let digits = text.strip_prefix(sign)?;
     let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
     digits.parse().ok().filter(|_| is_number)
+}
+
+/// Lets a write beyond the limit of a file's size be an error of that write, and not the end of the process (`setrlimit(2)`).
+/// A command that is executed gets its own way back with all other signals.
+pub(crate) fn outlive_file_size_limit() {
+    // SAFETY: SIG_IGN is no handler: no code of ours runs in a signal.
+    let ignored = unsafe { nix::sys::signal::signal(Signal::SIGXFSZ, SigHandler::SigIgn) };
+    ignored.expect("SIGXFSZ can be ignored");
 }
 
 /// Sends a signal to the process that `pidfd` names (`pidfd_send_signal(2)`); that it has ended already is no error.

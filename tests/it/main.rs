@@ -61,6 +61,7 @@ mod seccomp;
 mod security;
 mod store;
 mod streams;
+mod surroundings;
 mod system;
 mod transport;
 mod tty;

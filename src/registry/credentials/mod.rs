@@ -62,9 +62,12 @@ impl Credentials {
             };
             anyhow::Ok((registry, Login::of_pair(pair, "--creds".to_owned())))
         });
+        let given_login = login.transpose()?;
+        let (sources, warnings) = sources::read(given.file.as_deref())?;
         let mut credentials = Self {
-            given: login.transpose()?,
-            sources: sources::read(given.file.as_deref())?,
+            given: given_login,
+            sources,
+            warnings,
             ..Self::default()
         };
         credentials.prepare(reference.registry(), reference.repository());
@@ -82,7 +85,7 @@ impl Credentials {
     #[cfg(test)]
     pub(crate) fn in_file(path: &Path) -> Self {
         Self {
-            sources: sources::read(Some(path)).unwrap(),
+            sources: sources::read(Some(path)).unwrap().0,
             ..Self::default()
         }
     }

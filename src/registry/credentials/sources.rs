@@ -1,6 +1,7 @@
 //! Sources: where credentials are looked for, and in which order.
 
 use crate::registry::credentials::file::Configuration;
+use crate::registry::own_file;
 use anyhow::{Context, Result};
 use std::ffi::OsString;
 use std::io::ErrorKind;
@@ -25,6 +26,8 @@ pub(crate) struct Source {
 #[derive(Debug, PartialEq, Eq)]
 enum Place {
     Text(OsString),
+    /// One that the user names; it is an error that it cannot be read.
+    Named(PathBuf),
     File(PathBuf),
     /// In a directory that root makes for all, and which root's podman closes to others.
     SharedFile(PathBuf),
@@ -32,9 +35,9 @@ enum Place {
     FlatFile(PathBuf),
 }
 
-/// Reads what this process's user has, first the one that counts first. `authfile` is before all;
-/// it must be there.
-pub(crate) fn read(authfile: Option<&Path>) -> Result<Vec<Source>> {
+/// Reads what this process's user has, first the one that counts first, and what keeps him from the rest. `authfile` is
+/// before all; it must be there.
+pub(crate) fn read(authfile: Option<&Path>) -> Result<(Vec<Source>, Vec<String>)> {
     let mut sources = Vec::new();
     if let Some(path) = authfile {
         let text = fs_err::read(path).context("reading the credentials of `--authfile`")?;
@@ -47,8 +50,14 @@ pub(crate) fn read(authfile: Option<&Path>) -> Result<Vec<Source>> {
     }
     let uid = rustix::process::getuid().as_raw();
     let places = places(&|name| std::env::var_os(name), uid);
-    sources.extend(places.iter().filter_map(source));
-    Ok(sources)
+    let mut passed_over = Vec::new();
+    for place in places.iter().filter_map(source) {
+        match place {
+            Ok(source) => sources.push(source),
+            Err(why) => passed_over.push(why),
+        }
+    }
+    Ok((sources, passed_over))
 }
 
 /// Returns the file in which a log-in is kept: Docker's, unless `authfile` or the environment name another.
@@ -92,7 +101,7 @@ fn places(variables: Variables<'_>, uid: u32) -> Vec<Place> {
     let text = variables(TEXT_VARIABLE).filter(|text| !text.is_empty());
     [
         text.map(Place::Text),
-        file("REGISTRY_AUTH_FILE").map(Place::File),
+        file("REGISTRY_AUTH_FILE").map(Place::Named),
         docker_file(variables).map(Place::File),
         Some(runtime),
         own.map(|own| Place::File(own.join("containers/auth.json"))),
@@ -103,39 +112,40 @@ fn places(variables: Variables<'_>, uid: u32) -> Vec<Place> {
     .collect()
 }
 
-/// Reads `place`. `None` if there is nothing.
-fn source(place: &Place) -> Option<Source> {
+/// Reads `place`. `None` if there is nothing; an error says why it is passed over.
+fn source(place: &Place) -> Option<Result<Source, String>> {
     let (origin, content) = match place {
         Place::Text(text) => {
             let content = Configuration::parse(text.as_encoded_bytes(), TEXT_VARIABLE);
             (TEXT_VARIABLE.to_owned(), content)
         }
-        Place::File(path) | Place::SharedFile(path) | Place::FlatFile(path) => {
+        Place::Named(path)
+        | Place::File(path)
+        | Place::SharedFile(path)
+        | Place::FlatFile(path) => {
             let origin = path.display().to_string();
-            let content = match fs_err::read(path) {
-                Err(error)
-                    if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) =>
-                {
-                    return None;
-                }
+            let content = match (own_file::read(path), place) {
+                (Ok(None), _) => return None,
+                (Err(error), Place::Named(_)) => Err(error).context("reading the credentials"),
                 // Nothing of this user's is where he may not go.
-                Err(error)
-                    if matches!(place, Place::SharedFile(_))
-                        && error.kind() == ErrorKind::PermissionDenied =>
+                (Err(error), Place::SharedFile(_))
+                    if error.kind() == ErrorKind::PermissionDenied =>
                 {
                     return None;
                 }
-                Err(error) => Err(error).context("reading the credentials"),
-                Ok(text) if matches!(place, Place::FlatFile(_)) => {
-                    Configuration::parse_flat(&text, &origin)
+                (Err(error), _) => {
+                    let why =
+                        format!("cannot read the credentials in {error}; going on without them");
+                    return Some(Err(why));
                 }
-                Ok(text) => Configuration::parse(&text, &origin),
+                (Ok(Some(text)), Place::FlatFile(_)) => Configuration::parse_flat(&text, &origin),
+                (Ok(Some(text)), _) => Configuration::parse(&text, &origin),
             };
             (origin, content)
         }
     };
     let content = content.map_err(|error| format!("{error:#}"));
-    Some(Source { origin, content })
+    Some(Ok(Source { origin, content }))
 }
 
 #[cfg(test)]
@@ -162,7 +172,7 @@ mod tests {
             ]),
             [
                 r#"Text("{}")"#,
-                r#"File("/r")"#,
+                r#"Named("/r")"#,
                 r#"File("/h/.docker/config.json")"#,
                 r#"File("/run/user/7/containers/auth.json")"#,
                 r#"File("/h/.config/containers/auth.json")"#,

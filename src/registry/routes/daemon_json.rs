@@ -26,7 +26,7 @@ struct File {
 pub(super) fn read(places: &Places) -> Result<Daemon> {
     let mut daemon = Daemon::default();
     for path in places.all("docker/daemon.json").iter().rev() {
-        let Some(text) = super::read(path)? else {
+        let Some(text) = super::read(places, path)? else {
             continue;
         };
         let file: File =

@@ -72,7 +72,7 @@ pub(super) fn find(
     let directory = system.join("containerd/certs.d");
     for name in [reference.registry(), "_default"] {
         let path = directory.join(name).join("hosts.toml");
-        if let Some(text) = super::read(&path)? {
+        if let Some(text) = super::read(places, &path)? {
             let context = || path.display().to_string();
             let file: File = super::toml(&path, &text)?;
             return routes(&file, &path, reference)

@@ -12,9 +12,9 @@ pub(crate) use places::Places;
 pub(crate) use route::{Base, Files, Route, Security};
 
 use crate::reference::{DOCKER_HUB, Reference};
+use crate::registry::own_file;
 use anyhow::{Context, Result};
 use serde::de::DeserializeOwned;
-use std::io;
 use std::path::Path;
 
 /// Where a user's wishes about the way to registries are. The files are read at each call: no
@@ -68,20 +68,18 @@ impl Routes {
     }
 }
 
-/// Reads a file; `None` if there is none.
-fn read(path: &Path) -> Result<Option<String>> {
-    match fs_err::read_to_string(path) {
-        Ok(text) => Ok(Some(text)),
-        Err(error)
-            if matches!(
-                error.kind(),
-                io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-            ) =>
-        {
-            Ok(None)
-        }
-        Err(error) => Err(error).context("reading the configuration of registries"),
-    }
+/// Reads a file; `None` if there is none. One of the user's own that is no file, or not his to read, is none either: that
+/// is a word, and no reason to fail; the machine's may forbid something.
+fn read(places: &Places, path: &Path) -> Result<Option<String>> {
+    let context = "reading the configuration of registries";
+    let text = match own_file::read(path) {
+        Err(_) if places.is_users(path) => None,
+        read => read.context(context)?,
+    };
+    text.map(|text| {
+        String::from_utf8(text).with_context(|| format!("{context}: `{}`", path.display()))
+    })
+    .transpose()
 }
 
 /// Reads the text of a TOML file; an error names the line.

@@ -149,7 +149,7 @@ fn elsewhere(location: &str, rest: &str, reference: &Reference) -> Result<Route>
 fn registries(places: &Places) -> Result<Vec<Registry>> {
     let mut registries: Vec<Registry> = Vec::new();
     for path in files(places)? {
-        let Some(text) = super::read(&path)? else {
+        let Some(text) = super::read(places, &path)? else {
             ensure!(
                 places.registries_conf.as_ref() != Some(&path),
                 "{}, which CONTAINERS_REGISTRIES_CONF names, is not there",

@@ -9,7 +9,7 @@ use anyhow::{Result, ensure};
 pub(crate) fn merge(image: &ImageDefaults, request: &Request) -> Result<Vec<String>> {
     let (entrypoint, default) = match &request.entrypoint {
         Some(text) => (parse_entrypoint(text), &[][..]),
-        None => (image.entrypoint.clone(), image.command.as_slice()),
+        None => (reset_or(&image.entrypoint), image.command.as_slice()),
     };
     let command = if request.command.is_empty() {
         default
@@ -27,7 +27,15 @@ fn parse_entrypoint(text: &str) -> Vec<String> {
         Ok(words) => words,
         Err(_) => vec![text.to_owned()],
     };
-    if words == [""] { Vec::new() } else { words }
+    reset_or(&words)
+}
+
+/// One empty word is Docker's way to have no entrypoint, in an image as on the command line.
+fn reset_or(entrypoint: &[String]) -> Vec<String> {
+    match entrypoint {
+        [word] if word.is_empty() => Vec::new(),
+        words => words.to_vec(),
+    }
 }
 
 #[cfg(test)]
@@ -58,6 +66,10 @@ mod tests {
             (&["e"], &["c"], Some("p q"), &["x"], &["p q", "x"]),
             (&["e"], &["c"], Some(""), &["x"], &["x"]),
             (&["e"], &["c"], Some("[]"), &["x"], &["x"]),
+            (&["e"], &["c"], Some(r#"[""]"#), &["x"], &["x"]),
+            (&[""], &["c"], None, &[], &["c"]),
+            (&[""], &["c"], None, &["x"], &["x"]),
+            (&["", "e"], &["c"], None, &[], &["", "e", "c"]),
             (
                 &["e"],
                 &["c"],
@@ -101,5 +113,11 @@ mod tests {
         request.entrypoint = None;
         assert!(merge(&image, &request).is_ok());
         assert!(merge(&ImageDefaults::default(), &request).is_err());
+        let reset = ImageDefaults {
+            entrypoint: words(&[""]),
+            ..ImageDefaults::default()
+        };
+        let error = merge(&reset, &request).unwrap_err();
+        assert_eq!(error.to_string(), "no command specified");
     }
 }

@@ -9,6 +9,7 @@
 mod architecture;
 mod auth;
 mod bad_input;
+mod bare_images;
 mod budget;
 mod caller;
 mod cannot_start;

@@ -114,6 +114,13 @@ impl Container {
         self.directory.join("work")
     }
 
+    /// Makes an empty directory, in the place of the layers that an image lacks.
+    pub(crate) fn make_lower(&self) -> Result<PathBuf> {
+        let lower = self.directory.join("lower");
+        fs::create_dir(&lower)?;
+        Ok(lower)
+    }
+
     /// Writes the bundle: `config.json`, and the files that its mounts show in the container.
     pub(crate) fn write_bundle(&self, config: &str, files: &[spec::File]) -> Result<()> {
         for file in files {

@@ -240,6 +240,10 @@ fn mount(wanted: Wanted, request: &Request, host: &Host, root: BorrowedFd<'_>) -
             let layers = request.files.images.get(&name);
             let layers = layers.with_context(|| format!("the image `{name}` is not there"))?;
             match layers.as_slice() {
+                [] => {
+                    let options = owned(&["ro", "mode=755"]);
+                    ("tmpfs", "tmpfs".into(), options, subpath)
+                }
                 // Overlayfs merges two or more.
                 [layer] => {
                     let options = owned(&["bind", "rprivate", "ro"]);

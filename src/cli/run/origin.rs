@@ -141,7 +141,7 @@ impl Origin {
     ) -> Result<OwnedFd> {
         // Held until the layers are merged: its name leads there, and tells the container nothing.
         let mut held = None;
-        let (lower, looks) = match self {
+        let (mut lower, looks) = match self {
             Self::Image(image) => (image.lower_directories(store)?, image.root_directory(store)),
             Self::Directory {
                 handle,
@@ -155,6 +155,10 @@ impl Origin {
             }
         };
         let layers = lower.len();
+        if lower.is_empty() {
+            // Overlayfs merges nothing with nothing.
+            lower.push(container.make_lower()?);
+        }
         let rootfs = Rootfs {
             lower,
             upper: container.upper(),

@@ -80,12 +80,28 @@ impl Rootfs {
             "the image has {} layers: the kernel merges at most {MOST_LAYERS}",
             self.lower.len()
         );
-        let before = open_directory(Path::new("."))?;
-        let mut assembled = self.assemble_from(base);
-        if assembled.as_ref().is_err_and(is_invalid) {
-            assembled = self.assemble_on_old_kernel();
-        }
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let before = match open(".", flags, Mode::empty()) {
+            // The caller may be where this user may not go: there is no way back, and a thread goes instead.
+            Err(Errno::ACCESS) => {
+                return in_thread(|| {
+                    unshare(CloneFlags::CLONE_FS).context("parting working directories")?;
+                    self.assemble_elsewhere(base)
+                });
+            }
+            before => before.context("opening the working directory")?,
+        };
+        let assembled = self.assemble_elsewhere(base);
         fchdir(before).context("returning to the working directory")?;
+        assembled
+    }
+
+    /// Leaves the working directory behind.
+    fn assemble_elsewhere(&self, base: &Path) -> Result<OwnedFd> {
+        let assembled = self.assemble_from(base);
+        if assembled.as_ref().is_err_and(is_invalid) {
+            return self.assemble_on_old_kernel();
+        }
         assembled
     }
 
@@ -115,12 +131,7 @@ impl Rootfs {
                 .with_context(context);
         }
         // A thread has a mount namespace of its own if it likes: nobody else sees the mount, which must lie somewhere.
-        let mounted = std::thread::scope(|scope| {
-            let thread = std::thread::Builder::new().spawn_scoped(scope, || self.mount_apart())?;
-            let mounted = thread.join();
-            mounted.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        });
-        mounted.with_context(context)
+        in_thread(|| self.mount_apart()).with_context(context)
     }
 
     /// Mounts the overlay by mount(2) in a mount namespace of this thread's own, and takes it from there.
@@ -181,6 +192,15 @@ impl Rootfs {
         let flags = FsMountFlags::FSMOUNT_CLOEXEC;
         fsmount(&overlay, flags, MountAttrFlags::empty()).context("mounting the merged layers")
     }
+}
+
+/// Calls `make` in a thread, which has ended when this returns.
+fn in_thread<T: Send>(make: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().spawn_scoped(scope, make)?;
+        let result = thread.join();
+        result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
 }
 
 /// The directories, open, and named by their descriptors as seen from `/proc/self/fd`, which is the working directory:

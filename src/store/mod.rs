@@ -152,7 +152,11 @@ impl Store {
 
     /// Tells whether there is a store at `root`, so that opening it needs no more rights than reading.
     pub(crate) fn exists(root: &Path) -> Result<bool> {
-        Ok(Layout::at_root(root).mapping().try_exists()?)
+        match Layout::at_root(root).mapping().try_exists() {
+            // `HOME=/dev/null`, or a file where a directory of the user's would be.
+            Err(error) if error.kind() == io::ErrorKind::NotADirectory => Ok(false),
+            found => found.with_context(|| format!("looking for a store in `{}`", root.display())),
+        }
     }
 
     /// Returns the mapping that the store at `root` was made under; `None` if there is no store.

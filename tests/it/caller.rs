@@ -12,7 +12,7 @@ use serde_json::json;
 use crate::harness::ddock::{Ddock, Output, finished_child, output};
 use crate::harness::image::{ImageBuilder, busybox};
 use crate::harness::registry::Registry;
-use crate::harness::scratch::command_succeeds;
+use crate::harness::scratch::{chmod, command_succeeds};
 use crate::harness::terminal::Terminal;
 use crate::harness::tree::Tree;
 use crate::harness::user::User;
@@ -328,4 +328,87 @@ fn a_container_is_no_child_of_the_callers_process() {
     let found_score = found.stdout.replace("oom_score_adj 0", "oom_score_adj 500");
     assert_eq!(found_score, left);
     found.says("nice value 7");
+}
+
+/// Returns ddock for an ordinary user, an image, and a directory that this user may not enter.
+fn with_closed_directory() -> (Ddock, String, String) {
+    let ddock = Ddock::for_user(User::with_ranges());
+    let image = ddock.pull(busybox());
+    let closed = ddock.scratch().dir("closed");
+    chmod(&closed, 0o700);
+    (ddock, image, closed.display().to_string())
+}
+
+#[test]
+fn the_callers_directory_and_home_keep_nobody_from_running() {
+    let (ddock, image, closed) = with_closed_directory();
+    let gone = ddock.scratch().dir("gone").display().to_string();
+    let file = ddock.scratch().file("file", "x").display().to_string();
+    let run = ["run", "--rm", &image, "echo", "ok"];
+    let terminal = ["run", "--rm", "-t", "-a", "stdout", &image, "echo", "ok"];
+    for surroundings in [
+        format!("cd {closed}"),
+        format!("cd {gone}; rmdir {gone}"),
+        "export HOME=/dev/null".to_owned(),
+        format!("export HOME={closed}"),
+        format!("export DOCKER_CONFIG={file}"),
+        format!("export DOCKER_CONFIG={closed} XDG_RUNTIME_DIR={file} XDG_CONFIG_HOME={file}"),
+    ] {
+        let line = format!("{surroundings}; \"$@\"");
+        for (args, expected) in [
+            (&run[..], "ok\n"),
+            (&terminal, "ok\r\n"),
+            (&["images", "-q"], ""),
+            (&["ps", "-q"], ""),
+            (&["volume", "ls", "-q"], ""),
+        ] {
+            let found = output(&mut in_shell(&ddock, &line, args)).exits(0);
+            let is_fine = found.stdout.ends_with(expected);
+            assert!(is_fine, "{surroundings}, {args:?}: {}", found.text());
+        }
+    }
+}
+
+#[test]
+fn what_is_relative_to_a_closed_directory_is_not_somewhere_else() {
+    let (ddock, image, closed) = with_closed_directory();
+    for flags in [
+        &["-v", "./x:/x"][..],
+        &["--env-file", "x"],
+        &["--security-opt", "seccomp=x"],
+    ] {
+        let args = [&["run", "--rm"], flags, &[&image, "true"]].concat();
+        let line = format!("cd {closed}; \"$@\"");
+        let found = output(&mut in_shell(&ddock, &line, &args)).exits(125);
+        found.says("Permission denied");
+    }
+}
+
+#[test]
+fn dockers_configuration_may_be_anything_and_a_store_nowhere() {
+    let (ddock, image, _) = with_closed_directory();
+    let own = ddock.root().parent().unwrap();
+    fs_err::create_dir(own.join(".docker")).unwrap();
+    fs_err::write(own.join(".docker/config.json"), "{").unwrap();
+    let line = format!(
+        "HOME={} script -qec \"$(printf '%q ' \"$@\")\" /dev/null",
+        own.display()
+    );
+    let args = ["run", "--rm", "-it", &image, "echo", "ok"];
+    let found = output(&mut in_shell(&ddock, &line, &args)).exits(0);
+    let is_told = found.stdout.contains("config.json") && found.stdout.contains("ok");
+    assert!(is_told, "{}", found.text());
+    let nowhere = |args: &[&str]| {
+        let line = "unset DDOCK_ROOT; HOME=/dev/null \"$@\"";
+        output(&mut in_shell(&ddock, line, args))
+    };
+    for args in [
+        &["ps", "-aq"][..],
+        &["images", "-q"],
+        &["volume", "ls", "-q"],
+    ] {
+        assert_eq!(nowhere(args).exits(0).stdout, "", "{args:?}");
+    }
+    let refused = nowhere(&["run", "--rm", &image, "true"]).exits(125);
+    refused.says("/dev/null/.local/share/ddock");
 }

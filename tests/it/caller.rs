@@ -18,7 +18,7 @@ use crate::harness::tree::Tree;
 use crate::harness::user::User;
 
 /// Returns `ddock ARGS` as `"$@"` of a line of bash.
-fn in_shell(ddock: &Ddock, line: &str, args: &[&str]) -> Command {
+pub(crate) fn in_shell(ddock: &Ddock, line: &str, args: &[&str]) -> Command {
     let ddock = ddock.command(args);
     let mut shell = Command::new("bash");
     shell

@@ -60,6 +60,7 @@ mod rootless_store;
 mod run;
 mod seccomp;
 mod security;
+mod servers;
 mod store;
 mod streams;
 mod surroundings;

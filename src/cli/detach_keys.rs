@@ -3,6 +3,7 @@
 use crate::cli::failure::Refusal;
 use crate::cli::output;
 use crate::monitor::DetachKeys;
+use crate::sys::file;
 use anyhow::Result;
 use std::env;
 use std::fmt::Display;
@@ -29,7 +30,7 @@ fn configured() -> Option<String> {
     let own = variable("DOCKER_CONFIG").map(PathBuf::from);
     let directory = own.or_else(|| Some(PathBuf::from(variable("HOME")?).join(".docker")))?;
     let path = directory.join("config.json");
-    let text = match fs_err::read(&path) {
+    let text = match file::read(&path) {
         Err(error) => {
             // Somebody else's home, under sudo, has nothing to say, and none has neither.
             let is_missing = matches!(

@@ -7,14 +7,15 @@ use crate::narration::{Step, tell};
 use crate::network::{
     Attachment, Forwarder, Link, Listener, Namespace, Program, Published, Ready, Responder, Switch,
 };
+use crate::sys::file;
 use anyhow::Result;
-use std::io::{Read as _, Write as _};
+use std::io::{ErrorKind, Write as _};
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-/// An `/etc/hosts` of this many bytes is none that needs to be kept up.
-const LARGEST_HOSTS: u64 = 1 << 20;
+/// An `/etc/hosts` or `/etc/resolv.conf` of more bytes is none that needs to be kept up.
+pub(super) const LARGEST_FILE: u64 = 1 << 20;
 
 /// How a container is to be connected, and what it is called.
 pub(crate) struct Connection {
@@ -155,20 +156,21 @@ pub(super) fn append_hosts(directory: &Path, hostname: &str, addresses: &[IpAddr
     let lines = addresses.iter().map(|it| format!("{it}\t{names}\n"));
     let lines: Vec<String> = lines.collect();
     let mut options = fs_err::OpenOptions::new();
-    let mut file = options.append(true).open(directory.join("hosts"))?;
-    Ok(file.write_all(lines.concat().as_bytes())?)
+    match file::at_once(options.append(true)).open(directory.join("hosts")) {
+        // The container holds it by a lease.
+        Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(()),
+        file => Ok(file?.write_all(lines.concat().as_bytes())?),
+    }
 }
 
 /// Removes the lines about these addresses of the container's. The file stays the same: it is mounted in the container.
 pub(super) fn remove_hosts(directory: &Path, addresses: &[IpAddr]) -> Result<()> {
     let path = directory.join("hosts");
-    let mut text = String::new();
-    let file = fs_err::File::open(&path)?;
-    // What the container has made of it may be anything, and then is its own matter.
-    match file.take(LARGEST_HOSTS).read_to_string(&mut text) {
-        Ok(read) if (read as u64) < LARGEST_HOSTS => {}
-        _ => return Ok(()),
-    }
+    // What the container has made of it may be anything, and then is its own matter, as is a lease that it has on it.
+    let content = file::read_within(&path, LARGEST_FILE);
+    let Some(text) = content.ok().and_then(|it| String::from_utf8(it).ok()) else {
+        return Ok(());
+    };
     let is_gone = |line: &str| {
         let first = line.split_whitespace().next();
         first
@@ -176,5 +178,9 @@ pub(super) fn remove_hosts(directory: &Path, addresses: &[IpAddr]) -> Result<()>
             .is_some_and(|it: IpAddr| addresses.contains(&it))
     };
     let kept = text.split_inclusive('\n').filter(|line| !is_gone(line));
-    Ok(fs_err::write(&path, kept.collect::<String>())?)
+    let mut options = fs_err::OpenOptions::new();
+    match file::at_once(options.write(true).truncate(true)).open(&path) {
+        Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(()),
+        file => Ok(file?.write_all(kept.collect::<String>().as_bytes())?),
+    }
 }

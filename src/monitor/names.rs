@@ -1,13 +1,18 @@
 //! What a container's responder is told when somebody asks it for a name: containers first, then who knows others.
 
 use crate::container::{Container, Neighbours};
+use crate::monitor::connection::LARGEST_FILE;
 use crate::narration::{Step, tell};
 use crate::network::{Asked, Attachment, Known, Namespace, RESOLVER, Responder, Server};
 use crate::spec::{self, HostServers};
+use crate::sys::file;
 use anyhow::{Context, Result};
 use fs_err as fs;
+use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
+use std::time::{Duration, UNIX_EPOCH};
 
 /// The port of name servers.
 const PORT: u16 = 53;
@@ -40,12 +45,18 @@ pub(super) fn ask_responder(directory: &Path, servers: &[IpAddr]) -> Result<()> 
     let path = directory.join("resolv.conf");
     // Written after it, and before anything of the container ran.
     let config = fs::metadata(directory.join("config.json"))?.modified()?;
-    if fs::metadata(&path)?.modified()? > config {
+    let found = fs::metadata(&path)?;
+    // Not when it was modified: that is whatever the container says.
+    let changed = Duration::new(found.ctime().try_into()?, found.ctime_nsec().try_into()?);
+    if UNIX_EPOCH + changed > config || found.len() > LARGEST_FILE {
         return Ok(());
     }
-    let text = spec::ask_responder(&fs::read_to_string(&path)?, servers);
+    let text = file::read_within(&path, LARGEST_FILE)?;
+    let text = spec::ask_responder(&String::from_utf8_lossy(&text), servers);
     // In place: the container has this very file mounted.
-    Ok(fs::write(&path, text)?)
+    let mut options = fs::OpenOptions::new();
+    let mut file = file::at_once(options.write(true).truncate(true)).open(&path)?;
+    Ok(file.write_all(text.as_bytes())?)
 }
 
 fn look_up(
@@ -74,4 +85,37 @@ fn look_up(
         is_of_container: true,
     });
     Ok(Known::Elsewhere(servers.collect()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::fs::{Timespec, Timestamps};
+    use std::net::Ipv4Addr;
+
+    #[test]
+    fn what_a_container_has_made_of_its_name_servers_stays() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("resolv.conf");
+        fs::write(&path, "nameserver 192.0.2.1\n").unwrap();
+        fs::write(directory.path().join("config.json"), "{}").unwrap();
+        let servers = [Ipv4Addr::new(192, 0, 2, 1).into()];
+        ask_responder(directory.path(), &servers).unwrap();
+        let asked = fs::read_to_string(&path).unwrap();
+        assert!(asked.contains(&RESOLVER.to_string()), "{asked}");
+        // As a container can: much of it, and from long ago.
+        let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
+        file.set_len(400 << 20).unwrap();
+        let long_ago = Timespec {
+            tv_sec: 1,
+            tv_nsec: 0,
+        };
+        let times = Timestamps {
+            last_access: long_ago,
+            last_modification: long_ago,
+        };
+        rustix::fs::futimens(&file, &times).unwrap();
+        ask_responder(directory.path(), &servers).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().len(), 400 << 20);
+    }
 }

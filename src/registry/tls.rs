@@ -2,6 +2,7 @@
 
 use crate::reference::DOCKER_HUB;
 use crate::registry::routes::{Files, Places, Route};
+use crate::sys::file;
 use anyhow::{Context, Result, bail, ensure};
 use reqwest::{Certificate, ClientBuilder, Identity};
 use std::path::{Path, PathBuf};
@@ -101,10 +102,10 @@ fn add_directory(files: &mut Files, directory: &Path) -> Result<()> {
 }
 
 fn identity(certificate: &Path, key: Option<&Path>) -> Result<Identity> {
-    let mut pem = fs_err::read(certificate)?;
+    let mut pem = file::read(certificate)?;
     if let Some(key) = key {
         pem.push(b'\n');
-        pem.extend(fs_err::read(key)?);
+        pem.extend(file::read(key)?);
     }
     Identity::from_pem(&pem).with_context(|| {
         let key = key.unwrap_or(certificate).display();
@@ -127,7 +128,7 @@ fn system_roots() -> Result<Vec<Certificate>> {
     for directory in directories.filter(|path| !path.as_os_str().is_empty()) {
         for entry in fs_err::read_dir(directory).context("SSL_CERT_DIR")? {
             // Such directories also hold other things, and links that lead nowhere.
-            let pem = fs_err::read(entry?.path()).unwrap_or_default();
+            let pem = file::read(&entry?.path()).unwrap_or_default();
             roots.extend(Certificate::from_pem_bundle(&pem).unwrap_or_default());
         }
     }
@@ -144,7 +145,7 @@ fn system_roots() -> Result<Vec<Certificate>> {
 fn bundle() -> Vec<Certificate> {
     let certificates = BUNDLES.iter().map(|path| {
         // A bundle that is missing or broken leaves the next one, and those built in.
-        let pem = fs_err::read(path).unwrap_or_default();
+        let pem = file::read(Path::new(path)).unwrap_or_default();
         Certificate::from_pem_bundle(&pem).unwrap_or_default()
     });
     certificates
@@ -154,7 +155,7 @@ fn bundle() -> Vec<Certificate> {
 }
 
 fn read(path: &Path) -> Result<Vec<Certificate>> {
-    let pem = fs_err::read(path)?;
+    let pem = file::read(path)?;
     let certificates = Certificate::from_pem_bundle(&pem).unwrap_or_default();
     ensure!(
         !certificates.is_empty(),

@@ -2,6 +2,7 @@
 
 use crate::spec::host::Host;
 use crate::spec::request::{ImageDefaults, Request};
+use crate::sys::file;
 use anyhow::{Context, Result, bail, ensure};
 use std::collections::HashMap;
 use std::path::Path;
@@ -132,7 +133,7 @@ impl Variables {
 
     /// Takes over an `--env-file`. A bare name that the caller does not have is passed over.
     fn add_file(&mut self, path: &Path, host: &Host) -> Result<()> {
-        let content = fs_err::read(path)?;
+        let content = file::read_given(path)?;
         let lines =
             parse_file(&content).with_context(|| format!("reading `{}`", path.display()))?;
         for (name, value) in lines {

@@ -3,9 +3,11 @@
 use crate::spec::namespaces::Network;
 use crate::spec::request::{HostAddress, NetworkNames, Request};
 use crate::spec::resolv;
+use crate::sys::file;
 use anyhow::{Result, ensure};
 use std::fmt::Write;
 use std::io::ErrorKind;
+use std::path::Path;
 
 /// A file of the container's directory that is mounted into the container.
 #[derive(Debug, PartialEq, Eq)]
@@ -49,7 +51,7 @@ pub(crate) fn build(request: &Request, hostname: &str, ipv6: bool) -> Result<Vec
 }
 
 pub(super) fn read(path: &str) -> Result<String> {
-    match fs_err::read(path) {
+    match file::read(Path::new(path)) {
         Ok(content) => Ok(String::from_utf8_lossy(&content).into_owned()),
         // A host without the file is fine: the C library has defaults.
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(String::new()),

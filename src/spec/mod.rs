@@ -49,6 +49,7 @@ pub(crate) use security::has_selinux;
 pub(crate) use user::Unmapped;
 pub(crate) use wanted::MountPoint;
 
+use crate::sys::file;
 use anyhow::{Context, Result, bail, ensure};
 use devices::Device;
 use mounts::Mounts;
@@ -341,7 +342,7 @@ fn own(request: &Request, host: &Host) -> sysctls::Own {
 
 /// Reads a file of the machine.
 fn read_if_there(path: &str) -> Result<Option<String>> {
-    match fs_err::read_to_string(path) {
+    match file::read_to_string(Path::new(path)) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         other => Ok(Some(other?)),
     }

@@ -397,3 +397,47 @@ fn a_variable_that_is_empty_is_one_that_is_not_set() {
         output(&mut command).says("cannot pull `localhost:1/absent`");
     }
 }
+
+#[test]
+fn files_without_an_end_or_of_another_kind_are_refused() {
+    let (ddock, image) = Ddock::with_busybox();
+    let home = ddock.scratch().dir("home");
+    fs_err::create_dir(home.join(".docker")).unwrap();
+    let pipe = home.join(".docker/config.json");
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        &pipe,
+        rustix::fs::FileType::Fifo,
+        rustix::fs::Mode::RUSR,
+        0,
+    )
+    .unwrap();
+    for flags in [
+        &["--env-file", "/dev/zero"][..],
+        &["--label-file", "/dev/zero"],
+        &["--security-opt", "seccomp=/dev/zero"],
+    ] {
+        let args = [
+            &["run", "--rm", "--network", "none"],
+            flags,
+            &[&image, "true"],
+        ]
+        .concat();
+        let output = ddock
+            .run(&args)
+            .exits(125)
+            .says("is larger than 16777216 bytes");
+        one_line_cause(&output);
+    }
+    let mut login = ddock.command(&["login", "-u", "u", "--password-stdin", "127.0.0.1:1"]);
+    let said = output(login.env("HOME", &home).stdin(std::process::Stdio::null()));
+    assert_ne!(said.code, 0);
+    // What a shell makes of a command is a pipe, which the user's own flags may name.
+    let script = format!(
+        "{} run --rm --network none --env-file <(echo A=1; sleep 0.1; echo B=2) --label-file <(echo a=b) {image} sh -c 'echo $A$B'",
+        crate::harness::ddock::binary().display()
+    );
+    let mut shell = std::process::Command::new("bash");
+    shell.args(["-c", &script]).env("DDOCK_ROOT", ddock.root());
+    assert_eq!(output(&mut shell).exits(0).stdout, "12\n");
+}

@@ -2,7 +2,7 @@
 
 use crate::cli::failure::Refusal;
 use crate::container::{Log, Stop};
-use crate::sys::caller;
+use crate::sys::{caller, file};
 use anyhow::{Context, Result, bail};
 use fs_err as fs;
 use std::collections::{BTreeMap, BTreeSet};
@@ -43,7 +43,7 @@ impl Labels {
     pub(super) fn read(&self) -> Result<BTreeMap<String, String>> {
         let mut labels = BTreeMap::new();
         for path in &self.files {
-            let text = fs::read_to_string(path).context("reading labels")?;
+            let text = file::read_given_to_string(path).context("reading labels")?;
             let lines = text.lines().map(str::trim_start);
             let lines = lines.filter(|line| !line.is_empty() && !line.starts_with('#'));
             labels.extend(pairs("label", lines)?);

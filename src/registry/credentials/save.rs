@@ -3,6 +3,7 @@
 use crate::registry::credentials::file::Configuration;
 use crate::registry::credentials::secret::Secret;
 use crate::registry::credentials::{helper, key, sources};
+use crate::sys::file;
 use anyhow::{Context, Result, ensure};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -98,7 +99,7 @@ impl Keyring {
 
     /// Returns the whole file, whatever is in it; empty if it is not there.
     fn read(&self) -> Result<Map<String, Value>> {
-        let text = match fs_err::read(&self.path) {
+        let text = match file::read(&self.path) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Map::new()),
             text => Zeroizing::new(text?),
         };

@@ -2,6 +2,7 @@
 
 use crate::registry::credentials::file::Configuration;
 use crate::registry::own_file;
+use crate::sys::file;
 use anyhow::{Context, Result};
 use std::ffi::OsString;
 use std::io::ErrorKind;
@@ -40,7 +41,7 @@ enum Place {
 pub(crate) fn read(authfile: Option<&Path>) -> Result<(Vec<Source>, Vec<String>)> {
     let mut sources = Vec::new();
     if let Some(path) = authfile {
-        let text = fs_err::read(path).context("reading the credentials of `--authfile`")?;
+        let text = file::read_given(path).context("reading the credentials of `--authfile`")?;
         let origin = path.display().to_string();
         let content = Configuration::parse(&text, &origin)?;
         sources.push(Source {

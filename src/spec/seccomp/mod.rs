@@ -6,6 +6,7 @@ mod profile;
 use crate::runtime;
 use crate::spec::capabilities::Names;
 use crate::spec::security::Profile as Choice;
+use crate::sys::file;
 use anyhow::{Context, Result};
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -65,7 +66,7 @@ pub(super) fn build(choice: &Choice, capabilities: &Names) -> Result<Option<Box<
         }
         Choice::Builtin => lay_out(&builtin::filter(capabilities, facts)).map(Some),
         Choice::File(path) => {
-            let text = fs_err::read_to_string(path).context("opening the seccomp profile")?;
+            let text = file::read_given_to_string(path).context("opening the seccomp profile")?;
             let filter = profile::evaluate(&text, capabilities, facts)
                 .with_context(|| format!("invalid seccomp profile `{}`", path.display()))?;
             filter.as_ref().map(lay_out).transpose()

@@ -12,7 +12,7 @@ use crate::monitor::{DOOR, DetachKeys, FromMonitor, independent};
 use crate::narration::{Narration, Step, tell};
 use crate::runtime::{self, Connect, ExitStatus, Plan, Privilege, Running, StartError};
 use crate::sys::clone::{Clone, end_child, fork};
-use crate::sys::kernel;
+use crate::sys::{kernel, words};
 use crate::sys::message::{Channel, Listener};
 use anyhow::{Context, Result};
 use rustix::io::retry_on_intr;
@@ -172,9 +172,8 @@ fn supervise(job: Job<'_>, ends: Ends, channel: Channel) {
 }
 
 fn run_container(job: Job<'_>, ends: Ends, watch: &mut Watch) -> Result<Outcome> {
-    // Away from the caller's terminal: a ^C there is the client's to pass on.
-    rustix::process::setsid().context("starting a session")?;
     let (mut container, is_detached, sinks) = (job.container, job.session.detached, ends.sinks);
+    leave_caller(&container)?;
     let mut connection = job.connection;
     let is_connected = connection.is_some();
     // Until the container has ended.
@@ -236,6 +235,15 @@ fn run_container(job: Job<'_>, ends: Ends, watch: &mut Watch) -> Result<Outcome>
         out_of_memory,
         is_overdue,
     })
+}
+
+/// Begins a life of its own, before others are forked from this process, which stay as long.
+fn leave_caller(container: &Container) -> Result<()> {
+    // Away from the caller's terminal: a ^C there is the client's to pass on.
+    rustix::process::setsid().context("starting a session")?;
+    let (id, name) = (&container.record.id, &container.record.name);
+    words::replace(&format!("ddock: monitor of {} ({name})", &id[..12]))
+        .context("taking the caller's words away")
 }
 
 /// Opens the log and the door before anything runs, so that nothing it says is missed and everybody can reach it.

@@ -4,8 +4,9 @@
 //! reader sets the pace, as at a pipe.
 
 use crate::container::log::{Stream, Writer};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{FileType, fstat};
 use rustix::io::Errno;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -74,6 +75,9 @@ impl Hub {
         to: OwnedFd,
         is_last: bool,
     ) -> Result<()> {
+        // A write to anything else may block, or be kept for ever.
+        let is_pipe = FileType::from_raw_mode(fstat(&to)?.st_mode).is_fifo();
+        ensure!(is_pipe, "output goes to pipes only");
         set_nonblocking(&to)?;
         let source = self
             .sources

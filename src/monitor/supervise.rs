@@ -12,8 +12,8 @@ use crate::monitor::{DOOR, DetachKeys, FromMonitor, independent};
 use crate::narration::{Narration, Step, tell};
 use crate::runtime::{self, Connect, ExitStatus, Plan, Privilege, Running, StartError};
 use crate::sys::clone::{Clone, end_child, fork};
-use crate::sys::{kernel, words};
 use crate::sys::message::{Channel, Listener};
+use crate::sys::{kernel, words};
 use anyhow::{Context, Result};
 use rustix::io::retry_on_intr;
 use rustix::process::{WaitId, WaitIdOptions, waitid};
@@ -137,6 +137,8 @@ pub(super) struct Ends {
 }
 
 fn supervise(job: Job<'_>, ends: Ends, channel: Channel) {
+    // A client that never reads must not keep the others waiting. One that cannot be told so is as good.
+    channel.set_nonblocking().ok();
     let mut watch = Watch {
         clients: vec![watch::Client {
             channel,
@@ -148,6 +150,7 @@ fn supervise(job: Job<'_>, ends: Ends, channel: Channel) {
         door: None,
         input: None,
         deadline: None,
+        spare: watch::spare(),
     };
     let message = match run_container(job, ends, &mut watch) {
         Ok(Outcome {
@@ -164,8 +167,7 @@ fn supervise(job: Job<'_>, ends: Ends, channel: Channel) {
             Err(error) => FromMonitor::Failed(format!("{error:#}")),
         },
     };
-    // Who cannot be let in sees the connection end.
-    watch.close_door().ok();
+    watch.close_door();
     watch.tell(&message);
     // Nobody is left to be told that this failed.
     watch.hub.deliver().ok();

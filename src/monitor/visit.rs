@@ -57,6 +57,7 @@ pub(crate) fn wait(directory: &Path) -> Result<Option<Outcome>> {
     };
     loop {
         match monitor.receive().context("hearing from the monitor")? {
+            Some((FromMonitor::Failed(error), _)) => bail!(error),
             Some((message, _)) => {
                 if let Some(outcome) = ended(&message) {
                     return Ok(Some(outcome));
@@ -86,6 +87,7 @@ pub(crate) fn stop(directory: &Path, number: i32, grace: Option<Duration>) -> Re
             continue;
         }
         match monitor.receive().context("hearing from the monitor")? {
+            Some((FromMonitor::Failed(error), _)) => bail!(error),
             Some((message, _)) if ended(&message).is_some() => return Ok(true),
             Some(_) => {}
             None => return Err(Vanished.into()),
@@ -100,10 +102,11 @@ pub(crate) fn signal(directory: &Path, number: i32) -> Result<bool> {
     };
     monitor.send(&FromClient::Signal(number), None)?;
     // Answered by the end of the connection, once the signal was sent.
-    monitor.send(&FromClient::Detach, None)?;
-    let answer = monitor.receive::<FromMonitor>();
-    answer.context("hearing from the monitor")?;
-    Ok(true)
+    monitor.send(&FromClient::Detach, None).ok();
+    match monitor.receive().context("hearing from the monitor")? {
+        Some((FromMonitor::Failed(error), _)) => bail!(error),
+        _ => Ok(true),
+    }
 }
 
 /// Has the container's monitor kill its command; false if it does not run.

@@ -5,10 +5,12 @@ use crate::monitor::hub::Hub;
 use crate::monitor::{Change, FromClient, FromMonitor, independent};
 use crate::network::Switch;
 use crate::runtime::Running;
-use crate::sys::message::{Channel, Listener};
-use anyhow::{Context, Result};
+use crate::sys::message::{Channel, Listener, lacks_descriptors};
+use anyhow::{Context, Result, bail};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
+use std::io::ErrorKind;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Instant;
 
@@ -24,6 +26,8 @@ pub(super) struct Watch {
     pub(super) input: Option<Input>,
     /// When the container's time is over.
     pub(super) deadline: Option<Instant>,
+    /// Given up for a moment where there is no descriptor left, to say that to who knocks.
+    pub(super) spare: Option<OwnedFd>,
 }
 
 pub(super) struct Input {
@@ -61,11 +65,8 @@ impl Watch {
             if ready.has_ended {
                 return Ok(is_overdue);
             }
-            if self
-                .deadline
-                .take_if(|end| *end <= Instant::now())
-                .is_some()
-            {
+            let is_over = |end: &mut Instant| *end <= Instant::now();
+            if self.deadline.take_if(is_over).is_some() {
                 is_overdue = true;
                 running.signal(libc::SIGKILL)?;
             }
@@ -82,7 +83,7 @@ impl Watch {
                 .enumerate()
                 .filter(|(_, ready)| **ready)
             {
-                if !self.hear(at, running, change)? {
+                if !self.attend(at, running, change)? {
                     has_left.push(self.clients[at].number);
                 }
             }
@@ -91,7 +92,7 @@ impl Watch {
                 self.clients.retain(|client| client.number != number);
             }
             if ready.at_door {
-                self.let_in()?;
+                self.let_in();
             }
         }
     }
@@ -126,13 +127,31 @@ impl Watch {
         })
     }
 
-    /// Does what a client asks; false if it left.
-    fn hear(&mut self, at: usize, running: &Running, change: Changes<'_>) -> Result<bool> {
+    /// Does what a client asks; false if it left, or asked for what cannot be: that ends the client, and the container only
+    /// where it runs for that client.
+    fn attend(&mut self, at: usize, running: &Running, change: Changes<'_>) -> Result<bool> {
+        let answer = match self.hear(at, running, change) {
+            Ok(Some(stays)) => return Ok(stays),
+            Ok(None) => None,
+            Err(error) => Some(FromMonitor::Failed(format!("{error:#}"))),
+        };
+        let client = &self.clients[at];
+        if let Some(answer) = answer {
+            // A client that is gone needs none.
+            client.channel.send(&answer, None).ok();
+        }
+        if client.is_owner {
+            running.signal(libc::SIGKILL)?;
+        }
+        Ok(false)
+    }
+
+    /// Does what a client asks; false if it left, `None` if it is gone.
+    fn hear(&mut self, at: usize, running: &Running, change: Changes<'_>) -> Result<Option<bool>> {
         let client = &mut self.clients[at];
         let (number, is_owner) = (client.number, client.is_owner);
         let heard = match client.channel.receive() {
-            // Nonsense is a stranger's; ours are of one version, except when one was replaced meanwhile.
-            Err(_) if !is_owner => return Ok(false),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(Some(true)),
             heard => heard.context("hearing from the client")?,
         };
         match heard {
@@ -140,38 +159,31 @@ impl Watch {
             Some((FromClient::Output(stream), Some(to))) => {
                 self.hub.add_sink(number, stream, to, false)?;
             }
-            Some((FromClient::Output(_), None)) => {}
-            Some((FromClient::Attach, _)) => self.attach(at),
+            Some((FromClient::Output(_), None)) => bail!("no descriptor came along"),
+            Some((FromClient::Attach, _)) => self.attach(at)?,
             Some((FromClient::Change(wanted), _)) => {
                 let answer = match change(wanted, self.switch.as_ref()) {
                     Ok(notices) => FromMonitor::Changed { notices },
                     Err(error) => FromMonitor::Failed(format!("{error:#}")),
                 };
-                // If the client is gone, that is heard next.
-                client.channel.send(&answer, None).ok();
+                client.channel.send(&answer, None)?;
             }
             Some((FromClient::Switch, _)) => {
                 let switch = self.switch.as_ref().map(AsFd::as_fd);
-                // If the client is gone, that is heard next.
-                client.channel.send(&FromMonitor::Switch, switch).ok();
+                client.channel.send(&FromMonitor::Switch, switch)?;
             }
             Some((FromClient::Detach, _)) => {
                 if is_owner {
                     independent::become_independent()?;
                 }
-                return Ok(false);
+                return Ok(Some(false));
             }
-            None => {
-                if is_owner {
-                    running.signal(libc::SIGKILL)?;
-                }
-                return Ok(false);
-            }
+            None => return Ok(None),
         }
-        Ok(true)
+        Ok(Some(true))
     }
 
-    fn attach(&self, at: usize) {
+    fn attach(&self, at: usize) -> Result<()> {
         let answer = if self.hub.is_in_use() {
             FromMonitor::Started {
                 notices: Vec::new(),
@@ -183,13 +195,30 @@ impl Watch {
             )
         };
         let input = self.input.as_ref().map(|input| input.to.as_fd());
-        // If the client is gone, that is heard next.
-        self.clients[at].channel.send(&answer, input).ok();
+        Ok(self.clients[at].channel.send(&answer, input)?)
     }
 
-    fn let_in(&mut self) -> Result<()> {
-        let door = self.door.as_ref().map(Listener::accept);
-        if let Some(channel) = door.transpose().context("accepting a client")?.flatten() {
+    /// Lets in who knocks. Where there is no descriptor left, that is said instead.
+    fn let_in(&mut self) {
+        let Some(door) = &self.door else {
+            return;
+        };
+        let channel = match door.accept() {
+            Ok(Some(channel)) => channel,
+            Err(error) if lacks_descriptors(&error) && self.spare.take().is_some() => {
+                if let Ok(Some(channel)) = door.accept() {
+                    let answer = FromMonitor::Failed("too many clients".to_owned());
+                    // A client that is gone needs none.
+                    channel.send(&answer, None).ok();
+                }
+                self.spare = spare();
+                return;
+            }
+            // Whoever it was left, or tries again.
+            _ => return,
+        };
+        // A client that never reads must not keep the others waiting.
+        if channel.set_nonblocking().is_ok() {
             let last = self.clients.iter().map(|client| client.number).max();
             self.clients.push(Client {
                 channel,
@@ -197,11 +226,10 @@ impl Watch {
                 is_owner: false,
             });
         }
-        Ok(())
     }
 
     /// Lets in who knocked already, to be told the end with the others, and nobody after them.
-    pub(super) fn close_door(&mut self) -> Result<()> {
+    pub(super) fn close_door(&mut self) {
         while let Some(door) = &self.door {
             let mut ends = [PollFd::new(door, PollFlags::IN)];
             let now = Timespec {
@@ -209,12 +237,11 @@ impl Watch {
                 tv_nsec: 0,
             };
             if poll(&mut ends, Some(&now)).is_ok_and(|ready| ready > 0) {
-                self.let_in()?;
+                self.let_in();
             } else {
                 self.door = None;
             }
         }
-        Ok(())
     }
 
     /// Tells everyone.
@@ -232,4 +259,11 @@ impl Watch {
         }
         Ok(())
     }
+}
+
+/// Returns a descriptor that is held to be given up.
+pub(super) fn spare() -> Option<OwnedFd> {
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    // Without one, who knocks in vain waits at the door.
+    open("/", flags, Mode::empty()).ok()
 }

@@ -14,6 +14,14 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
+/// What a process that has no descriptor left lacks to take a connection.
+pub(crate) fn lacks_descriptors(error: &io::Error) -> bool {
+    matches!(
+        Errno::from_io_error(error),
+        Some(Errno::MFILE | Errno::NFILE)
+    )
+}
+
 /// Connections that may wait to be accepted; whoever comes then waits itself.
 const BACKLOG: i32 = 16;
 

@@ -3,10 +3,10 @@
 use std::process::Stdio;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
-use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::harness::ddock::Ddock;
-use crate::harness::host::{processes_with, unique_seconds};
+use crate::harness::host::{name_of, parent_of, processes_with, send_signal, unique_seconds};
 use crate::harness::terminal::Terminal;
 use crate::harness::wait_for;
 
@@ -148,7 +148,7 @@ fn try_case(
         Reader => drop(reader),
         Tty => terminal.hang_up(),
         HangUp => kill_process_group(client_pid, Signal::HUP).unwrap(),
-        Monitor => kill(parent(of_container)),
+        Monitor => kill(parent_of(of_container)),
         Container => kill(of_container),
     }
     assert_eq!(terminal.wait(), code, "{case}");
@@ -162,19 +162,7 @@ fn try_case(
 }
 
 fn kill(pid: u32) {
-    let pid = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
-    kill_process(pid, Signal::KILL).unwrap();
-}
-
-fn name_of(pid: u32) -> String {
-    let name = fs_err::read_to_string(format!("/proc/{pid}/comm"));
-    name.unwrap_or_default().trim_end().to_owned()
-}
-
-fn parent(pid: u32) -> u32 {
-    let status = fs_err::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let parent = status.lines().find_map(|line| line.strip_prefix("PPid:\t"));
-    parent.unwrap().parse().unwrap()
+    send_signal(pid, Signal::KILL);
 }
 
 /// A client that prints nothing is connected once it waits for its monitor.

@@ -35,6 +35,7 @@ mod interrupt;
 mod isolation;
 mod layers;
 mod limits;
+mod monitor;
 mod mounts;
 mod named_volumes;
 mod namespaces;

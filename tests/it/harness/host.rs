@@ -2,6 +2,8 @@
 
 use std::process::Command;
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use crate::harness::ddock::Ddock;
 use crate::harness::wait_for;
 
@@ -95,6 +97,24 @@ pub(crate) fn processes_with(argument: &str) -> Vec<u32> {
             .any(|word| word == argument.as_bytes())
     };
     processes().into_iter().filter(has).collect()
+}
+
+/// Returns the name of a process; empty if it is gone.
+pub(crate) fn name_of(pid: u32) -> String {
+    let name = fs_err::read_to_string(format!("/proc/{pid}/comm"));
+    name.unwrap_or_default().trim_end().to_owned()
+}
+
+/// Returns the parent of a process: of a container's first one that is its monitor.
+pub(crate) fn parent_of(pid: u32) -> u32 {
+    let status = fs_err::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let parent = status.lines().find_map(|line| line.strip_prefix("PPid:\t"));
+    parent.unwrap().parse().unwrap()
+}
+
+pub(crate) fn send_signal(pid: u32, signal: Signal) {
+    let pid = Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+    kill_process(pid, signal).unwrap();
 }
 
 /// Waits for the process that a container runs, told by an argument that no other process has.

@@ -3,17 +3,13 @@
 use crate::cli::failure::Refusal;
 use crate::cli::run::invalid_signal;
 use crate::cli::{failure, output, place};
-use crate::container::{self, Record, Status};
+use crate::container::{self, Record, Status, Stop};
 use crate::monitor::{self, Outcome, Vanished};
 use crate::store::{NotFound, Store};
 use crate::sys::signal;
 use anyhow::{Context, Result};
 use clap::Args;
 use std::path::Path;
-use std::time::Duration;
-
-/// How long a command has to end by itself unless somebody says otherwise, as with Docker.
-const GRACE: i64 = 10;
 
 #[derive(Debug, Args)]
 pub(crate) struct StopArguments {
@@ -51,14 +47,11 @@ pub(crate) fn stop(arguments: &StopArguments, root: &Path) -> Result<()> {
     let store = open(root)?;
     failure::each(&arguments.containers, |name| {
         let record = find(store.as_ref(), name)?;
-        let signal = match (asked, record.stop.signal.as_deref()) {
-            (Some(number), _) => number,
-            (None, Some(text)) => number(text)?,
-            (None, None) => libc::SIGTERM,
+        let stop = Stop {
+            timeout: arguments.timeout.or(record.stop.timeout),
+            ..record.stop.clone()
         };
-        let timeout = arguments.timeout.or(record.stop.timeout).unwrap_or(GRACE);
-        // A negative one is no duration: then there is no end to the patience.
-        let grace = u64::try_from(timeout).ok().map(Duration::from_secs);
+        let (signal, grace) = (asked.unwrap_or(stop.number()), stop.grace());
         monitor::stop(&directory(store.as_ref(), &record)?, signal, grace)
             .with_context(|| format!("cannot stop container: {name}"))?;
         output::print(&format!("{name}\n"))

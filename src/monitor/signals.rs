@@ -45,6 +45,11 @@ impl Signals {
         Self::take_set(endings())
     }
 
+    /// Takes what a monitor heeds: that the machine shuts down, and that a child has ended.
+    pub(crate) fn take_of_monitor() -> Result<Self> {
+        Self::take_set(SigSet::from_iter([Signal::SIGTERM, Signal::SIGCHLD]))
+    }
+
     fn take_set(set: SigSet) -> Result<Self> {
         set.thread_block().context("blocking signals")?;
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;

@@ -23,6 +23,9 @@ use std::time::{Duration, Instant};
 /// Podman's exit code of a container whose time was over.
 const OVERDUE: u8 = 255;
 
+/// The monitor's `oom_score_adj` (proc(5)): killed after everything but what is exempt. It holds little, and the container ends with it.
+const OOM_SCORE: &str = "-999";
+
 /// A container that is to run.
 pub(crate) struct Job<'a> {
     pub(crate) container: Container,
@@ -150,6 +153,8 @@ fn supervise(job: Job<'_>, ends: Ends, channel: Channel) {
         door: None,
         input: None,
         deadline: None,
+        last_hour: None,
+        stop: job.container.record.stop.clone(),
         spare: watch::spare(),
     };
     let message = match run_container(job, ends, &mut watch) {
@@ -204,6 +209,8 @@ fn run_container(job: Job<'_>, ends: Ends, watch: &mut Watch) -> Result<Outcome>
             return Err(error);
         }
     };
+    // Not inherited by what was started until here. Without the right to it, as an ordinary user's, a monitor does without.
+    fs_err::write("/proc/self/oom_score_adj", OOM_SCORE).ok();
     watch.deadline = job
         .timeout
         .and_then(|timeout| Instant::now().checked_add(timeout));

@@ -1,7 +1,9 @@
 //! The monitor's watch: a container that runs, its clients, and what passes between them.
 
+use crate::container::Stop;
 use crate::container::log::Stream;
 use crate::monitor::hub::Hub;
+use crate::monitor::signals::Signals;
 use crate::monitor::{Change, FromClient, FromMonitor, independent};
 use crate::network::Switch;
 use crate::runtime::Running;
@@ -26,6 +28,10 @@ pub(super) struct Watch {
     pub(super) input: Option<Input>,
     /// When the container's time is over.
     pub(super) deadline: Option<Instant>,
+    /// When a container that was asked to end is killed.
+    pub(super) last_hour: Option<Instant>,
+    /// How it is asked.
+    pub(super) stop: Stop,
     /// Given up for a moment where there is no descriptor left, to say that to who knocks.
     pub(super) spare: Option<OwnedFd>,
 }
@@ -52,6 +58,7 @@ type Changes<'a> = &'a mut dyn FnMut(Change, Option<&Switch>) -> Result<Vec<Stri
 /// What [`poll`] found, in the order of what it was asked.
 struct Ready {
     has_ended: bool,
+    signals: bool,
     at_door: bool,
     clients: Vec<bool>,
 }
@@ -59,15 +66,20 @@ struct Ready {
 impl Watch {
     /// Returns when the command has ended; true if that was because its time was over.
     pub(super) fn until_end(&mut self, running: &Running, change: Changes<'_>) -> Result<bool> {
+        let signals = Signals::take_of_monitor()?;
         let mut is_overdue = false;
         loop {
-            let ready = self.wait(running)?;
+            let ready = self.wait(running, &signals)?;
             if ready.has_ended {
                 return Ok(is_overdue);
             }
+            if ready.signals {
+                self.heed(&signals, running)?;
+            }
             let is_over = |end: &mut Instant| *end <= Instant::now();
-            if self.deadline.take_if(is_over).is_some() {
-                is_overdue = true;
+            let is_late = self.deadline.take_if(is_over).is_some();
+            is_overdue |= is_late;
+            if is_late || self.last_hour.take_if(is_over).is_some() {
                 running.signal(libc::SIGKILL)?;
             }
             // What a full disk does not take of the log must not end the container.
@@ -97,8 +109,28 @@ impl Watch {
         }
     }
 
-    fn wait(&self, running: &Running) -> Result<Ready> {
-        let mut ends = vec![PollFd::from_borrowed_fd(running.end(), PollFlags::IN)];
+    /// A machine that shuts down asks all processes to end: for a monitor that is to stop its container.
+    fn heed(&mut self, signals: &Signals, running: &Running) -> Result<()> {
+        while let Some(number) = signals.next()? {
+            if number == libc::SIGTERM {
+                running.signal(self.stop.number())?;
+                let last = self
+                    .stop
+                    .grace()
+                    .and_then(|it| Instant::now().checked_add(it));
+                self.last_hour = self.last_hour.or(last);
+            }
+        }
+        // One that cannot be reaped is no reason to end the others.
+        running.reap_orphans().ok();
+        Ok(())
+    }
+
+    fn wait(&self, running: &Running, signals: &Signals) -> Result<Ready> {
+        let mut ends = vec![
+            PollFd::from_borrowed_fd(running.end(), PollFlags::IN),
+            PollFd::new(signals, PollFlags::IN),
+        ];
         ends.extend(
             self.clients
                 .iter()
@@ -110,9 +142,8 @@ impl Watch {
                 .map(|door| PollFd::new(door, PollFlags::IN)),
         );
         self.hub.interests(&mut ends);
-        let left = self
-            .deadline
-            .map(|end| end.saturating_duration_since(Instant::now()));
+        let left = self.deadline.into_iter().chain(self.last_hour).min();
+        let left = left.map(|end| end.saturating_duration_since(Instant::now()));
         let left = left.and_then(|left| Timespec::try_from(left).ok());
         match poll(&mut ends, left.as_ref()) {
             Err(Errno::INTR) => {}
@@ -122,8 +153,9 @@ impl Watch {
         let clients = self.clients.len();
         Ok(Ready {
             has_ended: is_ready(0),
-            clients: (1..=clients).map(is_ready).collect(),
-            at_door: self.door.is_some() && is_ready(clients + 1),
+            signals: is_ready(1),
+            clients: (2..clients + 2).map(is_ready).collect(),
+            at_door: self.door.is_some() && is_ready(clients + 2),
         })
     }
 

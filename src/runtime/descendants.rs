@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use rustix::io::Errno;
 use rustix::process::{
-    Pid, Signal, WaitOptions, getpid, kill_process, set_child_subreaper, waitpid,
+    Pid, Signal, WaitOptions, getpid, getsid, kill_process, set_child_subreaper, waitpid,
 };
 use std::time::{Duration, Instant};
 
@@ -15,16 +15,36 @@ pub(crate) fn adopt() -> Result<()> {
     set_child_subreaper(Some(getpid())).context("becoming the parent of orphans")
 }
 
+/// Reaps orphans that have ended; not `command`, for whose end somebody waits, nor helpers of this process, which are in its
+/// session as no process of a container is.
+pub(crate) fn reap(command: Pid) -> Result<()> {
+    let own = getsid(None).context("finding the own session")?;
+    for child in children()? {
+        if child == command || getsid(Some(child)).is_ok_and(|session| session == own) {
+            continue;
+        }
+        match waitpid(Some(child), WaitOptions::NOHANG) {
+            Ok(_) | Err(Errno::CHILD | Errno::INTR) => {}
+            Err(error) => return Err(error).context("reaping an orphan"),
+        }
+    }
+    Ok(())
+}
+
+fn children() -> Result<Vec<Pid>> {
+    let own = std::process::id();
+    let children = fs_err::read_to_string(format!("/proc/self/task/{own}/children"))?;
+    let numbers = children.split_whitespace();
+    Ok(numbers
+        .filter_map(|pid| Pid::from_raw(pid.parse().ok()?))
+        .collect())
+}
+
 /// Kills all processes below this one: the children of those that die become its own.
 pub(crate) fn kill() -> Result<()> {
-    let own = std::process::id();
     let deadline = Instant::now() + DEATH;
     loop {
-        let children = fs_err::read_to_string(format!("/proc/self/task/{own}/children"))?;
-        let children: Vec<Pid> = children
-            .split_whitespace()
-            .filter_map(|pid| Pid::from_raw(pid.parse().ok()?))
-            .collect();
+        let children = children()?;
         if children.is_empty() {
             return Ok(());
         }

@@ -301,6 +301,15 @@ impl Running {
         signal::send(self.pidfd.as_fd(), number).with_context(|| format!("sending signal {number}"))
     }
 
+    /// Reaps processes of the container that this process has become the parent of, if it adopts any.
+    pub(crate) fn reap_orphans(&self) -> Result<()> {
+        let command = i32::try_from(self.pid).ok().and_then(Pid::from_raw);
+        match (self.keeper, command) {
+            (Keeper::Ancestor, Some(command)) => descendants::reap(command),
+            _ => Ok(()),
+        }
+    }
+
     /// Waits for the command to end, then ends whatever else ran in the container and removes its cgroup.
     ///
     /// Returns also whether the kernel killed a process because the memory limit was reached.

@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
@@ -10,10 +10,14 @@ use rustix::net::{
     AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix,
     SocketFlags, SocketType, connect, recv, sendmsg, socket_with,
 };
+use rustix::process::Signal;
 
 use crate::harness::chance::Chance;
-use crate::harness::ddock::{Ddock, binary, output};
-use crate::harness::host::{parent_of, processes_with, unique_seconds, wait_for_process};
+use crate::harness::ddock::{Ddock, binary, finished_child, output};
+use crate::harness::host::{
+    parent_of, processes_with, send_signal, unique_seconds, wait_for_process,
+};
+use crate::harness::user::User;
 use crate::harness::wait_for;
 
 /// Connects to the door of a container's monitor.
@@ -123,7 +127,48 @@ fn nothing_that_comes_to_the_door_ends_the_container() {
 }
 
 #[test]
-fn a_monitor_shows_nothing_of_its_caller() {
+fn a_machine_that_shuts_down_stops_containers() {
+    let (ddock, image) = Ddock::with_busybox();
+    for (flags, script, code) in [
+        (
+            &["--stop-signal", "USR1"][..],
+            "trap 'exit 7' USR1; trap 'exit 8' TERM",
+            "7",
+        ),
+        (&["--stop-timeout", "1"], "trap : TERM", "137"),
+        (&["--stop-timeout", "-1"], "trap 'exit 9' TERM", "9"),
+    ] {
+        let mark = format!("{}-{code}", unique_seconds());
+        let script = format!("{script}; echo ready; while :; do sleep 0.02; done");
+        let args = [
+            &["run", "-d", "--network", "none", "--name", &mark],
+            flags,
+            &[&image, "sh", "-c", &script, &mark],
+        ];
+        ddock.ok(&args.concat());
+        wait_for("the command to be ready", || {
+            (ddock.ok(&["logs", &mark]) == "ready\n").then_some(())
+        });
+        let client = ddock
+            .command(&["wait", &mark])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        send_signal(parent_of(wait_for_process("sh", &mark)), Signal::TERM);
+        let waited = finished_child(client).stdout;
+        assert!(
+            waited.is_empty() || waited == format!("{code}\n"),
+            "{waited}"
+        );
+        let recorded = format!("Exited ({code})");
+        wait_for("the end", || {
+            ddock.ok(&["ps", "-a"]).contains(&recorded).then_some(())
+        });
+    }
+}
+
+#[test]
+fn a_monitor_shows_nothing_of_its_caller_and_outlives_what_it_watches() {
     let seconds = unique_seconds();
     let (ddock, image) = Ddock::with_busybox();
     let secret = format!("sesame{seconds}");
@@ -153,5 +198,50 @@ fn a_monitor_shows_nothing_of_its_caller() {
         format!("ddock: monitor of {} (quiet)", &id[..12])
     );
     assert_eq!(of_monitor("environ").trim_end_matches('\0'), "");
+    // Root may lack the right to that.
+    let own = fs_err::read_to_string("/proc/self/status").unwrap();
+    let rights = own
+        .lines()
+        .find_map(|line| line.strip_prefix("CapEff:\t"))
+        .unwrap();
+    let may_lower = u64::from_str_radix(rights, 16).unwrap() & (1 << 24) != 0;
+    let score = |pid: u32| fs_err::read_to_string(format!("/proc/{pid}/oom_score_adj")).unwrap();
+    assert!(
+        !may_lower || score(monitor) == "-999\n",
+        "{}",
+        score(monitor)
+    );
+    assert_ne!(score(command), "-999\n");
     ddock.ok(&["rm", "-f", "quiet"]);
+}
+
+#[test]
+fn a_users_monitor_reaps_the_orphans_that_it_adopts() {
+    let seconds = unique_seconds();
+    let ddock = Ddock::for_user(User::with_ranges());
+    let image = ddock.pull(crate::harness::image::busybox());
+    let script = format!(
+        "for i in $(seq 50); do (sh -c 'true & exec true' &); done; wait; echo done; exec sleep {seconds}"
+    );
+    ddock.ok(&[
+        "run",
+        "-d",
+        "--name",
+        "many",
+        "--network",
+        "none",
+        "--pid",
+        "host",
+        &image,
+        "sh",
+        "-c",
+        &script,
+    ]);
+    let monitor = parent_of(wait_for_process("sleep", &seconds));
+    wait_for("the orphans to be reaped", || {
+        let children =
+            fs_err::read_to_string(format!("/proc/{monitor}/task/{monitor}/children")).unwrap();
+        (children.split_whitespace().count() == 1).then_some(())
+    });
+    ddock.ok(&["rm", "-f", "many"]);
 }

@@ -97,6 +97,13 @@ pub(crate) fn parse(mut words: Vec<OsString>) -> Result<Parsed, Refusal> {
     }
 }
 
+/// Tells whether these are words of `run`, before they are parsed: whoever is told wrong loses time, and nothing else.
+pub(super) fn is_run(words: &[OsString]) -> bool {
+    let command = words.get(command_position(words)..).unwrap_or_default();
+    let is = |at: usize, word| command.get(at).is_some_and(|found| found == word);
+    is(0, "run") || (is(0, "container") && is(1, "run"))
+}
+
 /// Returns the index of the command: the first word after ddock's own flags.
 fn command_position(words: &[OsString]) -> usize {
     let mut at = 1;

@@ -18,6 +18,9 @@ use thiserror::Error;
 /// The exit code for "ddock itself failed": `run`, and every command line that is refused (Docker's contract).
 pub(crate) const DDOCK_FAILED: u8 = 125;
 
+/// The exit code for "the command is there and cannot be executed" (Docker's contract).
+pub(crate) const NOT_EXECUTABLE: u8 = 126;
+
 /// A request that ddock refuses before it does anything.
 #[derive(Debug, Error, PartialEq, Eq)]
 #[error("{message}")]
@@ -84,7 +87,7 @@ pub(crate) fn report(error: &Error, otherwise: u8) -> ExitCode {
 fn code(error: &Error) -> Option<u8> {
     match find(error) {
         Some(StartError::CommandNotFound(_)) => return Some(127),
-        Some(StartError::CommandNotExecutable(_)) => return Some(126),
+        Some(StartError::CommandNotExecutable(_)) => return Some(NOT_EXECUTABLE),
         Some(StartError::Unenforceable { .. } | StartError::Setup(_)) | None => {}
     }
     if find::<Vanished>(error).is_some() {

@@ -34,11 +34,12 @@ mod version;
 mod volumes;
 
 use crate::runtime;
-use crate::sys::caller;
+use crate::sys::program::Protected;
+use crate::sys::{caller, program};
 use anyhow::Result;
 use clap::{ArgAction, Parser, Subcommand};
 use command_line::Parsed;
-use failure::DDOCK_FAILED;
+use failure::{DDOCK_FAILED, NOT_EXECUTABLE};
 use std::env;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -157,7 +158,24 @@ pub(crate) fn run() -> ExitCode {
     if let Some(command) = runtime::init_for(words.iter().map(OsString::as_os_str)) {
         return code_of(runtime::reap(command));
     }
+    let protected = match program::origin() {
+        program::Origin::Protected(protected) => Some(protected),
+        program::Origin::Container => return refuse_container(),
+        program::Origin::Caller => None,
+    };
     caller::leave();
+    // Before the words are parsed, which would be done twice. What fails is tried again where it is needed.
+    let early = protected.is_none() && command_line::is_run(&words);
+    let protected = if early {
+        program::protect().ok()
+    } else {
+        protected
+    };
+    obey(words, protected)
+}
+
+/// Runs the command that `words` name, in a process that is `protected` if it was foreseen that it must be.
+fn obey(words: Vec<OsString>, protected: Option<Protected>) -> ExitCode {
     let arguments = match command_line::parse(words) {
         Ok(Parsed::Command(arguments)) => arguments,
         Ok(Parsed::Text(text)) => return finish(output::print(&text)),
@@ -168,7 +186,11 @@ pub(crate) fn run() -> ExitCode {
         Err(error) => return failure::report(&error, DDOCK_FAILED),
     };
     match arguments.command {
-        Command::Run(arguments) => code_of(run::run(*arguments, &root)),
+        Command::Run(arguments) => code_of(
+            protected
+                .map_or_else(program::protect, Ok)
+                .and_then(|program| run::run(*arguments, &root, program)),
+        ),
         Command::Pull(arguments) => finish(pull::run(&arguments, &root)),
         Command::Login(arguments) => finish(login::login(arguments)),
         Command::Logout(arguments) => finish(login::logout(&arguments)),
@@ -205,6 +227,14 @@ pub(crate) fn run() -> ExitCode {
         Command::UnpackLayer(arguments) => finish(unpack::run(&arguments)),
         Command::Version => finish(version::run()),
     }
+}
+
+/// Does nothing for a container whose command is this program, as the host has it.
+fn refuse_container() -> ExitCode {
+    output::tell(
+        "ddock: the container's command leads to ddock's own program, which is not the container's to run\n",
+    );
+    ExitCode::from(NOT_EXECUTABLE)
 }
 
 fn code_of(result: Result<u8>) -> ExitCode {

@@ -18,10 +18,11 @@ use crate::monitor::{DetachKeys, Session};
 use crate::network::{Port, Publication};
 use crate::platform::Platform;
 use crate::reference::Reference;
-use crate::spec::{Network, Pid, Request};
+use crate::spec::{Network, Request};
 use crate::store::{NotFound, Store};
+use crate::sys::kernel;
+use crate::sys::program::Protected;
 use crate::sys::userns::Mapping;
-use crate::sys::{kernel, program};
 use anyhow::{Context, Result, bail, ensure};
 use clap::ValueEnum;
 use std::collections::BTreeSet;
@@ -143,14 +144,10 @@ pub(crate) enum PullPolicy {
 const PULLS: usize = 3;
 
 /// Runs a command in a new container and returns the exit code of ddock: the command's own, if it ran.
-pub(crate) fn run(arguments: Arguments, root: &Path) -> Result<u8> {
+///
+/// A process of this `program` becomes the command.
+pub(crate) fn run(arguments: Arguments, root: &Path, program: Protected) -> Result<u8> {
     let mut run = Run::try_from(arguments)?;
-    // A process of ours that stays, that others see before it has become the command, or whose files others can exchange
-    // when it was looked whether one of them leads to it (see `runtime::exec`).
-    let is_shared = matches!(run.origin, Wanted::Directory { .. });
-    if is_shared || run.lifetime.init || run.request.namespaces.pid != Pid::Private {
-        program::protect()?;
-    }
     let handed = handed(&run.lifetime.handed)?;
     let session = run.session.session(run.request.terminal)?;
     if run.session.stdin && run.request.terminal && !io::stdin().is_terminal() {
@@ -167,7 +164,14 @@ pub(crate) fn run(arguments: Arguments, root: &Path) -> Result<u8> {
     let wish = format!("cannot run `{}`", run.origin);
     let company = enter(&mut run, root, &mut mapping).context(wish)?;
     let store = found.map_or_else(|| Store::open(root, &mapping.to_string()), Ok)?;
-    start::start(&run, (session, handed), id_file, &store, &mapping, company)
+    start::start(
+        &run,
+        (session, handed),
+        id_file,
+        &store,
+        &mapping,
+        (company, program),
+    )
 }
 
 /// Sees to it that the image is in the store, also when somebody else removes it meanwhile, and returns that.

@@ -12,7 +12,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
 /// How many scripts may name each other as interpreters (linux/binfmts.h, `bprm->recursion_depth`).
-pub(crate) const INTERPRETERS: usize = 5;
+const INTERPRETERS: usize = 5;
 
 /// The longest argument or variable, its NUL included (execve(2), `MAX_ARG_STRLEN`: 32 pages of 4 KiB).
 const LONGEST_TEXT: usize = 32 * 4096;

@@ -1,20 +1,23 @@
 //! Finding the command inside the container, and becoming it.
 
-use crate::runtime::diagnosis::{Attempt, INTERPRETERS};
+use crate::runtime::diagnosis::Attempt;
 use crate::runtime::failure::StartError;
-use crate::runtime::program::{Program, path_of};
+use crate::runtime::program::path_of;
 use crate::sys::kernel;
+use crate::sys::program::Protected;
 use std::ffi::{CStr, CString};
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
 
 /// Replaces this process by the command; returns only if that failed, with the reason.
 ///
-/// A name without a slash is looked for in the `PATH` of `environment`, as execvp(3) does.
-pub(crate) fn become_command(arguments: &[CString], environment: &[CString]) -> StartError {
+/// A name without a slash is looked for in the `PATH` of `environment`, as execvp(3) does. The command may be anything, this
+/// process's own program too: that no container can write it is seen to before (`sys::program::Protected`).
+pub(crate) fn become_command(
+    arguments: &[CString],
+    environment: &[CString],
+    _program: Protected,
+) -> StartError {
     let name = &arguments[0];
-    let own = identity(Path::new("/proc/self/exe"));
     let attempt = |path| Attempt {
         name,
         path,
@@ -22,9 +25,6 @@ pub(crate) fn become_command(arguments: &[CString], environment: &[CString]) -> 
         environment,
     };
     if name.as_bytes().contains(&b'/') || name.is_empty() {
-        if leads_here(name, own) {
-            return own_program(name);
-        }
         let error = kernel::execute(name, arguments, environment);
         return attempt(name).explain(&error);
     }
@@ -42,9 +42,6 @@ pub(crate) fn become_command(arguments: &[CString], environment: &[CString]) -> 
         if is_missing(&candidate) {
             continue;
         }
-        if leads_here(&candidate, own) {
-            return own_program(name);
-        }
         let error = kernel::execute(&candidate, arguments, environment);
         match error.kind() {
             // Another directory may hold one that can be run.
@@ -61,38 +58,6 @@ pub(crate) fn become_command(arguments: &[CString], environment: &[CString]) -> 
             name.to_string_lossy()
         )),
     }
-}
-
-/// Tells whether `path`, or an interpreter on the way from it, is the program of this very process.
-///
-/// This process is ddock until the exec, and `/proc/self/exe` leads to the host's file of it: an image that gets it
-/// to run as its command could be handed a way to write it (CVE-2019-5736). In a new PID namespace nothing else runs
-/// yet, so nobody is there to change the image's files after this look.
-fn leads_here(path: &CStr, own: Option<(u64, u64)>) -> bool {
-    let mut program = path.to_owned();
-    for _ in 0..INTERPRETERS {
-        if own.is_some() && identity(path_of(&program)) == own {
-            return true;
-        }
-        let file = Program::read(&program);
-        let Some(Ok(next)) = file.interpreter().map(CString::new) else {
-            return false;
-        };
-        program = next;
-    }
-    false
-}
-
-/// Returns a file's device and inode, if it can be looked at.
-fn identity(path: &Path) -> Option<(u64, u64)> {
-    path.metadata().ok().map(|file| (file.dev(), file.ino()))
-}
-
-fn own_program(name: &CStr) -> StartError {
-    StartError::CommandNotExecutable(format!(
-        "exec: {:?}: it leads to ddock's own program, which is not the container's to run",
-        name.to_string_lossy()
-    ))
 }
 
 fn search_path(environment: &[CString]) -> &[u8] {

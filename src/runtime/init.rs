@@ -55,9 +55,13 @@ pub(crate) fn run(
         Ok(()) => {
             tell(|| told::exec(&plan.process));
             if plan.process.has_init {
-                return reaper::become_init(&plan.process, streams.handed);
+                return reaper::become_init(&plan.process, streams.handed, confinement.program);
             }
-            become_command(&plan.process.arguments, &plan.process.environment)
+            become_command(
+                &plan.process.arguments,
+                &plan.process.environment,
+                confinement.program,
+            )
         }
         Err(error) => match error.downcast::<StartError>() {
             Ok(error) => error,

@@ -4,6 +4,7 @@ use crate::runtime::exec::become_command;
 use crate::runtime::failure::StartError;
 use crate::runtime::plan::Command;
 use crate::sys::clone::{Child, Clone, fork};
+use crate::sys::program::Protected;
 use crate::sys::{kernel, signal};
 use anyhow::{Context, Result};
 use nix::sys::signal::SigSet;
@@ -21,13 +22,17 @@ const NAME: &str = "ddock-init";
 /// Makes the command a child of this process, which becomes its init; returns, in either, only the reason why not.
 ///
 /// What was `handed` over is the command's alone: whoever reads from it must see its end.
-pub(super) fn become_init(command: &Command, handed: Vec<OwnedFd>) -> StartError {
+pub(super) fn become_init(
+    command: &Command,
+    handed: Vec<OwnedFd>,
+    program: Protected,
+) -> StartError {
     match split(command) {
         Ok(Some(parent)) => {
             drop(handed);
             execute_init(&parent.child)
         }
-        Ok(None) => become_command(&command.arguments, &command.environment),
+        Ok(None) => become_command(&command.arguments, &command.environment, program),
         Err(error) => StartError::Setup(format!("starting the init: {error:#}")),
     }
 }

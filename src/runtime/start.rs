@@ -8,6 +8,7 @@ use crate::runtime::plan::Plan;
 use crate::runtime::{descendants, init, seen, told};
 use crate::sys::clone::{Child, Clone, clone, end_child};
 use crate::sys::message::Channel;
+use crate::sys::program::Protected;
 use crate::sys::signal;
 use anyhow::{Context, Result, bail, ensure};
 use nix::sched::{CloneFlags, unshare};
@@ -21,9 +22,11 @@ use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-/// What the caller of the runtime is allowed to do.
+/// What the caller of the runtime is, and is allowed to do.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Privilege {
+    /// A process of its is about to be the container's first.
+    pub(crate) program: Protected,
     /// Root of a user namespace only: no device nodes, no raised limits.
     pub(crate) in_user_namespace: bool,
     /// Denied under a single mapping (`user_namespaces(7)`, `setgroups`).
@@ -59,6 +62,7 @@ pub(crate) struct Confinement {
     entrance: Entrance,
     pub(crate) view: View,
     pub(crate) can_set_groups: bool,
+    pub(crate) program: Protected,
 }
 
 /// A container whose command runs.
@@ -182,6 +186,7 @@ fn confine(plan: &Plan, cgroup: &Cgroup, privilege: Privilege) -> Result<Confine
         entrance: cgroup.entrance()?,
         view: cgroup.view(),
         can_set_groups: privilege.can_set_groups,
+        program: privilege.program,
     })
 }
 

@@ -1,18 +1,25 @@
 //! The program that runs: out of reach of the containers in which a process of it is seen.
 
 use crate::sys::caller;
-use crate::sys::kernel::{MountAttributes, mount_setattr};
+use crate::sys::clone::{Clone as Cloned, clone, end_child};
+use crate::sys::kernel::{MountAttributes, mount_setattr, take_inherited};
+use crate::sys::message::Channel;
 use anyhow::{Context, Result, ensure};
 use nix::fcntl::AtFlags;
 use nix::libc;
+use nix::sched::CloneFlags;
 use nix::unistd::execveat;
 use rustix::fs::{
-    CWD, MemfdFlags, Mode, OFlags, SealFlags, StatVfsMountFlags, StatxAttributes, StatxFlags,
-    fcntl_add_seals, fcntl_get_seals, fstat, fstatvfs, memfd_create, open, stat, statx,
+    CWD, MemfdFlags, SealFlags, Stat, StatVfsMountFlags, fcntl_add_seals, fcntl_get_seals, fstat,
+    fstatvfs, memfd_create, stat,
 };
-use rustix::io::Errno;
+use rustix::io::{Errno, FdFlags, fcntl_setfd, retry_on_intr};
 use rustix::mount::{OpenTreeFlags, open_tree};
-use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+use rustix::param::linux_execfn;
+use rustix::process::{
+    DumpableBehavior, WaitOptions, geteuid, getpid, set_dumpable_behavior, waitpid,
+};
+use std::collections::BTreeSet;
 use std::ffi::{CString, OsString};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -27,24 +34,72 @@ const SEALS: SealFlags = SealFlags::WRITE
     .union(SealFlags::SHRINK)
     .union(SealFlags::SEAL);
 
-/// Starts this program again with the same words and environment, from where nobody can write it; returns when it
-/// runs from there.
+/// The proof that no container can write the file that this process, and whatever it forks, runs from.
 ///
-/// A process that stays in a container, or joins one, shows it what it was started from: `/proc/PID/exe`. Through
-/// that whoever is root in there could write the host's file, which the host's root runs next (CVE-2019-5736). A
-/// command that has such a process calls this first, and that process calls [`hide`]. What only becomes the
-/// container's command needs no more than that. Takes as long as a program takes to start. Other threads end.
-pub(crate) fn protect() -> Result<()> {
-    let context = "keeping ddock's own program out of the container's reach";
-    if is_protected().context(context)? {
-        // The kernel names a process after what it was started from, here the number of a descriptor.
-        return Ok(rustix::thread::set_name(c"ddock")?);
+/// Who puts a process into a container has to have it: until that process has become the command it shows what it was
+/// started from, `/proc/PID/exe`, and the command may be that very file, in more spellings than anybody can foresee
+/// (`/proc/self/exe` as an interpreter, a loader, a handler of `binfmt_misc` …). Through it whoever is root in there
+/// could write the host's file, which the host's root runs next (CVE-2019-5736).
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Protected(());
+
+/// How this process came to be started.
+pub(crate) enum Origin {
+    /// As any program is.
+    Caller,
+    /// By [`protect`].
+    Protected(Protected),
+    /// As a container's first process, by words that lead to the program of who started the container.
+    Container,
+}
+
+/// Looks at how this process was started, before it does anything else. One that a container started has hidden then.
+///
+/// The first process of a PID namespace is ddock where somebody runs it there by a name that it has there (`docker run
+/// IMAGE ddock version`, `unshare -pf ddock run …`). What has no name below its own root was not put there for it.
+pub(crate) fn origin() -> Origin {
+    if was_started_again() {
+        // The kernel names a process after what it was started from, here the number of a descriptor. Nothing
+        // depends on it.
+        rustix::thread::set_name(c"ddock").ok();
+        return Origin::Protected(Protected(()));
     }
-    let program = read_only().or_else(|_| sealed()).context(context)?;
+    if getpid().is_init() && !has_name() {
+        // The file is out of reach anyway.
+        hide().ok();
+        return Origin::Container;
+    }
+    Origin::Caller
+}
+
+/// Starts this program again with the same words and environment, from where nobody can write it; returns when it
+/// runs from there, or where nobody in a container of this user's can write it anyway.
+///
+/// Takes as long as a program takes to start: the earlier, the less was done in vain. Other threads end.
+pub(crate) fn protect() -> Result<Protected> {
+    let context = "keeping ddock's own program out of the container's reach";
+    if is_out_of_reach().context(context)? {
+        return Ok(Protected(()));
+    }
+    let program = read_only()
+        .or_else(|_| read_only_of_user())
+        .or_else(|_| sealed())
+        .context(context)?;
     Err(start_again(program)).context(context)
 }
 
-/// Returns only the reason why not.
+/// Tells whether the file is root's and this user, who may not write it, is not root: no user namespace of his has root
+/// among its IDs, and rights count for files alone whose owner it has (`user_namespaces(7)`, "Capabilities"). With an
+/// access control list the group's bits are the most that anybody named there has (`acl(5)`).
+fn is_out_of_reach() -> Result<bool> {
+    if geteuid().is_root() {
+        return Ok(false);
+    }
+    let program = stat(OWN)?;
+    Ok(program.st_uid == 0 && program.st_mode & 0o022 == 0)
+}
+
+/// Returns only the reason why not. The program stays open for [`was_started_again`].
 fn start_again(program: OwnedFd) -> anyhow::Error {
     let text = |text: OsString| CString::new(text.into_vec()).expect("it came as a C string");
     let arguments: Vec<_> = std::env::args_os().map(text).collect();
@@ -54,10 +109,41 @@ fn start_again(program: OwnedFd) -> anyhow::Error {
     let path = AtFlags::AT_EMPTY_PATH;
     // Or the new one would take ours for the caller's.
     caller::go_back();
-    match execveat(program, c"", &arguments, &environment, path) {
-        Err(error) => anyhow::Error::new(error).context("starting it again"),
+    let kept = fcntl_setfd(&program, FdFlags::empty()).map_err(anyhow::Error::new);
+    let started = kept.and_then(|()| Ok(execveat(program, c"", &arguments, &environment, path)?));
+    match started {
+        Err(error) => error.context("starting it again"),
         Ok(never) => match never {},
     }
+}
+
+/// Tells whether [`start_again`] started this process: the kernel names the descriptor that it was executed from
+/// (`getauxval(3)`, `AT_EXECFN`), and that is open here and this very program. No image can have it so: of a container's first
+/// process every descriptor is closed but those that the user hands over. To be called once.
+fn was_started_again() -> bool {
+    let name = linux_execfn().to_str().ok();
+    let number = name.and_then(|name| name.strip_prefix("/dev/fd/")?.parse().ok());
+    let Some(number) = number.filter(|number| *number > 2) else {
+        return false;
+    };
+    let taken = take_inherited(&BTreeSet::from([number]));
+    let mut taken = taken.into_iter().flatten();
+    taken.next().is_some_and(|program| {
+        let own = stat(OWN).and_then(|own| Ok(is_same(&own, &fstat(&program)?)));
+        // What has a name lies on a mount that somebody may make writable again.
+        own == Ok(true) && is_protected(&program) && !has_name()
+    })
+}
+
+/// Tells whether the name of this program leads to it, in the root that this process has.
+fn has_name() -> bool {
+    let found =
+        || -> io::Result<bool> { Ok(is_same(&stat(fs_err::read_link(OWN)?)?, &stat(OWN)?)) };
+    found().unwrap_or(false)
+}
+
+fn is_same(one: &Stat, other: &Stat) -> bool {
+    (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino)
 }
 
 /// Keeps the memory, the descriptors and the program of this process from others who have no rights over it but
@@ -66,23 +152,11 @@ pub(crate) fn hide() -> io::Result<()> {
     Ok(set_dumpable_behavior(DumpableBehavior::NotDumpable)?)
 }
 
-/// Tells whether this program's file is a copy of one of the two kinds that are made here.
-fn is_protected() -> Result<bool> {
-    let program = open(OWN, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
-    if fcntl_get_seals(&program).is_ok_and(|seals| seals.contains(SEALS)) {
-        return Ok(true);
-    }
-    // A mount of this one file. A file system that is just mounted read-only may be made writable again.
-    let found = statx(
-        &program,
-        "",
-        rustix::fs::AtFlags::EMPTY_PATH,
-        StatxFlags::empty(),
-    )?;
-    Ok(found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT)
-        && fstatvfs(&program)?
-            .f_flag
-            .contains(StatVfsMountFlags::RDONLY))
+/// Tells whether `program` is a copy of one of the kinds that are made here.
+fn is_protected(program: &OwnedFd) -> bool {
+    let is_sealed = fcntl_get_seals(program).is_ok_and(|seals| seals.contains(SEALS));
+    let read_only = StatVfsMountFlags::RDONLY;
+    is_sealed || fstatvfs(program).is_ok_and(|found| found.f_flag.contains(read_only))
 }
 
 /// Opens this program on a read-only mount of its own, which is attached nowhere: nobody can make that writable, and
@@ -107,6 +181,26 @@ fn read_only() -> Result<OwnedFd> {
     Ok(mount)
 }
 
+/// As [`read_only`], by a child in a user namespace: an ordinary user may make mounts nowhere else. Who is root of another
+/// one has no right over what that makes.
+fn read_only_of_user() -> Result<OwnedFd> {
+    let (ours, childs) = Channel::pair()?;
+    match clone(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS, None)? {
+        Cloned::Child => {
+            drop(ours);
+            let sent = read_only().and_then(|mount| Ok(childs.send(&(), Some(mount.as_fd()))?));
+            end_child(u8::from(sent.is_err()))
+        }
+        Cloned::Parent(child) => {
+            drop(childs);
+            let received = ours.receive::<()>();
+            retry_on_intr(|| waitpid(Some(child.pid), WaitOptions::empty()))?;
+            let mount = received?.and_then(|((), mount)| mount);
+            mount.context("a user namespace made no mount")
+        }
+    }
+}
+
 /// Copies this program into memory, where nobody can change it: ten times slower, and works where mounts may not be
 /// made, before Linux 5.12, and for a file that is not there any more.
 fn sealed() -> Result<OwnedFd> {
@@ -125,6 +219,7 @@ fn sealed() -> Result<OwnedFd> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustix::fs::{Mode, OFlags, open};
     use rustix::process::{Pid, Signal, kill_process};
     use std::env;
     use std::io::{BufRead as _, BufReader, Write as _};
@@ -135,15 +230,17 @@ mod tests {
 
     /// This very test, as a process that stays: protected in the way that is asked for, until it is killed.
     fn stay(kind: &str) {
-        if !is_protected().unwrap() {
+        if !matches!(origin(), Origin::Protected(_)) {
             let program = match kind {
                 "read-only" => read_only().unwrap(),
                 "sealed" => sealed().unwrap(),
-                _ => return protect().unwrap(),
+                _ => {
+                    protect().unwrap();
+                    return;
+                }
             };
             panic!("{:#}", start_again(program));
         }
-        protect().unwrap();
         hide().unwrap();
         writeln!(io::stderr(), "stays").unwrap();
         io::stdin().lock().read_line(&mut String::new()).unwrap();

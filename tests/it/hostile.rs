@@ -342,27 +342,6 @@ fn the_end_of_the_monitor_is_the_end_of_the_container() {
 }
 
 #[test]
-fn ddocks_own_program_cannot_be_run_by_an_image() {
-    let tree = busybox_tree()
-        .file("script", 0o755, "#!/proc/self/exe run\n")
-        .file("nested", 0o755, "#!/script\n")
-        .symlink("bin/link", "/proc/self/exe");
-    let (ddock, image) = Ddock::with(ImageBuilder::new().layer(tree));
-    let before = fs_err::read(DDOCK).unwrap();
-    for command in [
-        "/proc/self/exe",
-        "/proc/1/exe",
-        "/script",
-        "/nested",
-        "/bin/link",
-    ] {
-        let output = ddock.run(&["run", "--rm", &image, command, "version"]);
-        output.exits(126).says("ddock's own program");
-    }
-    assert!(before == fs_err::read(DDOCK).unwrap());
-}
-
-#[test]
 fn a_layer_is_not_changed_through_the_container() {
     let (ddock, image) = Ddock::with(busybox());
     let layers = ddock.root().join("v1/layers");

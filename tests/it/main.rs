@@ -50,6 +50,7 @@ mod networks_change;
 mod networks_change_rootless;
 mod networks_rootless;
 mod networks_safety;
+mod own_program;
 mod preserve_fds;
 mod process;
 mod progress;

@@ -260,7 +260,7 @@ fn nothing_in_it_leads_to_ddocks_own_program() {
             for suffix in ["", ":O"] {
                 host.run(&[], suffix, &[command])
                     .exits(126)
-                    .says("it leads to ddock's own program");
+                    .says("leads to ddock's own program");
             }
         }
     }

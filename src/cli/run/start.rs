@@ -14,6 +14,7 @@ use crate::narration::{Narration, Step, tell};
 use crate::runtime::{Leftover, Plan, Privilege, apparmor};
 use crate::spec::{self, Given, Host, ImageDefaults, Request};
 use crate::store::{NameInUse, NotFound, Store};
+use crate::sys::program::Protected;
 use crate::sys::userns::Mapping;
 use crate::sys::{owner, signal};
 use anyhow::{Context, Result};
@@ -36,7 +37,7 @@ pub(super) fn start(
     id_file: Option<IdFile>,
     store: &Store,
     mapping: &Mapping,
-    company: Company,
+    (company, program): (Company, Protected),
 ) -> Result<u8> {
     let wish = || format!("cannot run `{}`", run.origin);
     // Before anything looks at what this process has: how many processors, for one.
@@ -79,7 +80,7 @@ pub(super) fn start(
         container,
         plan: &plan,
         root,
-        privilege: privilege(mapping),
+        privilege: privilege(mapping, program),
         log: keeps_log(run).then_some(run.lifetime.log.rotation),
         timeout: run.lifetime.timeout,
         session,
@@ -356,8 +357,9 @@ fn spec_mapping(mapping: &Mapping) -> Option<spec::Mapping> {
     }
 }
 
-fn privilege(mapping: &Mapping) -> Privilege {
+fn privilege(mapping: &Mapping, program: Protected) -> Privilege {
     Privilege {
+        program,
         in_user_namespace: !mapping.is_root(),
         can_set_groups: !mapping.is_single(),
     }

@@ -60,6 +60,8 @@ pub(crate) struct Ddock {
     scratch: Scratch,
     root: PathBuf,
     user: Option<User>,
+    /// The user's own copy of the program, if that is what runs.
+    own_copy: Option<PathBuf>,
 }
 
 impl Ddock {
@@ -71,6 +73,7 @@ impl Ddock {
             scratch,
             root,
             user: None,
+            own_copy: None,
         }
     }
 
@@ -99,6 +102,17 @@ impl Ddock {
     /// Returns the ordinary user.
     pub(crate) fn user(&self) -> &User {
         self.user.as_ref().expect("a user's")
+    }
+
+    /// Runs a copy of the program from now on, which belongs to the user; returns it.
+    pub(crate) fn take_own_copy(&mut self) -> PathBuf {
+        let copy = self.scratch.dir("bin").join("ddock");
+        fs_err::copy(binary(), &copy).unwrap();
+        if let Some(user) = &self.user {
+            user.give(&copy);
+        }
+        self.own_copy = Some(copy.clone());
+        copy
     }
 
     /// Returns ddock with an image made in code already pulled, its reference, and no registry left to ask.
@@ -132,9 +146,11 @@ impl Ddock {
 
     /// Returns the command, with an environment that holds nothing but what is named here.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
-        let mut command = match &self.user {
-            Some(user) => user.command(&user.copy_of(&binary())),
-            None => Command::new(binary()),
+        let mut command = match (&self.user, &self.own_copy) {
+            (Some(user), Some(copy)) => user.command(copy),
+            (Some(user), None) => user.command(&user.copy_of(&binary())),
+            (None, Some(copy)) => Command::new(copy),
+            (None, None) => Command::new(binary()),
         };
         command.env_clear().env("DDOCK_ROOT", &self.root).env(
             "PATH",

@@ -2,7 +2,7 @@
 
 use crate::narration::{Step, tell};
 use crate::runtime::failure::StartError;
-use crate::runtime::plan::Plan;
+use crate::runtime::plan::{Command, Plan};
 use crate::sys::kernel;
 use anyhow::{Context, Result};
 use nix::sched::CloneFlags;
@@ -11,7 +11,7 @@ use std::io::{ErrorKind, Write as _};
 /// How readily the kernel kills this process when memory runs out (proc(5)).
 const OOM_SCORE: &str = "/proc/self/oom_score_adj";
 
-/// Sets what the namespaces and the process of `plan` are to have.
+/// Sets what the namespaces of `plan` are to have.
 pub(crate) fn apply(plan: &Plan) -> Result<()> {
     if plan.namespaces.contains(CloneFlags::CLONE_NEWUTS) {
         nix::unistd::sethostname(&plan.hostname).context("setting the hostname")?;
@@ -39,17 +39,16 @@ pub(crate) fn apply(plan: &Plan) -> Result<()> {
             value: value.clone(),
         });
     }
-    if let Some(score) = plan.process.oom_score {
-        set_oom_score(score)?;
-    } else {
-        // The caller's is nothing to the container; but who has no right to a lower one keeps it.
-        fs_err::write(OOM_SCORE, "0").ok();
-    }
     Ok(())
 }
 
 /// Sets how readily the kernel kills the command when memory runs out.
-fn set_oom_score(score: i32) -> Result<()> {
+pub(crate) fn set_oom_score(command: &Command) -> Result<()> {
+    let Some(score) = command.oom_score else {
+        // The caller's is nothing to the container; but who has no right to a lower one keeps it.
+        fs_err::write(OOM_SCORE, "0").ok();
+        return Ok(());
+    };
     match fs_err::write(OOM_SCORE, score.to_string()) {
         Err(error) if error.kind() == ErrorKind::PermissionDenied => {
             Err(StartError::Unenforceable {

@@ -13,13 +13,14 @@ use crate::runtime::plan::{Node, Plan};
 use crate::runtime::seccomp::Filter;
 use crate::runtime::start::{Confinement, Report, Streams};
 use crate::runtime::target::{Kind, Root};
-use crate::runtime::terminal::Terminal;
-use crate::runtime::{cgroup_view, configure, hiding, identity, reaper, rlimits, rootfs, told};
+use crate::runtime::terminal::{self, Terminal};
+use crate::runtime::{
+    cgroup_view, configure, hiding, identity, reaper, rlimits, rootfs, seen, told,
+};
 use crate::sys::kernel::{MountAttributes, mount_setattr};
 use crate::sys::message::Channel;
 use crate::sys::{kernel, program};
 use anyhow::{Context, Result, ensure};
-use nix::sched::CloneFlags;
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::io::{Errno, FdFlags, fcntl_setfd};
 use rustix::mount::{
@@ -54,6 +55,9 @@ pub(crate) fn run(
     match prepare(plan, root, place, confinement, &streams, parent, gate) {
         Ok(()) => {
             tell(|| told::exec(&plan.process));
+            if let Err(error) = seen::appear(plan, parent) {
+                return StartError::Setup(format!("{error:#}"));
+            }
             if plan.process.has_init {
                 return reaper::become_init(&plan.process, streams.handed, confinement.program);
             }
@@ -81,9 +85,7 @@ fn prepare(
 ) -> Result<()> {
     tell(|| told::clone(plan));
     confinement.enter(plan.namespaces)?;
-    // Its PID namespace this process was born in.
-    let joined = plan.joined.iter();
-    for namespace in joined.filter(|it| it.kind != CloneFlags::CLONE_NEWPID) {
+    for namespace in &plan.joined {
         namespace.enter()?;
     }
     tell(|| Step::EnterCgroup);
@@ -94,7 +96,9 @@ fn prepare(
     let profile = plan.process.profile.as_deref();
     let profile = profile.map(|name| NextProgram::open().map(|place| (place, name)));
     let profile = profile.transpose()?;
-    let prepared = mounts::prepare(&plan.mounts)?;
+    // `/proc` may show the processes of another container later, which this one is not among.
+    configure::set_oom_score(&plan.process)?;
+    let prepared = mounts::prepare(&plan.mounts, plan.joined_processes())?;
     let root = enter_root(root, plan.root_directory.as_deref(), place)?;
     tell(|| Step::Pivot);
     let inside = Root(root.as_fd());
@@ -241,6 +245,9 @@ fn attach_streams(
 ) -> Result<()> {
     if let Some(terminal) = terminal {
         terminal.take(plan.process.uid)?;
+        if plan.joined_processes().is_none() {
+            terminal::control()?;
+        }
         return parent
             .send(&Report::Terminal, Some(terminal.master.as_fd()))
             .context("handing the terminal over");
@@ -298,11 +305,17 @@ fn drop_rights(
         "the working directory is outside the container"
     );
     kernel::reset_signals().context("resetting the signals")?;
-    // After the IDs: changing them clears it. If the parent died before, nobody waits for us.
+    // After the IDs: changing them clears it.
+    end_with(parent)?;
+    kernel::close_descriptors_on_exec().context("closing descriptors")
+}
+
+/// Sees to it that this process ends with its parent, the monitor. If that died before, nobody waits for this one.
+pub(super) fn end_with(parent: &Channel) -> Result<()> {
     set_parent_process_death_signal(Some(Signal::KILL))
         .context("asking to end with the monitor")?;
     ensure!(!is_orphan(parent), "the monitor died");
-    kernel::close_descriptors_on_exec().context("closing descriptors")
+    Ok(())
 }
 
 /// Lets the command have what was handed over for it, which has lain on these numbers since ddock was started.

@@ -5,7 +5,7 @@ use crate::sys::kernel::namespace_type;
 use anyhow::{Context, Result, bail, ensure};
 use nix::sched::{CloneFlags, setns};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{CWD, Mode, OFlags, open};
+use rustix::fs::{CWD, FsWord, Mode, OFlags, PROC_SUPER_MAGIC, fstat, open, openat};
 use rustix::io::Errno;
 use rustix::mount::{OpenTreeFlags, open_tree};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
@@ -37,6 +37,34 @@ impl Namespace {
             path: path.to_owned(),
             file,
         })
+    }
+
+    /// Clones what shows the processes of this PID namespace, attached nowhere: the `/proc` of the container that it is of.
+    ///
+    /// The kernel makes a new one for a process that is in there only (proc(5)), and that the others in there would see,
+    /// with every right which making mounts takes.
+    pub(crate) fn processes(&self) -> Result<OwnedFd> {
+        let mounts = self.path.with_file_name("mnt");
+        let mounts = Self::open(CloneFlags::CLONE_NEWNS, &mounts)?;
+        let processes = mounts.visit(|| take_tree(Path::new("/proc"), PROC_SUPER_MAGIC))?;
+        // The other container may have put any other there.
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let shown = openat(&processes, "1/ns/pid", flags, Mode::empty());
+        let (shown, own) = (shown.and_then(fstat), fstat(&self.file)?);
+        ensure!(
+            shown.is_ok_and(|shown| (shown.st_dev, shown.st_ino) == (own.st_dev, own.st_ino)),
+            "`/proc` of the other container does not show its own processes"
+        );
+        Ok(processes)
+    }
+
+    /// Calls `act` in this mount namespace. The directories of this process are the root of its own one afterwards.
+    fn visit<T>(&self, act: impl FnOnce() -> Result<T>) -> Result<T> {
+        let own = Self::open(CloneFlags::CLONE_NEWNS, Path::new("/proc/self/ns/mnt"))?;
+        self.enter()?;
+        let done = act();
+        own.enter()?;
+        done
     }
 
     /// Enters it; a PID namespace only the children of this process will be in (setns(2)).
@@ -78,30 +106,26 @@ impl Elsewhere {
         Ok(Some(Self { namespace, path }))
     }
 
-    /// Clones the mount there, attached nowhere.
-    ///
-    /// Only from inside a mount namespace can its mounts be cloned (`open_tree(2)`), so this process goes there and
-    /// comes back; its directories are the root of its own namespace then.
+    /// Clones the mount there, attached nowhere: from inside, where alone it can be cloned (`open_tree(2)`).
     pub(crate) fn take(&self) -> Result<OwnedFd> {
-        let own = Namespace::open(CloneFlags::CLONE_NEWNS, Path::new("/proc/self/ns/mnt"))?;
-        self.namespace.enter()?;
-        let taken = take_memory(&self.path);
-        own.enter()?;
-        taken
+        self.namespace.visit(|| take_tree(&self.path, TMPFS_MAGIC))
     }
 }
 
-/// The other container made that tree: a symlink there must not lead this process anywhere.
-fn take_memory(path: &Path) -> Result<OwnedFd> {
+/// The file system of shared memory, as linux/magic.h has it.
+const TMPFS_MAGIC: FsWord = 0x0102_1994;
+
+/// Clones the mount of this kind at `path`, which the other container made: a symlink there must not lead this process
+/// anywhere.
+fn take_tree(path: &Path, kind: FsWord) -> Result<OwnedFd> {
     let context = || format!("opening `{}` of the other container", path.display());
     let resolve = rustix::fs::ResolveFlags::NO_SYMLINKS;
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let place =
         rustix::fs::openat2(CWD, path, flags, Mode::empty(), resolve).with_context(context)?;
-    // TMPFS_MAGIC of linux/magic.h.
     ensure!(
-        rustix::fs::fstatfs(&place)?.f_type == 0x0102_1994,
-        "`{}` of the other container is no tmpfs any more",
+        rustix::fs::fstatfs(&place)?.f_type == kind,
+        "`{}` of the other container is not what it was any more",
         path.display()
     );
     let flags = OpenTreeFlags::OPEN_TREE_CLONE

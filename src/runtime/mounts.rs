@@ -1,6 +1,7 @@
 //! The mounts of a container, made by its first process inside its root.
 
 use crate::narration::Step;
+use crate::runtime::join::Namespace;
 use crate::runtime::options::{Bind, Options};
 use crate::runtime::plan::Mount;
 use crate::runtime::rootfs::explained;
@@ -43,14 +44,23 @@ enum Held {
 ///
 /// That is what binds show, because the host's paths mean something else afterwards; and `proc` and `sysfs`,
 /// of which the kernel makes new ones in a user namespace only where a whole one can be seen (`mount_namespaces(7)`).
-pub(crate) fn prepare(mounts: &[Mount]) -> Result<Vec<Prepared<'_>>> {
+///
+/// The processes to be seen are those of the PID namespace that is `joined`, if one is.
+pub(crate) fn prepare<'a>(
+    mounts: &'a [Mount],
+    joined: Option<&Namespace>,
+) -> Result<Vec<Prepared<'a>>> {
     let prepared = mounts.iter().map(|mount| {
         let held = match (mount.options.bind, mount.kind.as_str()) {
             (Some(bind), _) => Held::Tree(take(mount, bind)?),
             (None, "cgroup" | "cgroup2") => Held::Cgroup,
-            _ => Held::New(
-                new_of(mount).with_context(|| format!("mounting `{}`", mount.target.display()))?,
-            ),
+            (None, kind) => {
+                let new = match joined.filter(|_| kind == "proc") {
+                    Some(namespace) => processes_of(namespace, mount),
+                    None => new_of(mount),
+                };
+                Held::New(new.with_context(|| format!("mounting `{}`", mount.target.display()))?)
+            }
         };
         Ok(Prepared { mount, held })
     });
@@ -69,6 +79,17 @@ fn take(mount: &Mount, bind: Bind) -> Result<OwnedFd> {
         })?;
     }
     Ok(tree)
+}
+
+fn processes_of(namespace: &Namespace, mount: &Mount) -> Result<OwnedFd> {
+    let processes = namespace.processes()?;
+    let change = MountAttributes {
+        set: attributes(mount.options.flags),
+        propagation: libc::MS_PRIVATE,
+        ..MountAttributes::default()
+    };
+    mount_setattr(processes.as_fd(), false, change)?;
+    Ok(processes)
 }
 
 fn new_of(mount: &Mount) -> Result<OwnedFd> {

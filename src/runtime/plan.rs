@@ -99,6 +99,12 @@ pub(crate) struct CapabilityPlan {
 }
 
 impl Plan {
+    /// Returns the PID namespace that is joined, if one is.
+    pub(crate) fn joined_processes(&self) -> Option<&Namespace> {
+        let mut joined = self.joined.iter();
+        joined.find(|namespace| namespace.kind == CloneFlags::CLONE_NEWPID)
+    }
+
     /// Interprets the text of `config.json`; what is asked for and not implemented is refused, never dropped.
     pub(crate) fn parse(config: &str) -> Result<Self> {
         let config: Config<'_> = serde_json::from_str(config).context("reading the OCI spec")?;

@@ -1,13 +1,16 @@
-//! A first process that others see: while it is still ddock it hides from the processes whose PID namespace it shares.
+//! A first process that others see: it hides from the processes whose PID namespace it shares while it is still ddock, and
+//! is not among those of another container before it has nothing left but what the command has.
 
-use crate::runtime::join::Namespace;
 use crate::runtime::plan::Plan;
 use crate::runtime::start::Report;
+use crate::runtime::{init, terminal};
+use crate::sys::clone::{Child, Clone, end_child, succeed};
 use crate::sys::message::Channel;
+use crate::sys::program;
 use anyhow::{Context, Result, bail};
 use fs_err as fs;
 use nix::sched::CloneFlags;
-use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+use rustix::process::{Pid, setsid};
 use std::os::fd::{AsFd, OwnedFd};
 
 /// The network namespace of the process that looks.
@@ -18,14 +21,43 @@ pub(super) fn is_seen(plan: &Plan) -> bool {
     !plan.namespaces.contains(CloneFlags::CLONE_NEWPID)
 }
 
-/// Enters the PID namespace that the plan joins, if it does, and sees to it that the processes there find no way through
-/// `/proc` into the first process while it is still ddock, nor to the host's file of its program (CVE-2019-5736).
-pub(super) fn hide(plan: &Plan) -> Result<()> {
+/// Sees to it that processes with no more rights than the container's find no way through `/proc` into this one and the
+/// first process while that is still ddock.
+pub(super) fn hide() -> Result<()> {
     // Inherited by the clone, and undone by the exec.
-    set_dumpable_behavior(DumpableBehavior::NotDumpable).context("hiding from other processes")?;
-    let mut joined = plan.joined.iter();
-    let pid = joined.find(|namespace| namespace.kind == CloneFlags::CLONE_NEWPID);
-    pid.map_or(Ok(()), Namespace::enter)
+    program::hide().context("hiding from other processes")
+}
+
+/// Takes a place among the processes of another container, if `plan` joins it: returns in a process that is there and takes
+/// the place of this one, which ends.
+///
+/// Last of all, because hiding is no help against those who may trace others (`CAP_SYS_PTRACE`): they would find the host's
+/// root in `/proc/PID/root`, and all of root's rights in what they trace.
+pub(super) fn appear(plan: &Plan, parent: &Channel) -> Result<()> {
+    if plan.joined_processes().is_none() {
+        return Ok(());
+    }
+    match succeed()? {
+        Clone::Parent(child) => {
+            let pid = child.pid.as_raw_nonzero().get().cast_unsigned();
+            let told = parent.send(&Report::Joined { pid }, Some(child.pidfd.as_fd()));
+            end_child(u8::from(told.is_err()))
+        }
+        Clone::Child => {
+            setsid().context("starting a session")?;
+            if plan.process.terminal.is_some() {
+                terminal::control()?;
+            }
+            init::end_with(parent)
+        }
+    }
+}
+
+/// Returns what took the place of the first process, as that told it.
+pub(super) fn successor(pid: u32, pidfd: Option<OwnedFd>) -> Result<Child> {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    let child = pid.zip(pidfd).map(|(pid, pidfd)| Child { pid, pidfd });
+    child.context("the container's first process is lost")
 }
 
 /// Hands the network namespace of this process to its parent.

@@ -50,6 +50,10 @@ pub(crate) enum Report {
     Network,
     /// The terminal's master comes with it.
     Terminal,
+    /// It is among another container's processes now, as a process of this PID, which comes with it.
+    Joined {
+        pid: u32,
+    },
     Failed(StartError),
 }
 
@@ -180,7 +184,7 @@ fn confine(plan: &Plan, cgroup: &Cgroup, privilege: Privilege) -> Result<Confine
         descendants::adopt()?;
     }
     if seen::is_seen(plan) {
-        seen::hide(plan)?;
+        seen::hide()?;
     }
     Ok(Confinement {
         entrance: cgroup.entrance()?,
@@ -212,7 +216,7 @@ fn start_in(
             childs.send(&Report::Failed(error), None).ok();
             end_child(125)
         }
-        Clone::Parent(child) => {
+        Clone::Parent(mut child) => {
             drop((childs, root, streams));
             let connected = match (connect, gate) {
                 (Some(connect), Some(gate)) => seen::network_of(pid_of(&child), plan, &ours)
@@ -221,7 +225,7 @@ fn start_in(
                 _ => Ok(()),
             };
             let started = connected
-                .and_then(|()| await_exec(&ours))
+                .and_then(|()| await_exec(&ours, &mut child))
                 .and_then(|terminal| Ok((terminal, start_time(pid_of(&child))?)));
             match started {
                 Ok((terminal, start_time)) => Ok(Started {
@@ -262,12 +266,17 @@ fn refused(error: anyhow::Error) -> anyhow::Error {
     }
 }
 
-fn await_exec(channel: &Channel) -> Result<Option<OwnedFd>> {
+/// Returns the terminal's master, if there is one. `child` is the one that becomes the command.
+fn await_exec(channel: &Channel, child: &mut Child) -> Result<Option<OwnedFd>> {
     let mut terminal = None;
     loop {
         match channel.receive().context("hearing from the container")? {
             Some((Report::Terminal, master)) => terminal = master,
             Some((Report::Network, _)) => {}
+            Some((Report::Joined { pid }, pidfd)) => {
+                wait(child.pidfd.as_fd())?;
+                *child = seen::successor(pid, pidfd)?;
+            }
             Some((Report::Failed(error), _)) => return Err(error.into()),
             None => return Ok(terminal),
         }

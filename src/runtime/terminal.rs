@@ -55,15 +55,19 @@ impl Terminal {
         Ok(Self { master, slave })
     }
 
-    /// Makes the slave this session's controlling terminal and its standard streams, and `user` its owner, who may open
-    /// it again. The group stays the devpts's own, whose members may write to it and no more.
+    /// Makes the slave the standard streams, and `user` its owner, who may open it again. The group stays the devpts's own, whose members may write to it and no more.
     pub(crate) fn take(&self, user: u32) -> Result<()> {
         fchown(&self.slave, Some(Uid::from_raw(user)), None)
             .with_context(|| format!("giving user {user} the terminal"))?;
-        rustix::process::ioctl_tiocsctty(&self.slave).context("taking the terminal")?;
         rustix::stdio::dup2_stdin(&self.slave)?;
         rustix::stdio::dup2_stdout(&self.slave)?;
         rustix::stdio::dup2_stderr(&self.slave)?;
         Ok(())
     }
+}
+
+/// Makes the terminal that is the standard input the one that controls this process's session.
+pub(crate) fn control() -> Result<()> {
+    let terminal = rustix::stdio::stdin();
+    rustix::process::ioctl_tiocsctty(terminal).context("taking the terminal")
 }

@@ -2,7 +2,7 @@
 
 use std::process::{Child, Stdio};
 
-use crate::harness::ddock::Ddock;
+use crate::harness::ddock::{Ddock, output};
 use crate::harness::host::{processes_with, unique_seconds, wait_for_process};
 use crate::harness::image::busybox;
 use crate::harness::user::User;
@@ -179,6 +179,76 @@ fn who_joins_leaves_nothing_and_ends_nothing() {
             .count(),
         1
     );
+}
+
+/// Looks for what only the host has, by way of every process there is, and for the container that joins.
+const SPY: &str = r#"
+while :; do
+    for process in /proc/[0-9]*; do
+        [ -e $process/root/joins ] && echo joined
+        for way in $process/root $process/cwd $process/fd/*; do
+            [ -e $way$CANARY ] || [ -e $way/canary ] && echo "the host by $way"
+        done
+    done
+done 2>/dev/null
+"#;
+
+#[test]
+fn who_joins_shows_nothing_of_the_host_to_those_who_may_trace_it() {
+    for user in [None, Some(User::with_ranges())] {
+        let ddock = user.map_or_else(Ddock::new, Ddock::for_user);
+        let image = ddock.pull(busybox());
+        let canary = ddock.scratch().file("canary", "");
+        let place = canary.parent().unwrap();
+        let variable = format!("CANARY={}", canary.display());
+        let args = [
+            "run",
+            "--name",
+            "donor",
+            "--ipc=shareable",
+            "--cap-add=SYS_PTRACE",
+            "-e",
+            &variable,
+            &image,
+            "sh",
+            "-c",
+            SPY,
+        ];
+        let mut spy = ddock.command(&args);
+        let spy = spy
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .current_dir(place)
+            .spawn()
+            .unwrap();
+        wait_for("the container to be known as running", || {
+            ddock.ok(&["ps", "-q"]).lines().next().map(|_| ())
+        });
+        let volume = format!("{}:/joins", ddock.scratch().dir("joins").display());
+        for flags in [
+            &["--pid=container:donor"][..],
+            &[
+                "--pid=container:donor",
+                "--network=container:donor",
+                "--ipc=container:donor",
+                "-t",
+            ],
+        ] {
+            let mut args = vec!["run", "--rm", "-v", &volume];
+            args.extend(flags);
+            args.extend([&*image, "sleep", "0.1"]);
+            for _ in 0..8 {
+                let output = output(ddock.command(&args).stdin(Stdio::null()).current_dir(place));
+                output.exits(0);
+            }
+        }
+        ddock.ok(&["rm", "-f", "donor"]);
+        let seen = String::from_utf8(spy.wait_with_output().unwrap().stdout).unwrap();
+        assert!(
+            seen.contains("joined") && !seen.contains("the host by"),
+            "{seen}"
+        );
+    }
 }
 
 #[test]

@@ -9,6 +9,7 @@ use crate::reference::DOCKER_HUB;
 use crate::registry::{Identity, RegistryError};
 use crate::runtime::StartError;
 use crate::store::{Damaged, NotFound};
+use crate::sys::lock::Held;
 use anyhow::Error;
 use std::fmt::Write as _;
 use std::io::{self, ErrorKind};
@@ -157,6 +158,9 @@ fn hint(error: &Error) -> Option<String> {
     }
     if let Some(error) = find::<RegistryError>(error) {
         return registry_hint(error);
+    }
+    if let Some(held) = find::<Held>(error) {
+        return Some(held.hint());
     }
     let hint = if find::<Damaged>(error).is_some() {
         "`ddock pull` it again to repair it"

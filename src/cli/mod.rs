@@ -35,7 +35,7 @@ mod volumes;
 
 use crate::runtime;
 use crate::sys::program::Protected;
-use crate::sys::{caller, program};
+use crate::sys::{caller, lock, program};
 use anyhow::Result;
 use clap::{ArgAction, Parser, Subcommand};
 use command_line::Parsed;
@@ -181,6 +181,7 @@ fn obey(words: Vec<OsString>, protected: Option<Protected>) -> ExitCode {
         Ok(Parsed::Text(text)) => return finish(output::print(&text)),
         Err(refusal) => return failure::report(&refusal.into(), DDOCK_FAILED),
     };
+    lock::on_waiting(|text| output::tell(&format!("ddock: {text}\n")));
     let root = match arguments.root.map_or_else(place::default_root, Ok) {
         Ok(root) => root,
         Err(error) => return failure::report(&error, DDOCK_FAILED),

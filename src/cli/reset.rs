@@ -4,6 +4,7 @@ use crate::cli::failure::Refusal;
 use crate::cli::{output, place, prompt};
 use crate::container::{self, network_of};
 use crate::monitor;
+use crate::network;
 use crate::store::Store;
 use crate::sys::userns::Mapping;
 use anyhow::{Context, Result};
@@ -68,7 +69,7 @@ fn end_all(store: &Store, mapping: &Mapping, can_enter: bool) -> Result<()> {
     }
     if mapping.is_root() {
         for network in store.networks()? {
-            network_of(&network).unmake()?;
+            network_of(&network).unmake(&network::Lock::take()?)?;
         }
     }
     Ok(())

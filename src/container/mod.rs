@@ -18,6 +18,7 @@ use crate::image::Image;
 use crate::runtime;
 use crate::spec;
 use crate::store::{NotFound, Shared, Store};
+use crate::sys::lock::Waiting;
 use anyhow::{Context, Result, bail};
 use chrono::Utc;
 use fs_err as fs;
@@ -245,6 +246,8 @@ pub(crate) fn end(store: &Store, record: &Record, ask: AskToKill) -> Result<()> 
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error.into()),
     };
+    let what = format!("container `{}`", record.name);
+    let mut waiting = Waiting::begin(&what)?;
     // Its monitor gives the lock up at the very end. Until then it may be starting, with nothing to kill yet.
     while flock(&alive, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK) {
         if let Some(Record {
@@ -266,6 +269,7 @@ pub(crate) fn end(store: &Store, record: &Record, ask: AskToKill) -> Result<()> 
             killed.with_context(|| format!("killing container `{}`", record.name))?;
         }
         std::thread::sleep(POLL);
+        waiting.go_on(&alive)?;
     }
     Ok(())
 }

@@ -5,12 +5,11 @@
 use crate::network::forwarding::{self, has_ipv6};
 use crate::network::netlink::{Lacking, Socket, lacking};
 use crate::network::nftables::{self, Families, Family, Rules};
-use crate::network::{Network, link, published, settings, subnet};
+use crate::network::{Lock, Network, link, published, settings, subnet};
 use anyhow::{Context, Result, ensure};
 use fs_err as fs;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use rustix::fs::{FlockOperation, flock};
-use rustix::io::{Errno, retry_on_intr};
+use rustix::io::Errno;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -73,19 +72,6 @@ impl fmt::Display for Alias {
             write!(formatter, " {word}")?;
         }
         Ok(())
-    }
-}
-
-/// The lock of everything that is made for networks in this network namespace: that of the namespace itself,
-/// which no file system has to hold.
-pub(super) struct Lock(#[expect(dead_code, reason = "held for its lock")] fs::File);
-
-impl Lock {
-    pub(super) fn take() -> Result<Self> {
-        let namespace = fs::File::open("/proc/thread-self/ns/net")?;
-        retry_on_intr(|| flock(&namespace, FlockOperation::LockExclusive))
-            .context("locking the host's networks")?;
-        Ok(Self(namespace))
     }
 }
 
@@ -248,8 +234,7 @@ pub(super) fn addresses_of(bridge: &str) -> Result<Vec<IpNet>> {
 }
 
 /// Removes the bridge of a network and its rules, as far as they are there.
-pub(super) fn remove(network: &Network) -> Result<()> {
-    let _lock = Lock::take()?;
+pub(super) fn remove(network: &Network, _: &Lock) -> Result<()> {
     let mut route = Socket::route()?;
     let found = link::find(&mut route, &network.bridge)?;
     let of = found.and_then(|link| link.alias.split(' ').next()?.parse().ok());

@@ -9,6 +9,7 @@ mod forward;
 mod forwarding;
 mod helper;
 mod link;
+mod lock;
 mod names;
 mod namespace;
 mod netlink;
@@ -23,6 +24,7 @@ mod switch;
 pub(crate) use forward::Forwarder;
 pub(crate) use forwarding::has_way_out;
 pub(crate) use link::{Mac, format_mac};
+pub(crate) use lock::Lock;
 pub(crate) use names::{Asked, Known, RESOLVER, Responder, Server};
 pub(crate) use namespace::Namespace;
 pub(crate) use port::{Port, Publication, Published, summary};
@@ -91,8 +93,8 @@ impl Network {
     }
 
     /// Removes what belongs to the network on this host; no container is in it.
-    pub(crate) fn unmake(&self) -> Result<()> {
-        bridge::remove(self)
+    pub(crate) fn unmake(&self, lock: &Lock) -> Result<()> {
+        bridge::remove(self, lock)
     }
 }
 

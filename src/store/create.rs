@@ -6,7 +6,7 @@ use crate::store::stage::{remove_tree, sync_directory};
 use crate::store::{Facts, probe};
 use anyhow::{Context, Result, ensure};
 use fs_err as fs;
-use rustix::fs::{FlockOperation, Mode};
+use rustix::fs::Mode;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
@@ -25,7 +25,7 @@ pub(super) fn create(root: &Path, layout: &Layout, mapping: &str) -> Result<()> 
         .create(root)
         .with_context(|| format!("creating directory `{}`", root.display()))?;
     let directory = fs::File::open(root)?;
-    lock(&directory, FlockOperation::LockExclusive)?;
+    lock(&directory, root)?;
     if layout.version().exists() {
         return Ok(());
     }

@@ -7,17 +7,17 @@
 //! 3. What a [`Lease`] names stays though no lock is held. So: take the lease, *then* look what is there.
 //!
 //! All are flock(2) on descriptors of their own: the kernel drops them when the process dies, however it
-//! dies. They are given up by closing, never by `LOCK_UN`: a forked child shares the lock.
+//! dies. They are given up by closing, never by `LOCK_UN`: a forked child shares the lock. Nothing is waited for under
+//! the store's lock: another lock that is needed too is taken before it.
 
 use crate::digest::{Algorithm, Digest};
 use crate::store::Store;
-use anyhow::{Context, Result};
+use crate::sys::lock;
+use anyhow::Result;
 use fs_err as fs;
-use rustix::fs::{FlockOperation, flock};
-use rustix::io::{Errno, retry_on_intr};
 use std::fmt::Write as _;
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The store's lock, shared: nothing leaves the store.
 #[must_use]
@@ -30,15 +30,17 @@ pub(crate) struct Exclusive(#[expect(dead_code, reason = "held for its lock")] f
 impl Store {
     /// Waits until nobody removes, and keeps removers out. Hold it for moments: no network, no waiting.
     pub(crate) fn shared(&self) -> Result<Shared> {
-        let file = fs::File::open(self.layout.lock())?;
-        lock(&file, FlockOperation::LockShared)?;
+        let path = self.layout.lock();
+        let file = fs::File::open(&path)?;
+        lock::shared(&file, &named(&path))?;
         Ok(Shared(file))
     }
 
     /// Waits until everybody is out. Hold it for moments: rename things away, remove them afterwards.
     pub(crate) fn exclusive(&self) -> Result<Exclusive> {
-        let file = fs::File::open(self.layout.lock())?;
-        lock(&file, FlockOperation::LockExclusive)?;
+        let path = self.layout.lock();
+        let file = fs::File::open(&path)?;
+        lock(&file, &path)?;
         Ok(Exclusive(file))
     }
 
@@ -54,7 +56,7 @@ impl Store {
         let _shared = self.shared()?;
         let path = self.layout.leases().join(random_name());
         let file = fs::File::create_new(&path)?;
-        lock(&file, FlockOperation::LockExclusive)?;
+        lock(&file, &path)?;
         let lease = Lease { path, file };
         fs::write(&lease.path, lines(digests))?;
         Ok(lease)
@@ -130,18 +132,18 @@ pub(super) fn each_digest_in(text: &[u8], found: &mut dyn FnMut(Algorithm, &str)
     }
 }
 
-/// Takes the lock of `file`, waiting for it.
-pub(super) fn lock(file: &impl AsFd, operation: FlockOperation) -> Result<()> {
-    retry_on_intr(|| flock(file, operation)).context("locking in the store")
+/// Takes the lock of `file`, which lies at `path`, waiting for it.
+pub(super) fn lock(file: &impl AsFd, path: &Path) -> Result<()> {
+    lock::exclusive(file, &named(path))
 }
 
 /// Takes the lock of `file` if nobody else has it.
 pub(super) fn try_lock(file: &impl AsFd) -> Result<bool> {
-    match retry_on_intr(|| flock(file, FlockOperation::NonBlockingLockExclusive)) {
-        Ok(()) => Ok(true),
-        Err(Errno::WOULDBLOCK) => Ok(false),
-        Err(error) => Err(error).context("locking in the store"),
-    }
+    lock::take(file)
+}
+
+fn named(path: &Path) -> String {
+    format!("the lock of `{}`", path.display())
 }
 
 /// Returns a name that nothing else in a directory has.

@@ -7,7 +7,7 @@ use crate::store::Store;
 use crate::store::lock::{lock, missing_is_fine};
 use anyhow::Result;
 use fs_err as fs;
-use rustix::fs::{FlockOperation, symlink};
+use rustix::fs::symlink;
 use rustix::io::Errno;
 use std::io;
 use std::path::Path;
@@ -76,8 +76,9 @@ impl Store {
     }
 
     fn lock_names(&self) -> Result<fs::File> {
-        let names = fs::File::open(self.layout.names())?;
-        lock(&names, FlockOperation::LockExclusive)?;
+        let path = self.layout.names();
+        let names = fs::File::open(&path)?;
+        lock(&names, &path)?;
         Ok(names)
     }
 }

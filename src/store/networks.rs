@@ -4,15 +4,13 @@
 //! container says in its directory that it needs a network, with the store's lock held shared; who removes networks holds
 //! that lock alone and asks all containers. So no network goes that is used.
 
-use crate::store::lock::missing_is_fine;
+use crate::store::lock::{lock, missing_is_fine};
 use crate::store::objects::read_if_there;
 use crate::store::{NotFound, Store, layout, unique};
 use anyhow::{Context, Result, ensure};
 use chrono::{DateTime, Utc};
 use fs_err as fs;
 use ipnet::IpNet;
-use rustix::fs::{FlockOperation, flock};
-use rustix::io::retry_on_intr;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io;
@@ -130,9 +128,9 @@ impl Store {
     /// Takes the lock under which an ordinary user's containers find what holds their networks, or make it; there is a
     /// network.
     pub(crate) fn lock_switch(&self) -> Result<OwnedFd> {
-        let directory: OwnedFd = fs::File::open(self.layout.networks())?.into_file().into();
-        retry_on_intr(|| flock(&directory, FlockOperation::LockExclusive))
-            .context("waiting for another container that is about to start")?;
+        let path = self.layout.networks();
+        let directory: OwnedFd = fs::File::open(&path)?.into_file().into();
+        lock(&directory, &path).context("waiting for another container that is about to start")?;
         Ok(directory)
     }
 

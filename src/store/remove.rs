@@ -7,7 +7,6 @@ use crate::store::lock::{lock, random_name};
 use crate::store::stage::sync_directory;
 use anyhow::{Context, Result, ensure};
 use fs_err as fs;
-use rustix::fs::FlockOperation;
 use std::io;
 use std::path::Path;
 
@@ -37,7 +36,7 @@ impl Store {
     pub(crate) fn remove(root: &Path) -> Result<()> {
         let layout = Layout::at_root(root);
         let directory = fs::File::open(root)?;
-        lock(&directory, FlockOperation::LockExclusive)?;
+        lock(&directory, root)?;
         if layout.version().try_exists()? {
             ensure!(
                 layout.mapping().try_exists()?,

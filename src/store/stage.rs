@@ -8,7 +8,7 @@ use crate::store::{LayerPaths, Store, layout, sync};
 use crate::sys::tree;
 use anyhow::{Context, Result};
 use fs_err as fs;
-use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use std::io::{self, Write as _};
 use std::os::fd::AsFd as _;
@@ -30,7 +30,7 @@ impl Stage {
         let directory = store.layout.temporary().join(random_name());
         fs::create_dir(&directory)?;
         let descriptor = fs::File::open(&directory)?;
-        lock(&descriptor, FlockOperation::LockExclusive)?;
+        lock(&descriptor, &directory)?;
         Ok(Self {
             directory,
             descriptor,

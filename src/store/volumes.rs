@@ -11,7 +11,7 @@ use crate::sys::{attributes, copy};
 use anyhow::{Context, Result};
 use chrono::{DateTime, Utc};
 use fs_err as fs;
-use rustix::fs::{FlockOperation, RenameFlags, renameat_with};
+use rustix::fs::{RenameFlags, renameat_with};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -157,7 +157,7 @@ impl Store {
     ) -> Result<()> {
         let volume = self.layout.volume(name);
         let owned = fs::File::open(&volume)?;
-        lock(&owned, FlockOperation::LockExclusive)?;
+        lock(&owned, &volume)?;
         let data = open(&layout::data_of_volume(&volume))?;
         let arrived = layout::volume_arrived(&volume);
         if arrived.exists() {

@@ -36,6 +36,7 @@ mod isolation;
 mod layers;
 mod limits;
 mod monitor;
+mod locks;
 mod mounts;
 mod named_volumes;
 mod namespaces;

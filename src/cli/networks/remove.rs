@@ -6,6 +6,7 @@ use crate::cli::networks::list::has_label;
 use crate::cli::{output, place, prompt};
 use crate::container::{self, network_of};
 use crate::human;
+use crate::network;
 use crate::store::{ActiveEndpoints, NetworkRecord, NotFound, Store};
 use crate::sys::userns::Mapping;
 use anyhow::{Context, Result, bail};
@@ -139,12 +140,11 @@ fn prune_unused(
 }
 
 fn remove_one(store: &Store, mapping: &Mapping, text: &str) -> Result<()> {
-    store.remove_network(text, |network| {
-        // An ordinary user's networks are nothing outside of his containers.
-        if mapping.is_root() {
-            network_of(network).unmake()?;
-        }
-        Ok(())
+    // An ordinary user's networks are nothing outside of his containers.
+    let lock = mapping.is_root().then(network::Lock::take).transpose()?;
+    store.remove_network(text, |network| match &lock {
+        Some(lock) => network_of(network).unmake(lock),
+        None => Ok(()),
     })
 }
 

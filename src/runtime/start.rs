@@ -8,6 +8,7 @@ use crate::runtime::plan::Plan;
 use crate::runtime::{descendants, init, seen, told};
 use crate::sys::clone::{Child, Clone, clone, end_child};
 use crate::sys::message::Channel;
+use crate::sys::processes;
 use crate::sys::program::Protected;
 use crate::sys::signal;
 use anyhow::{Context, Result, bail, ensure};
@@ -139,6 +140,7 @@ pub(crate) fn start(
     streams: Streams,
     connect: Option<Connect<'_>>,
 ) -> Result<Running> {
+    processes::are_shown()?;
     let cgroup = Cgroup::create(&plan.cgroups_path, &plan.limits).map_err(refused)?;
     tell(|| told::cgroup(&cgroup));
     let started = confine(plan, &cgroup, privilege)
@@ -208,7 +210,7 @@ fn start_in(
     match clone(namespaces, cgroup)? {
         Clone::Child => {
             drop(ours);
-            if gate.is_some() && seen::is_seen(plan) {
+            if gate.is_some() {
                 seen::hand_over_network(&childs);
             }
             let error = init::run(plan, root, place, confinement, streams, &childs, gate);
@@ -219,7 +221,7 @@ fn start_in(
         Clone::Parent(mut child) => {
             drop((childs, root, streams));
             let connected = match (connect, gate) {
-                (Some(connect), Some(gate)) => seen::network_of(pid_of(&child), plan, &ours)
+                (Some(connect), Some(gate)) => seen::network_of(&ours)
                     .and_then(|network| connect(pid_of(&child), network))
                     .map(|()| gate.open()),
                 _ => Ok(()),
@@ -369,6 +371,7 @@ pub(crate) fn kill(pid: u32, start_time: u64, patience: Timespec) -> Result<()> 
         Err(Errno::SRCH) => return Ok(()),
         other => other.context("opening the container's first process")?,
     };
+    processes::are_shown()?;
     // Asked after the descriptor is ours: from here on it cannot become another process.
     match self::start_time(pid.as_raw_nonzero().get().cast_unsigned()) {
         Ok(found) if found == start_time => {}

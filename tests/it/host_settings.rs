@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use nix::sched::{CloneFlags, setns};
 use rustix::net::{AddressFamily, SendFlags, SocketType, sendto, socket};
 
-use crate::harness::ddock::Ddock;
+use crate::harness::ddock::{Ddock, output};
 use crate::harness::scratch::command_succeeds;
 use crate::harness::{network, wait_for};
 
@@ -397,6 +397,38 @@ fn a_process_that_dies_while_it_turns_forwarding_on_leaves_the_host_closed() {
     assert_eq!(one.reaches(&other), (false, false));
     ddock.sh(&[], &image, "true");
     assert_eq!(one.reaches(&other), (false, false));
+}
+
+#[test]
+fn a_pid_namespace_that_proc_does_not_show_is_refused_and_changes_nothing() {
+    network::enter();
+    let (ddock, image) = Ddock::with_busybox();
+    ddock.ok(&["network", "create", "net"]);
+    ddock.sh(&["--network", "net"], &image, "true");
+    ddock.sh(&[], &image, "true");
+    let within = |flags: &[&str], options: &[&str]| {
+        let args = [
+            &["run", "--rm"],
+            options,
+            &[&image, "ip", "address", "show", "dev", "eth0"],
+        ];
+        let inner = ddock.command(&args.concat());
+        let mut command = Command::new("unshare");
+        command.args(["--pid", "--fork"]).args(flags);
+        command.arg(inner.get_program()).args(inner.get_args());
+        for (name, value) in inner.get_envs() {
+            command.env(name, value.unwrap_or_default());
+        }
+        output(&mut command)
+    };
+    let state = || [ip("-4 -o address show"), ip("-4 route show default")];
+    let before = state();
+    for options in [&[][..], &["--network", "net"], &["--pid", "host"]] {
+        within(&[], options).exits(125).says("--mount-proc");
+        assert_eq!(state(), before, "{options:?}");
+        let shown = within(&["--mount-proc"], options).exits(0);
+        assert!(shown.stdout.contains("inet "), "{}", shown.text());
+    }
 }
 
 #[test]

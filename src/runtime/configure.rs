@@ -53,7 +53,7 @@ pub(crate) fn set_oom_score(command: &Command) -> Result<()> {
         Err(error) if error.kind() == ErrorKind::PermissionDenied => {
             Err(StartError::Unenforceable {
                 message: format!("cannot lower the OOM score to {score}: {error}"),
-                cure: Some("lowering it takes CAP_SYS_RESOURCE, which root has on most machines: ask for 0 or more".to_owned()),
+                cure: Some("lowering it takes CAP_SYS_RESOURCE, which `sudo ddock run …` has on most machines: ask for 0 or more".to_owned()),
             }
             .into())
         }

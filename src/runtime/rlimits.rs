@@ -35,7 +35,7 @@ fn cure(resource: Resource, wanted: Option<u64>) -> String {
         Some(most) if wanted.is_none_or(|wanted| wanted > most) => {
             format!("the kernel lets no process open more than {most} files (`fs.nr_open`)")
         }
-        _ => "raising it takes CAP_SYS_RESOURCE, which root has on most machines: ask for less"
+        _ => "raising it takes CAP_SYS_RESOURCE, which `sudo ddock run …` has on most machines: ask for less"
             .to_owned(),
     }
 }

@@ -142,6 +142,7 @@ pub(crate) fn start(
 ) -> Result<Running> {
     processes::are_shown()?;
     let cgroup = Cgroup::create(&plan.cgroups_path, &plan.limits).map_err(refused)?;
+    check_place(plan, &cgroup)?;
     tell(|| told::cgroup(&cgroup));
     let started = confine(plan, &cgroup, privilege)
         .and_then(|confinement| start_in(plan, &confinement, root, place, streams, connect));
@@ -254,6 +255,23 @@ fn keeper(plan: &Plan, cgroup: &Cgroup) -> Keeper {
     } else {
         Keeper::Cgroup
     }
+}
+
+/// Refuses to go on without a cgroup if the container was to be in one that has limits of its own, maybe. Which one is ours is
+/// no wish of anybody's.
+fn check_place(plan: &Plan, cgroup: &Cgroup) -> Result<()> {
+    let parent = plan.cgroups_path.parent().unwrap_or(Path::new(""));
+    if !cgroup.is_empty() || parent.ends_with("ddock") && parent.components().count() <= 2 {
+        return Ok(());
+    }
+    Err(StartError::Unenforceable {
+        message: format!(
+            "cannot put the container into the cgroup `{}`: nothing can be made there",
+            parent.display()
+        ),
+        cure: Some(cgroup::NO_RIGHTS.to_owned()),
+    }
+    .into())
 }
 
 /// A limit that cannot be enforced is told as such, with what to do about it.

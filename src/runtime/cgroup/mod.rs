@@ -22,7 +22,7 @@ mod v2;
 use devices::DEFAULT as DEFAULT_DEVICES;
 pub(crate) use devices::{Access, DeviceRule, Kind as DeviceKind, restrict as restricts_devices};
 pub(crate) use limit::{Cpu, Disk, Io, Limits, Memory, Pids, Throttle, ThrottleKind};
-pub(crate) use setting::Unenforceable;
+pub(crate) use setting::{NO_RIGHTS, Unenforceable};
 
 use anyhow::{Context as _, Result, ensure};
 use rustix::fs::{Mode, OFlags};

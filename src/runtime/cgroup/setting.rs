@@ -12,6 +12,10 @@ use thiserror::Error;
 pub(super) const NO_WEIGHTS: &str = "only the I/O scheduler BFQ weighs: `modprobe bfq`, \
     then write `bfq` to /sys/block/DEVICE/queue/scheduler; or run it without the weight";
 
+/// What to do where an ordinary user may make no cgroup.
+pub(crate) const NO_RIGHTS: &str = "`sudo ddock run …` may, and `systemd-run --user --scope ddock run …` \
+    where systemd hands cgroups down (version 2); or run it without this";
+
 /// A limit that somebody asked for and that cannot be enforced here.
 #[derive(Debug, Error)]
 #[error("cannot limit {what}: {reason}")]

@@ -143,7 +143,7 @@ fn apply(cgroup: &mut Cgroup, mut setting: Setting) -> Result<(), Unenforceable>
     let directory = join(cgroup, setting.controller).map_err(|error| {
         let cure = match error.kind() {
             ErrorKind::NotFound => "mount the controller's hierarchy below /sys/fs/cgroup, if the kernel has it (/proc/cgroups)",
-            _ => "run it as root, or without this limit",
+            _ => setting::NO_RIGHTS,
         };
         setting.refused(&error, Some(cure))
     })?;

@@ -22,10 +22,8 @@ pub(super) fn fill(cgroup: &mut Cgroup, limits: &Limits) -> Result<()> {
     let directory = match place(&cgroup.path) {
         Ok(directory) => directory,
         Err(error) => {
-            let cure =
-                "run it as root, or as `systemd-run --user --scope ddock …`, or without this limit";
             if let Some(setting) = settings.first() {
-                return Err(setting.refused(&error, Some(cure)).into());
+                return Err(setting.refused(&error, Some(setting::NO_RIGHTS)).into());
             }
             return unavailable(error).map_err(Into::into);
         }
@@ -260,7 +258,7 @@ fn enable(directory: &Path, path: &Path, setting: &Setting) -> Result<(), Unenfo
                     "the controller must be in `cgroup.controllers` there: see `man 7 cgroups`",
                 ),
                 ErrorKind::PermissionDenied => Some(
-                    "hand the controller down to this user, or run it as root, or without this limit",
+                    "hand the controller down to this user, or `sudo ddock run …`, or run it without this limit",
                 ),
                 _ => None,
             };

@@ -73,7 +73,7 @@ fn added_hosts(names: &NetworkNames) -> Result<String> {
         };
         ensure!(
             !addresses.is_empty(),
-            "`host-gateway` of `--add-host` needs a network in which the host has an address"
+            "`host-gateway` of `--add-host` needs a network in which the host has an address: with `--network host` it is 127.0.0.1"
         );
         for address in addresses {
             writeln!(lines, "{address}\t{name}").expect("a string takes every write");

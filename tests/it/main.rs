@@ -59,6 +59,7 @@ mod pull;
 mod resume;
 mod rootfs;
 mod rootless;
+mod rootless_flags;
 mod rootless_store;
 mod run;
 mod seccomp;

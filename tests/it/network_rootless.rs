@@ -20,7 +20,7 @@ while True:
 ";
 
 /// Returns a directory with little in it but links to these programs: a `PATH`.
-fn path_with(ddock: &Ddock, programs: &[&str]) -> String {
+pub(crate) fn path_with(ddock: &Ddock, programs: &[&str]) -> String {
     let path = ddock.scratch().dir("programs");
     // With which the test becomes the user.
     for program in programs.iter().chain(&["/usr/bin/setpriv"]) {

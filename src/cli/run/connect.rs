@@ -1,5 +1,6 @@
 //! Which networks a container is connected to, and what has to be there before it starts.
 
+use crate::cli::failure::Refusal;
 use crate::cli::output;
 use crate::cli::run::Publish;
 use crate::cli::run::peers::Peers;
@@ -54,7 +55,10 @@ pub(super) fn prepare(
         Network::Bridge if mapping.is_root() => {
             prepared.add(default(request, container), container)?;
         }
-        Network::Bridge => prepared.program = program()?,
+        Network::Bridge => {
+            refuse_address(request)?;
+            prepared.program = program(!publications.is_empty())?;
+        }
         Network::Named(memberships) if mapping.is_root() => {
             for wish in named(memberships, container)? {
                 prepared.add(wish, container)?;
@@ -62,7 +66,7 @@ pub(super) fn prepare(
         }
         Network::Named(memberships) => {
             let wishes = named(memberships, container)?;
-            prepared.switch(wishes, peers)?;
+            prepared.switch(wishes, peers, !publications.is_empty())?;
         }
         Network::None | Network::Container(_) => {}
     }
@@ -100,22 +104,49 @@ pub(super) fn exposed(publish: &Publish, image: &[String]) -> Vec<Port> {
     exposed
 }
 
-/// Finds what connects an ordinary user's container; on a host without a way out there is nothing to connect it to.
-fn program() -> Result<Option<Program>> {
-    if !network::has_way_out()? {
-        return Ok(None);
-    }
-    let lacking = match Program::find() {
-        Some(_) if !network::has_tun() => {
-            "`/dev/net/tun` has to be open to you, as it is to all on most systems"
+/// Finds what connects an ordinary user's container. Where nothing can, that is said, and refused if ports are to be published.
+fn program(publishes: bool) -> Result<Option<Program>> {
+    let (lacking, cure) = if network::has_way_out()? {
+        match Program::find() {
+            Some(_) if !network::has_tun() => (
+                "`/dev/net/tun` has to be open to you, as it is to all on most systems",
+                "`sudo chmod 666 /dev/net/tun` opens it",
+            ),
+            Some(program) => return Ok(Some(program)),
+            None => (
+                "install `pasta` (Debian: passt) or `slirp4netns`",
+                "`sudo apt-get install passt` does on Debian; with `--network host` the command listens on the host itself",
+            ),
         }
-        Some(program) => return Ok(Some(program)),
-        None => "install `pasta` (Debian: passt) or `slirp4netns`",
+    } else if publishes {
+        (
+            "this host has no way out itself",
+            "with `--network host` the command listens on the host itself",
+        )
+    } else {
+        // There is nothing to connect it to.
+        return Ok(None);
     };
+    if publishes {
+        let message = format!("cannot publish ports for an ordinary user: {lacking}");
+        return Err(Refusal::new(message).hint(cure).into());
+    }
     output::tell(&format!(
         "ddock: the container has no network but loopback: {lacking}; `--network none` says that none is wanted\n"
     ));
     Ok(None)
+}
+
+/// What connects an ordinary user's container has an address of its own.
+fn refuse_address(request: &Request) -> Result<(), Refusal> {
+    if request.namespaces.mac.is_none() {
+        return Ok(());
+    }
+    Err(
+        Refusal::new("an ordinary user's container has no hardware address to choose in the network `bridge`").hint(
+            "make a network with `ddock network create NAME`, and use it with `--network name=NAME,mac-address=ADDRESS`",
+        ),
+    )
 }
 
 fn default(request: &Request, container: &Container) -> Wish {
@@ -175,9 +206,9 @@ impl Prepared {
     }
 
     /// Makes an ordinary user's networks. His container's way out is a program's, unless all of them are internal.
-    fn switch(&mut self, wishes: Vec<Wish>, peers: Option<Peers>) -> Result<()> {
+    fn switch(&mut self, wishes: Vec<Wish>, peers: Option<Peers>, publishes: bool) -> Result<()> {
         if wishes.iter().any(|wish| !wish.network.internal) {
-            self.program = program()?;
+            self.program = program(publishes)?;
         }
         let (switch, lock) = peers
             .context("the user's networks were not looked for")?

@@ -67,7 +67,7 @@ fn without_rules(what: &str, instead: &str) -> StartError {
         message: format!(
             "cannot enforce {what}: the device cgroup is root's, and here you may use what you may use on the host"
         ),
-        cure: Some(format!("run it as root, or {instead}")),
+        cure: Some(format!("`sudo ddock run …` enforces it; or {instead}")),
     }
 }
 

@@ -171,7 +171,8 @@ impl Connected {
         }
         let (namespace, networks) = (self.namespace.as_ref(), &container.record.networks);
         let namespace = namespace.context(ALONE)?;
-        self.responder = names::respond(container, namespace, networks, &self.servers)?;
+        self.responder =
+            names::respond(container, namespace, networks, &self.servers, &self.place)?;
         if self.responder.is_some() {
             names::ask_responder(&container.directory, &self.servers)?;
         }
@@ -184,7 +185,7 @@ impl Connected {
         self.forwarder = None;
         match way_out(&container.record.networks) {
             Some(way_out) if !self.listeners.is_empty() => {
-                self.forwarder = Some(Forwarder::start(&self.listeners, way_out)?);
+                self.forwarder = Some(Forwarder::start(&self.listeners, way_out, &self.place)?);
             }
             Some(_) => {}
             None => {

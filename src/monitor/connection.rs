@@ -5,7 +5,8 @@ use crate::monitor::change::way_out;
 use crate::monitor::names;
 use crate::narration::{Step, tell};
 use crate::network::{
-    Attachment, Forwarder, Link, Listener, Namespace, Program, Published, Ready, Responder, Switch,
+    Attachment, Forwarder, Link, Listener, Namespace, Place, Program, Published, Ready, Responder,
+    Switch,
 };
 use crate::sys::file;
 use anyhow::Result;
@@ -46,6 +47,8 @@ pub(super) struct Connected {
     pub(super) hostname: String,
     pub(super) listeners: Vec<Listener>,
     pub(super) forwarder: Option<Forwarder>,
+    /// Where the processes that serve the container are counted.
+    pub(super) place: Place,
     pub(super) servers: Vec<IpAddr>,
     pub(super) responder: Option<Responder>,
     pub(super) switch: Option<Switch>,
@@ -66,6 +69,7 @@ impl Connection {
         pid: u32,
         namespace: Namespace,
         container: &Container,
+        place: Place,
     ) -> Result<Connected> {
         let (directory, ports) = (&container.directory, self.ports);
         // First: it finds the container's own address among all that are there.
@@ -79,17 +83,18 @@ impl Connection {
         append_hosts(directory, &self.hostname, &own)?;
         let forwarder = match way_out(&networks) {
             Some(way_out) if link.is_none() && !self.listeners.is_empty() => {
-                Some(Forwarder::start(&self.listeners, way_out)?)
+                Some(Forwarder::start(&self.listeners, way_out, &place)?)
             }
             _ => None,
         };
         for network in &networks {
             container.be_found(network)?;
         }
-        let responder = names::respond(container, &namespace, &networks, &self.servers)?;
+        let responder = names::respond(container, &namespace, &networks, &self.servers, &place)?;
         Ok(Connected {
             networks,
             ports,
+            place,
             servers: self.servers,
             responder,
             namespace: Some(namespace),

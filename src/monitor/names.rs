@@ -3,7 +3,9 @@
 use crate::container::{Container, Neighbours};
 use crate::monitor::connection::LARGEST_FILE;
 use crate::narration::{Step, tell};
-use crate::network::{Asked, Attachment, Known, Namespace, RESOLVER, Responder, Server};
+use crate::network::{
+    Asked, Attachment, Knowledge, Known, Namespace, Place, RESOLVER, Responder, Server,
+};
 use crate::spec::{self, HostServers};
 use crate::sys::file;
 use anyhow::{Context, Result};
@@ -24,20 +26,40 @@ pub(super) fn respond(
     namespace: &Namespace,
     networks: &[Attachment],
     servers: &[IpAddr],
+    place: &Place,
 ) -> Result<Option<Responder>> {
     if !networks.iter().any(Attachment::has_names) {
         return Ok(None);
     }
     let mut neighbours = container.neighbours(networks.to_vec());
+    let asks_inside = !servers.is_empty();
     let (servers, mut host) = (servers.to_vec(), HostServers::default());
     let directory = move |asked: Asked<'_>| look_up(&mut neighbours, &servers, &mut host, asked);
-    let responder = Responder::start(namespace, Box::new(directory))
+    let knowledge = Knowledge {
+        directory: Box::new(directory),
+        asks_inside,
+        reads_beyond: is_behind_others(&container.directory)?,
+    };
+    let responder = Responder::start(namespace, place, knowledge)
         .context("answering for names of containers")?;
     tell(|| Step::Responder {
         pid: responder.pid(),
         address: RESOLVER.to_string(),
     });
     Ok(Some(responder))
+}
+
+/// Tells whether a directory lies below one of another user's who lets nobody through, as root's store in a user's home.
+fn is_behind_others(directory: &Path) -> Result<bool> {
+    const PASSES: u32 = 0o001;
+    let own = rustix::process::geteuid().as_raw();
+    for above in directory.ancestors() {
+        let found = fs::metadata(above)?;
+        if found.uid() != own && found.mode() & PASSES == 0 {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Has a container that runs ask its responder from now on, unless its `resolv.conf` was changed since it started.

@@ -187,7 +187,8 @@ fn run_container(job: Job<'_>, ends: Ends, watch: &mut Watch) -> Result<Outcome>
     let mut connected = Connected::default();
     let mut make = |pid, namespace: OwnedFd| {
         if let Some(connection) = connection.take() {
-            connected = connection.make(pid, namespace.into(), &container)?;
+            let place = runtime::servants_entrance(&job.plan.cgroups_path)?;
+            connected = connection.make(pid, namespace.into(), &container, place.into())?;
         }
         Ok(())
     };

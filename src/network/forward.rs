@@ -8,16 +8,19 @@
 mod datagram;
 mod stream;
 
-use crate::network::helper::{Helper, keep_only};
+use crate::network::helper::{Helper, Place, keep_only};
 use crate::network::port::Protocol;
 use crate::network::published::{self, Listener};
 use crate::network::{Attachment, Namespace};
+use crate::sys::rights::{Needs, give_up_rights};
 use anyhow::Result;
 use datagram::Datagrams;
+use nix::libc;
 use nix::sys::socket::{setsockopt, sockopt};
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::io::Errno;
 use rustix::net::SocketType;
+use rustix::thread::CapabilitySet;
 use std::collections::VecDeque;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -30,19 +33,31 @@ const TICK: Duration = Duration::from_secs(15);
 /// Descriptors for everything but listeners, connections and clients.
 const RESERVE: usize = 64;
 
+/// Sockets, pipes, and what passes between them.
+#[rustfmt::skip]
+const CALLS: &[libc::c_long] = &[
+    libc::SYS_splice, libc::SYS_accept4, libc::SYS_socket, libc::SYS_bind, libc::SYS_connect, libc::SYS_shutdown,
+    libc::SYS_getsockopt, libc::SYS_setsockopt, libc::SYS_getpeername, libc::SYS_pipe2, libc::SYS_fcntl,
+    libc::SYS_recvfrom, libc::SYS_sendto, libc::SYS_recvmsg, libc::SYS_sendmsg, libc::SYS_epoll_create1,
+];
+
 /// The process that passes on.
 pub(crate) struct Forwarder(#[expect(dead_code, reason = "held for its end")] Helper);
 
 impl Forwarder {
     /// Starts to pass on what arrives at `listeners` to the container. Needs a process with one thread.
-    pub(crate) fn start(listeners: &[Listener], container: &Attachment) -> Result<Self> {
-        Helper::start(|| serve(listeners, &Target::Beside(container))).map(Self)
+    pub(crate) fn start(
+        listeners: &[Listener],
+        container: &Attachment,
+        place: &Place,
+    ) -> Result<Self> {
+        Helper::start(place, || serve(listeners, &Target::Beside(container))).map(Self)
     }
 
     /// Starts to pass on what arrives at `listeners` to the loopback interface of a network namespace.
     pub(super) fn start_inside(listeners: &[Listener], namespace: &Namespace) -> Result<Self> {
         // The listeners stay where they are.
-        Helper::start(|| {
+        Helper::start(&Place::default(), || {
             namespace.enter()?;
             serve(listeners, &Target::Inside)
         })
@@ -78,6 +93,24 @@ impl Target<'_> {
         both.into_iter()
             .map(|it| SocketAddr::new(it, port))
             .collect()
+    }
+
+    /// Gives up what passing on there does not take.
+    fn give_up_rights(&self) -> Result<()> {
+        let capabilities = match self {
+            // To speak with a client's address, and at its port, and with pipes of more than a user's share of memory.
+            Self::Beside(_) => {
+                CapabilitySet::NET_RAW
+                    | CapabilitySet::NET_BIND_SERVICE
+                    | CapabilitySet::SYS_RESOURCE
+            }
+            Self::Inside => CapabilitySet::empty(),
+        };
+        give_up_rights(&Needs {
+            capabilities,
+            calls: CALLS,
+            reads_files: false,
+        })
     }
 
     /// Tells whether this process is root's: a user has a share of the memory for pipes only, and needs it for others too.
@@ -171,6 +204,7 @@ impl Token {
 fn serve(listeners: &[Listener], target: &Target<'_>) -> Result<()> {
     let kept: Vec<_> = listeners.iter().map(|it| it.socket.as_raw_fd()).collect();
     let most = keep_only(&kept)?;
+    target.give_up_rights()?;
     let events = epoll::create(CreateFlags::CLOEXEC)?;
     for (number, listener) in (0_u32..).zip(listeners) {
         let data = Token::Listener(number).data();

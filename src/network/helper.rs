@@ -8,7 +8,7 @@ use rustix::io::retry_on_intr;
 use rustix::process::{
     Signal, WaitId, WaitIdOptions, pidfd_send_signal, set_parent_process_death_signal, waitid,
 };
-use std::os::fd::{AsFd, RawFd};
+use std::os::fd::{AsFd, OwnedFd, RawFd};
 
 /// A process that ends with this value, or with the process that holds it.
 pub(super) struct Helper(pub(super) Child);
@@ -21,15 +21,35 @@ impl Drop for Helper {
     }
 }
 
+/// Where processes that serve a container are counted: files of cgroups into which each writes `0`.
+#[derive(Debug, Default)]
+pub(crate) struct Place(Vec<OwnedFd>);
+
+impl From<Vec<OwnedFd>> for Place {
+    fn from(files: Vec<OwnedFd>) -> Self {
+        Self(files)
+    }
+}
+
+impl Place {
+    fn enter(&self) -> Result<()> {
+        let mut files = self.0.iter();
+        files
+            .try_for_each(|file| rustix::io::write(file, b"0").map(drop))
+            .context("entering a cgroup of the container's")
+    }
+}
+
 impl Helper {
-    /// Does `act` in a process of its own. Needs a process with one thread.
-    pub(super) fn start(act: impl FnOnce() -> Result<()>) -> Result<Self> {
+    /// Does `act` in a process of its own, which is counted at `place`. Needs a process with one thread.
+    pub(super) fn start(place: &Place, act: impl FnOnce() -> Result<()>) -> Result<Self> {
         match fork()? {
             Clone::Parent(child) => Ok(Self(child)),
             Clone::Child => {
                 // Without the guarantee, or without what it serves with, it is of no use.
                 let ended = set_parent_process_death_signal(Some(Signal::KILL))
                     .context("asking to end with the monitor")
+                    .and_then(|()| place.enter())
                     .and_then(|()| act());
                 end_child(u8::from(ended.is_err()))
             }

@@ -10,17 +10,21 @@ mod queries;
 mod streams;
 
 use crate::network::Namespace;
-use crate::network::helper::{Helper, keep_only};
+use crate::network::helper::{Helper, Place, keep_only};
 use crate::network::netlink::Socket;
 use crate::network::nftables::redirect;
+use crate::network::opener::Opener;
 use crate::network::published::open;
+use crate::sys::rights::{Needs, give_up_rights};
 use anyhow::{Context, Result};
 use message::{Code, Question, Unfit};
+use nix::libc;
 use nix::sys::socket::{setsockopt, sockopt};
 use queries::{Answer, Queries};
 use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{RecvFlags, SendFlags, SocketType, bind, getsockname, listen, recvfrom, sendto};
+use rustix::thread::CapabilitySet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -70,15 +74,33 @@ pub(crate) struct Server {
     pub(crate) is_of_container: bool,
 }
 
-/// What says what is known, afresh for each query.
-type Directory = Box<dyn FnMut(Asked<'_>) -> Result<Known>>;
+/// What a responder knows, and by which ways.
+pub(crate) struct Knowledge {
+    /// Says what is known, afresh for each query.
+    pub(crate) directory: Box<dyn FnMut(Asked<'_>) -> Result<Known>>,
+    /// Some servers are asked in the container's network namespace.
+    pub(crate) asks_inside: bool,
+    /// What the directory reads lies behind directories that others let nobody through.
+    pub(crate) reads_beyond: bool,
+}
+
+/// Sockets, beside files that are read.
+#[rustfmt::skip]
+const CALLS: &[libc::c_long] = &[
+    libc::SYS_recvfrom, libc::SYS_sendto, libc::SYS_accept4, libc::SYS_socket, libc::SYS_connect,
+    libc::SYS_getsockopt, libc::SYS_setsockopt, libc::SYS_recvmsg, libc::SYS_sendmsg,
+];
 
 /// The process that answers.
 pub(crate) struct Responder(Helper);
 
 impl Responder {
     /// Starts to answer in a network namespace. Needs a process with one thread.
-    pub(crate) fn start(namespace: &Namespace, directory: Directory) -> Result<Self> {
+    pub(crate) fn start(
+        namespace: &Namespace,
+        place: &Place,
+        knowledge: Knowledge,
+    ) -> Result<Self> {
         let [datagrams, listener, netfilter] = namespace.sockets(|| {
             let [datagrams, listener] = [SocketType::DGRAM, SocketType::STREAM].map(take_port);
             Ok([datagrams?, listener?, Socket::netfilter()?.into()])
@@ -87,30 +109,48 @@ impl Responder {
         let (ports, others) = (port_of(&datagrams)?, port_of(&listener)?);
         redirect(&mut netfilter.into(), from, ports, others)
             .context("the kernel's nftables (`nf_tables`, `nft_nat`) are needed")?;
-        Helper::start(|| {
-            let kept = [&datagrams, &listener].map(AsRawFd::as_raw_fd);
-            let kept = [&kept[..], &[namespace.as_fd().as_raw_fd()]].concat();
-            let descriptors = keep_only(&kept)?;
-            let events = epoll::create(CreateFlags::CLOEXEC)?;
-            epoll::add(&events, &datagrams, Token::Datagrams.data(), EventFlags::IN)?;
-            epoll::add(&events, &listener, Token::Listener.data(), EventFlags::IN)?;
-            let service = Service {
-                events: &events,
-                datagrams: &datagrams,
-                listener: &listener,
-                streams: Streams::default(),
-                queries: Queries::new(&events, namespace, descriptors),
-                directory,
-                buffer: vec![0; usize::from(u16::MAX)],
-            };
-            service.serve()
-        })
-        .map(Self)
+        Helper::start(place, || serve(&datagrams, &listener, namespace, knowledge)).map(Self)
     }
 
     pub(crate) fn pid(&self) -> u32 {
         self.0.0.pid.as_raw_nonzero().get().cast_unsigned()
     }
+}
+
+fn serve(
+    datagrams: &OwnedFd,
+    listener: &OwnedFd,
+    namespace: &Namespace,
+    knowledge: Knowledge,
+) -> Result<()> {
+    let kept = [datagrams, listener].map(AsRawFd::as_raw_fd);
+    let kept = [&kept[..], &[namespace.as_fd().as_raw_fd()]].concat();
+    let descriptors = keep_only(&kept)?;
+    let opener = knowledge.asks_inside.then(|| Opener::start(namespace));
+    let opener = opener.transpose()?;
+    let events = epoll::create(CreateFlags::CLOEXEC)?;
+    epoll::add(&events, datagrams, Token::Datagrams.data(), EventFlags::IN)?;
+    epoll::add(&events, listener, Token::Listener.data(), EventFlags::IN)?;
+    let beyond = CapabilitySet::DAC_READ_SEARCH;
+    give_up_rights(&Needs {
+        capabilities: if knowledge.reads_beyond {
+            beyond
+        } else {
+            CapabilitySet::empty()
+        },
+        calls: CALLS,
+        reads_files: true,
+    })?;
+    let service = Service {
+        events: &events,
+        datagrams,
+        listener,
+        streams: Streams::default(),
+        queries: Queries::new(&events, opener, descriptors),
+        directory: knowledge.directory,
+        buffer: vec![0; usize::from(u16::MAX)],
+    };
+    service.serve()
 }
 
 /// Opens a socket at a port that is free: port 53 stays free for servers of the container's own.
@@ -193,7 +233,7 @@ struct Service<'a> {
     listener: &'a OwnedFd,
     streams: Streams,
     queries: Queries<'a>,
-    directory: Directory,
+    directory: Box<dyn FnMut(Asked<'_>) -> Result<Known>>,
     buffer: Vec<u8>,
 }
 

@@ -39,5 +39,5 @@ pub(crate) use reaper::{init_for, reap};
 pub(crate) use rootfs::Rootfs;
 pub(crate) use seccomp::{COMPILED_PROFILE, Filter};
 pub(crate) use start::{
-    Connect, ExitStatus, Privilege, Running, Streams, kill, remove_cgroup, start,
+    Connect, ExitStatus, Privilege, Running, Streams, kill, remove_cgroup, servants_entrance, start,
 };

@@ -377,6 +377,11 @@ pub(crate) fn remove_cgroup(path: &Path) -> Result<()> {
     left.remove()
 }
 
+/// Opens the way into where processes that serve a container are counted; `path` is the spec's `cgroupsPath`.
+pub(crate) fn servants_entrance(path: &Path) -> Result<Vec<OwnedFd>> {
+    Cgroup::open(path)?.servants_entrance()
+}
+
 /// Kills the process that had `pid` and began at `start_time`; that it is gone is no error.
 ///
 /// The kernel may not allow that to who is in another user namespace, and the process may end all the same, with its parent:

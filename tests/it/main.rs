@@ -46,6 +46,7 @@ mod network_names;
 mod network_nginx;
 mod network_ports;
 mod network_rootless;
+mod network_servants;
 mod networks;
 mod networks_change;
 mod networks_change_rootless;

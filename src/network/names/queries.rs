@@ -1,10 +1,11 @@
 //! Questions that others are asked: which server is asked when, and what the client is told in the end.
 
-use crate::network::Namespace;
 use crate::network::names::attempt::Attempt;
 use crate::network::names::message::{self, Code};
 use crate::network::names::{Client, Server, Token};
+use crate::network::opener::Opener;
 use crate::network::published::open;
+use anyhow::Context as _;
 use rustix::event::epoll;
 use rustix::net::SocketType;
 use std::os::fd::OwnedFd;
@@ -29,8 +30,8 @@ pub(super) type Answer = (Client, Vec<u8>);
 pub(super) struct Queries<'a> {
     /// Where the attempts are watched.
     events: &'a OwnedFd,
-    /// The container's.
-    namespace: &'a Namespace,
+    /// What opens sockets in the container's network namespace, if some servers are asked there.
+    inside: Option<Opener>,
     open: Vec<Option<Query>>,
     most: usize,
 }
@@ -49,11 +50,11 @@ struct Query {
 }
 
 impl<'a> Queries<'a> {
-    pub(super) fn new(events: &'a OwnedFd, namespace: &'a Namespace, descriptors: usize) -> Self {
+    pub(super) fn new(events: &'a OwnedFd, inside: Option<Opener>, descriptors: usize) -> Self {
         let room = descriptors.saturating_sub(RESERVE) / ATTEMPTS;
         Self {
             events,
-            namespace,
+            inside,
             open: Vec::new(),
             most: MOST.min(room).max(1),
         }
@@ -133,10 +134,12 @@ impl<'a> Queries<'a> {
             let number = query.attempts.len();
             let server = query.servers[number % query.servers.len()];
             query.due = Instant::now() + PATIENCE;
-            let attempt = ask(server, query, self.namespace).ok().filter(|attempt| {
-                let token = Token::Attempt(place, number);
-                epoll::add(self.events, attempt, token.data(), attempt.interest()).is_ok()
-            });
+            let attempt = ask(server, query, self.inside.as_ref())
+                .ok()
+                .filter(|attempt| {
+                    let token = Token::Attempt(place, number);
+                    epoll::add(self.events, attempt, token.data(), attempt.interest()).is_ok()
+                });
             query.attempts.push(attempt);
             let has_more = query.attempts.len() < query.servers.len();
             if !has_more || query.attempts[number].is_some() {
@@ -184,17 +187,17 @@ impl<'a> Queries<'a> {
 }
 
 /// Puts the question to a server, from the network namespace in which it is meant.
-fn ask(server: Server, query: &Query, namespace: &Namespace) -> anyhow::Result<Attempt> {
+fn ask(server: Server, query: &Query, inside: Option<&Opener>) -> anyhow::Result<Attempt> {
     let kind = match query.client {
         Client::Stream(_) => SocketType::STREAM,
         Client::Datagram(_) => SocketType::DGRAM,
     };
-    let open = || open(server.address.ip(), kind);
+    let address = server.address.ip();
     let socket = if server.is_of_container {
-        let [socket] = namespace.sockets(|| Ok([open()?]))?;
-        socket
+        let inside = inside.context("nothing is asked in the container's network namespace")?;
+        inside.open(address, kind)?
     } else {
-        open()?
+        open(address, kind)?
     };
     Ok(Attempt::start(
         socket,

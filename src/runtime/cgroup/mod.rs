@@ -14,6 +14,7 @@ mod devices;
 mod end;
 mod facts;
 mod limit;
+mod servants;
 mod setting;
 mod v1;
 mod v2;
@@ -225,8 +226,9 @@ impl Cgroup {
             .map_or(Ok(()), |joined| end::kill(&joined.directory, &self.path))
     }
 
-    /// Removes the cgroup. An error if processes are still in it.
+    /// Removes the cgroup. An error if processes are still in it, but for those that serve the container.
     pub(crate) fn remove(self) -> Result<()> {
+        self.remove_servants()?;
         let removals: Vec<_> = self
             .hierarchies
             .iter()

@@ -16,6 +16,14 @@ const BUNDLES: [&str; 5] = [
     "/etc/ssl/cert.pem",                  // Alpine, OpenWrt
 ];
 
+/// Gives the process its one set of algorithms for TLS, which a client must find when it is built.
+pub(crate) fn provide() {
+    // Only the first call does it: the others find it done.
+    rustls::crypto::ring::default_provider()
+        .install_default()
+        .ok();
+}
+
 /// Adds to `builder` whom to trust at the host of `route`, and our certificate for it if there is one.
 ///
 /// What `certs.d` has for the host is trusted besides the system's authorities, not instead.

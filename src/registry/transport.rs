@@ -83,6 +83,7 @@ impl Transport {
             return Ok(http);
         }
         let local = self.loopback || self.is_local();
+        tls::provide();
         let builder = reqwest::Client::builder()
             .user_agent(concat!("ddock/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(CONNECT_TIMEOUT)

@@ -3,10 +3,11 @@
 mod when;
 
 use crate::cli::failure::Refusal;
-use crate::cli::output::Stream as Output;
+use crate::cli::output::{self, Stream as Output};
 use crate::cli::place;
 use crate::container::log::{Driver, Entry, Reader, Stream};
 use crate::container::{self, Record};
+use crate::human;
 use crate::store::{NotFound, Store};
 use anyhow::{Context, Result};
 use chrono::{DateTime, SecondsFormat, Utc};
@@ -21,6 +22,12 @@ use when::When;
 
 /// How much is gathered before it is written, in bytes.
 const BATCH: usize = 64 << 10;
+
+/// How often is looked for more where the kernel does not tell: containers can use up what tells, which is their user's too.
+const GLANCE: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 100_000_000,
+};
 
 /// How often is looked whether the container's monitor lives, where nothing else happens: a monitor that was killed
 /// tells nobody.
@@ -92,17 +99,31 @@ pub(crate) fn run(arguments: &Arguments, root: &Path) -> Result<()> {
         is_over: false,
     };
     let context = || format!("cannot show the log of container: {name}");
-    let mut reader = Reader::open(&directory);
-    // Watched before the first look, so that nothing happens in between.
-    let watch = arguments.follow.then(|| watch(&directory)).transpose();
-    let watch = watch.with_context(context)?;
+    let mut reader = match arguments.tail.0 {
+        Some(most) => Reader::open_near_end(&directory, most, &mut |entry| printer.takes(entry))
+            .with_context(context)?,
+        None => Reader::open(&directory),
+    };
+    printer.is_over = false;
+    // Watched before the first look, so that nothing happens in between. It goes without.
+    let watch = arguments.follow.then(|| watch(&directory).ok());
     printer
         .tail(&mut reader, arguments.tail)
         .with_context(context)?;
     if let Some(watch) = watch {
-        follow(&store, &record, &watch, &mut reader, &mut printer).with_context(context)?;
+        follow(&store, &record, watch.as_ref(), &mut reader, &mut printer).with_context(context)?;
     }
-    printer.flush()
+    printer.flush()?;
+    if !container::is_running(&store, &record)? {
+        reader.skip_begun();
+    }
+    if reader.skipped() > 0 {
+        let size = human::size(reader.skipped(), 4);
+        output::tell(&format!(
+            "ddock: passed over {size} of the log that are no entries\n"
+        ));
+    }
+    Ok(())
 }
 
 fn watch(directory: &Path) -> Result<OwnedFd> {
@@ -118,7 +139,7 @@ fn watch(directory: &Path) -> Result<OwnedFd> {
 fn follow(
     store: &Store,
     record: &Record,
-    watch: &OwnedFd,
+    watch: Option<&OwnedFd>,
     reader: &mut Reader,
     printer: &mut Printer,
 ) -> Result<()> {
@@ -132,6 +153,10 @@ fn follow(
         if !runs || printer.is_over {
             return Ok(());
         }
+        let Some(watch) = watch else {
+            retry_on_intr(|| poll(&mut [], Some(&GLANCE))).context("waiting for the log")?;
+            continue;
+        };
         let mut ends = [PollFd::new(watch, PollFlags::IN)];
         retry_on_intr(|| poll(&mut ends, Some(&LOOK))).context("waiting for the log")?;
         let mut events = [0; 4096];

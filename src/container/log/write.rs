@@ -18,7 +18,11 @@ pub(crate) struct Writer {
     directory: PathBuf,
     rotation: Rotation,
     file: fs::File,
+    /// Bytes of it with what is gathered, and without.
     size: u64,
+    written: u64,
+    /// The last write was cut off, and what it left could not be taken back.
+    is_torn: bool,
     /// Entries that are not written yet.
     batch: Vec<u8>,
     /// The beginnings of lines whose ends have not come.
@@ -31,8 +35,10 @@ impl Writer {
         Ok(Self {
             directory: directory.to_owned(),
             rotation,
-            file: fs::File::create(file(directory, 0))?,
+            file: create(&file(directory, 0))?,
             size: 0,
+            written: 0,
+            is_torn: false,
             batch: Vec::new(),
             begun: [(Stream::Stdout, Vec::new()), (Stream::Stderr, Vec::new())],
         })
@@ -101,8 +107,22 @@ impl Writer {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        let written = self.file.write_all(&self.batch);
-        // What a full disk does not take is lost; the command goes on, and so does the log when there is room again.
+        if self.batch.is_empty() {
+            return Ok(());
+        }
+        let mut written = Ok(());
+        if self.is_torn {
+            written = self.file.write_all(b"\n");
+        }
+        written = written.and_then(|()| self.file.write_all(&self.batch));
+        if written.is_ok() {
+            (self.written, self.is_torn) = (self.size, false);
+        } else {
+            // What a full disk does not take is lost; the command goes on, and so does the log when there is room again.
+            // Half a record would hide the next one.
+            self.is_torn = self.file.set_len(self.written).is_err();
+            self.size = self.written;
+        }
         self.batch.clear();
         written
     }
@@ -116,11 +136,19 @@ impl Writer {
             }
         }
         let new = self.directory.join("log.new");
-        self.file = fs::File::create(&new)?;
+        self.file = create(&new)?;
         fs::rename(new, file(&self.directory, 0))?;
-        self.size = 0;
+        (self.size, self.written, self.is_torn) = (0, 0, false);
         Ok(())
     }
+}
+
+/// Makes a file that is always written at its end, also after a part of that was taken back.
+fn create(path: &Path) -> io::Result<fs::File> {
+    let mut options = fs::OpenOptions::new();
+    let file = options.append(true).create(true).open(path)?;
+    file.set_len(0)?;
+    Ok(file)
 }
 
 /// Returns how many bytes at the end of `bytes` begin a character that is not complete.

@@ -77,7 +77,10 @@ pub(crate) struct RemoveArguments {
 /// Lists containers, the newest first.
 pub(crate) fn list(arguments: &ListArguments, root: &Path) -> Result<()> {
     let containers = match place::enter_existing(root).context("cannot list containers")? {
-        Some(store) => container::list(&store).context("cannot list containers")?,
+        Some(store) => {
+            place::sweep(&store);
+            container::list(&store).context("cannot list containers")?
+        }
         None => Vec::new(),
     };
     output::print(&render(arguments, containers, Utc::now()))
@@ -87,6 +90,7 @@ pub(crate) fn list(arguments: &ListArguments, root: &Path) -> Result<()> {
 pub(crate) fn remove(arguments: &RemoveArguments, root: &Path) -> Result<()> {
     let (store, _) = place::enter(root).context("cannot remove containers")?;
     let names = if arguments.all {
+        place::sweep(&store);
         let all = container::list(&store).context("cannot remove containers")?;
         all.into_iter().map(|container| container.id).collect()
     } else {
@@ -154,6 +158,7 @@ fn image(origin: &Origin) -> String {
     match origin {
         Origin::Image { image_name, .. } => image_name.clone(),
         Origin::Directory { rootfs } => rootfs.display().to_string(),
+        Origin::Unknown {} => String::new(),
     }
 }
 
@@ -201,6 +206,7 @@ fn status(status: &Status, now: DateTime<Utc>) -> String {
         Status::Exited { code, finished, .. } => {
             format!("Exited ({code}) {}", human::ago(*finished, now))
         }
+        Status::Unknown => "Dead".to_owned(),
     }
 }
 
@@ -223,6 +229,8 @@ mod tests {
                 image: Digest::of(b"ubuntu"),
                 image_name: "ubuntu".to_owned(),
             },
+            holds: None,
+            volumes: Vec::new(),
             command: command.iter().copied().map(str::to_owned).collect(),
             created: time(created),
             auto_remove: false,
@@ -246,6 +254,7 @@ mod tests {
             pid: 1,
             start_time: 1,
             started: time("11:59:57"),
+            boot: None,
         };
         vec![
             container(

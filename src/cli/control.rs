@@ -93,17 +93,27 @@ pub(crate) fn wait(arguments: &WaitArguments, root: &Path) -> Result<()> {
     })
 }
 
-/// Returns the exit code of a container once it has ended: from its monitor, else from its record.
+/// Returns the exit code of a container once it has ended: from its monitor, else from its record. Fails with [`Vanished`] if
+/// nobody saw it.
 fn exit_code(store: Option<&Store>, record: &Record) -> Result<u8> {
     if let Some(Outcome { status, .. }) = monitor::wait(&directory(store, record)?)? {
         return Ok(status.code());
     }
-    match find(store, &record.id)?.status {
+    let store = store.context("there is no store")?;
+    // Nobody answers: it is starting, or ends just now, or its monitor died.
+    store.wait_for_owner(&record.id)?;
+    place::sweep(store);
+    let status = match container::find(store, &record.id) {
+        Err(error) if error.is::<NotFound>() => Status::Unknown,
+        found => found?.status,
+    };
+    match status {
         Status::Exited { code, .. } => Ok(code),
         // It never ran, of which Docker says 0.
         Status::Created => Ok(0),
-        // Its monitor died just now.
-        Status::Running { .. } => Err(Vanished.into()),
+        Status::Running { .. } | Status::Unknown => {
+            Err(Vanished).context("nobody saw how the container ended")
+        }
     }
 }
 
@@ -115,7 +125,7 @@ fn number(text: &str) -> Result<i32, Refusal> {
 pub(crate) fn open(root: &Path) -> Result<Option<Store>> {
     let store = place::enter_existing(root)?;
     if let Some(store) = &store {
-        container::sweep(store)?;
+        place::sweep(store);
     }
     Ok(store)
 }

@@ -8,7 +8,7 @@ use crate::pull::Stopped;
 use crate::reference::DOCKER_HUB;
 use crate::registry::{Identity, RegistryError};
 use crate::runtime::StartError;
-use crate::store::{Damaged, NotFound};
+use crate::store::{Damaged, NotFound, Unreadable};
 use crate::sys::lock::Held;
 use anyhow::Error;
 use std::fmt::Write as _;
@@ -161,6 +161,9 @@ fn hint(error: &Error) -> Option<String> {
     }
     if let Some(held) = find::<Held>(error) {
         return Some(held.hint());
+    }
+    if let Some(Unreadable { cure, .. }) = find(error) {
+        return Some(cure.clone());
     }
     let hint = if find::<Damaged>(error).is_some() {
         "`ddock pull` it again to repair it"

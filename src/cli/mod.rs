@@ -5,6 +5,7 @@ mod command_line;
 mod containers;
 mod control;
 mod cure;
+mod damage;
 mod detach_keys;
 mod failure;
 mod images;

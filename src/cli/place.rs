@@ -1,6 +1,7 @@
 //! Which store a command works on, and as whom.
 
-use crate::cli::cure;
+use crate::cli::{cure, failure};
+use crate::container;
 use crate::store::Store;
 use crate::sys::userns::Mapping;
 use anyhow::{Context, Result};
@@ -64,6 +65,13 @@ pub(crate) fn enter(root: &Path) -> Result<(Store, Mapping)> {
 /// As [`enter`], but makes no store: `None` if there is none.
 pub(crate) fn enter_existing(root: &Path) -> Result<Option<Store>> {
     Ok(enter_existing_mapped(root)?.map(|(store, _)| store))
+}
+
+/// Ends or removes what dead monitors left. What cannot be is said, and is no reason not to go on.
+pub(crate) fn sweep(store: &Store) {
+    for left in container::sweep(store) {
+        failure::tell(&left);
+    }
 }
 
 /// As [`enter_existing`], and says as whom.

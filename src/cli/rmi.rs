@@ -24,7 +24,7 @@ pub(crate) struct Arguments {
 /// Removes images one after the other, saying what went.
 pub(crate) fn run(arguments: &Arguments, root: &Path) -> Result<()> {
     let (store, _) = place::enter(root).context("cannot remove images")?;
-    container::sweep(&store).context("cannot remove images")?;
+    place::sweep(&store);
     let uses = Uses::read(&store).context("cannot remove images")?;
     let mut removals = Vec::new();
     let done = failure::each(&arguments.images, |name| {

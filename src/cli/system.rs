@@ -1,5 +1,6 @@
 //! `ddock system check`.
 
+use crate::cli::damage::check_records;
 use crate::cli::failure::{self, Told};
 use crate::cli::output::{self, Stream};
 use crate::cli::progress::{Mode, Progress, Style};
@@ -47,7 +48,13 @@ const JOBS: usize = 6;
 pub(crate) fn check(arguments: &CheckArguments, root: &Path) -> Result<()> {
     let context = "cannot check images";
     let (mut images, mut right) = match place::existing(root).context(context)? {
-        Some(store) => chosen(&store, &arguments.images).context(context)?,
+        Some(store) => {
+            let (images, mut right) = chosen(&store, &arguments.images).context(context)?;
+            if arguments.images.is_empty() {
+                right &= check_records(&store).context(context)?;
+            }
+            (images, right)
+        }
         None if arguments.images.is_empty() => return summary(&[], &Findings::new(), true),
         None => return Err(NotFound::image(&arguments.images[0])).context(context),
     };

@@ -2,14 +2,13 @@
 
 use crate::cli::failure;
 use crate::cli::{inspect, output, place, prompt};
-use crate::container;
 use crate::human;
-use crate::store::{InUse, NotFound, Store, VolumeName, VolumeRecord};
+use crate::store::{NotFound, Store, VolumeName, VolumeRecord};
 use anyhow::{Context, Result};
 use chrono::SecondsFormat;
 use clap::Args;
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::str::FromStr;
 
@@ -130,8 +129,12 @@ pub(crate) fn list(arguments: &ListArguments, root: &Path) -> Result<()> {
     if let Some(store) = place::existing(root).with_context(context)? {
         volumes = store.volumes().with_context(context)?;
         let users = store.volume_users().with_context(context)?;
+        let unused: BTreeSet<VolumeName> = users
+            .unused(volumes.iter().map(|(name, _)| name))
+            .into_iter()
+            .collect();
         volumes.retain(|(name, record)| {
-            let fits = |filter: &Filter| filter.accepts(name, record, users.contains_key(name));
+            let fits = |filter: &Filter| filter.accepts(name, record, !unused.contains(name));
             arguments.filter.iter().all(fits)
         });
     }
@@ -203,21 +206,19 @@ pub(crate) fn prune(arguments: &PruneArguments, root: &Path) -> Result<()> {
     }
     let (mut removed, mut bytes) = (Vec::new(), 0);
     if let Some(store) = enter_swept(root).context("cannot remove volumes")? {
-        let users = store.volume_users()?;
-        for (name, record) in store.volumes()? {
-            if users.contains_key(&name) || !(arguments.all || record.is_anonymous()) {
-                continue;
-            }
-            let size = store.volume_size(&name);
-            match store.remove_volume(&name) {
-                Ok(()) => {
-                    removed.push(format!("{name}\n"));
-                    bytes += size;
-                }
-                // Removed, or taken by a container, since we looked.
-                Err(error) if error.is::<NotFound>() || error.is::<InUse>() => {}
-                Err(error) => return Err(error).context("cannot remove volumes"),
-            }
+        let mut wanted = store.volumes()?;
+        wanted.retain(|(_, record)| arguments.all || record.is_anonymous());
+        let names: Vec<VolumeName> = wanted.into_iter().map(|(name, _)| name).collect();
+        // Counted before they go, and only those that will: a volume may be large.
+        let unused = store.volume_users()?.unused(names.iter());
+        let size = |name: &VolumeName| (name.clone(), store.volume_size(name));
+        let sizes: BTreeMap<VolumeName, u64> = unused.iter().map(size).collect();
+        let gone = store
+            .remove_unused(&unused)
+            .context("cannot remove volumes")?;
+        for name in gone {
+            removed.push(format!("{name}\n"));
+            bytes += sizes.get(&name).unwrap_or(&0);
         }
     }
     if !removed.is_empty() {
@@ -233,7 +234,7 @@ pub(crate) fn prune(arguments: &PruneArguments, root: &Path) -> Result<()> {
 fn enter_swept(root: &Path) -> Result<Option<Store>> {
     let store = place::enter_existing(root)?;
     if let Some(store) = &store {
-        container::sweep(store)?;
+        place::sweep(store);
     }
     Ok(store)
 }

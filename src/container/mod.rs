@@ -1,15 +1,19 @@
 //! Containers: the records of what runs and what ran.
 
+#[cfg(test)]
+mod crash;
 mod init_files;
 pub(crate) mod log;
 mod neighbours;
 mod networks;
+mod reading;
 mod record;
 mod sweep;
 
 pub(crate) use init_files::make as make_init_files;
 pub(crate) use neighbours::Neighbours;
 pub(crate) use networks::{ICC, MTU, network_of};
+pub(crate) use reading::{find, list, records};
 pub(crate) use record::{Log, Origin, Record, Status, Stop};
 pub(crate) use sweep::sweep;
 
@@ -17,26 +21,26 @@ use crate::digest::to_hex;
 use crate::image::Image;
 use crate::runtime;
 use crate::spec;
-use crate::store::{NotFound, Shared, Store};
+use crate::store::{
+    Claim, NotFound, Owner, Shared, Store, UsedVolume, container_config, container_state,
+};
 use crate::sys::lock::Waiting;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Error, Result, bail};
 use chrono::Utc;
 use fs_err as fs;
-use rustix::event::Timespec;
-use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
-use std::io;
+use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// How often a container that is being killed is looked at.
 const POLL: Duration = Duration::from_millis(2);
 
-/// How long is waited for what another ends, where its monitor can be asked.
-const NOT_AT_ALL: Timespec = Timespec {
-    tv_sec: 0,
-    tv_nsec: 0,
-};
+/// Bytes that a record may grow by when the container ends: its exit code and two times.
+const ROOM: usize = 512;
+
+/// Bytes that room on a disk comes in, at least.
+const BLOCK: usize = 4096;
 
 /// A container in the store.
 pub(crate) struct Container {
@@ -44,7 +48,7 @@ pub(crate) struct Container {
     pub(crate) directory: PathBuf,
     pub(crate) record: Record,
     /// Locked as long as a process of ours looks after the container; a fork shares the lock.
-    _alive: Option<fs::File>,
+    _alive: fs::File,
 }
 
 /// Returns a new container ID: 64 lower-case hex digits.
@@ -74,25 +78,25 @@ impl Container {
         record: Record,
     ) -> Result<Self> {
         let holds = image.map(Image::holds).unwrap_or_default();
-        let directory = store.create_container(&shared, &record.id, &holds)?;
+        let (directory, alive) = store.create_container(&shared, &record.id, &holds)?;
         if let Some(image) = image {
             store.touch_image(&image.id)?;
         }
-        // Locked before it has its name, so that no sweep finds it without an owner.
-        let unnamed = directory.join("alive.new");
-        let alive = fs::File::create_new(&unnamed)?;
-        flock(&alive, FlockOperation::NonBlockingLockExclusive)?;
-        fs::rename(unnamed, alive_file(&directory))?;
         let container = Self {
             store: store.clone(),
             directory,
-            record,
-            _alive: Some(alive),
+            record: Record {
+                holds: Some(holds),
+                ..record
+            },
+            _alive: alive,
         };
         drop(shared);
         if let Err(error) = container.fill() {
             // The first error is the one to tell.
-            store.remove_container(&container.record.id).ok();
+            let record = &container.record;
+            store.release_name(&record.name, &record.id).ok();
+            store.remove_container(&record.id).ok();
             return Err(error);
         }
         Ok(container)
@@ -102,7 +106,15 @@ impl Container {
         self.store.claim_name(&self.record.name, &self.record.id)?;
         fs::create_dir(self.upper())?;
         fs::create_dir(self.work())?;
-        self.save()
+        write_record(&self.directory, &self.record, Durable::No)
+    }
+
+    /// Lets the container keep an image more than its own, which was found under the lock `shared`.
+    pub(crate) fn hold(&mut self, shared: &Shared, image: &Image) -> Result<()> {
+        let more = image.holds();
+        self.store.hold(shared, &self.record.id, &more)?;
+        self.record.holds.get_or_insert_default().extend(more);
+        Ok(())
     }
 
     /// Returns where the container's changes go.
@@ -127,16 +139,21 @@ impl Container {
         for file in files {
             fs::write(self.directory.join(file.name), &file.content)?;
         }
-        Ok(fs::write(config_file(&self.directory), config)?)
+        Ok(fs::write(container_config(&self.directory), config)?)
     }
 
     /// Sees to it that the container's volumes are there, and that new ones hold what the image has in their place.
-    pub(crate) fn provide_volumes(&self, volumes: &[spec::VolumeUse]) -> Result<()> {
+    pub(crate) fn provide_volumes(&mut self, volumes: &[spec::VolumeUse]) -> Result<()> {
         if volumes.is_empty() {
             return Ok(());
         }
         let claims: Vec<_> = volumes.iter().map(|used| used.claim.clone()).collect();
         self.store.claim_volumes(&self.record.id, &claims)?;
+        let used = |claim: Claim| UsedVolume {
+            name: claim.name,
+            anonymous: claim.anonymous,
+        };
+        self.record.volumes = claims.into_iter().map(used).collect();
         for spec::VolumeUse { claim, content } in volumes {
             let goes_with_it = claim.anonymous && self.record.auto_remove;
             self.store
@@ -146,16 +163,27 @@ impl Container {
         Ok(())
     }
 
-    /// Keeps the record on disk, whole at any time.
+    /// Keeps a new record of a container that runs, whole at any time.
     pub(crate) fn save(&self) -> Result<()> {
-        let state =
-            serde_json::to_vec(&self.record).context("writing down the container's state")?;
-        let (new, path) = (
-            self.directory.join("state.json.new"),
-            state_file(&self.directory),
-        );
-        fs::write(&new, state)?;
-        Ok(fs::rename(new, path)?)
+        self.write(Durable::Again)
+    }
+
+    /// One that goes when it has ended needs neither to survive the machine nor room for its end.
+    fn write(&self, durable: Durable) -> Result<()> {
+        if self.record.auto_remove {
+            return write_record(&self.directory, &self.record, Durable::No);
+        }
+        let text = encode(&self.record)?;
+        // First: what syncs the record syncs the room.
+        self.reserve(text.len())?;
+        write_record(&self.directory, &self.record, durable)
+    }
+
+    /// Takes the room for the record's last version, so that a disk that is full by then has it still.
+    fn reserve(&self, length: usize) -> Result<()> {
+        let room = (length + ROOM).next_multiple_of(BLOCK);
+        // Written, not allocated (fallocate(2)): not every file system can.
+        Ok(fs::write(end_file(&self.directory), vec![b' '; room])?)
     }
 
     /// Records that the command runs.
@@ -165,8 +193,9 @@ impl Container {
             pid,
             start_time,
             started,
+            boot: Some(sweep::boot_id()),
         };
-        self.save()
+        self.write(Durable::First)
     }
 
     /// Records how the command ended, or removes the container if it was to go then, or never ran.
@@ -179,122 +208,151 @@ impl Container {
             out_of_memory,
             finished: Utc::now(),
         };
-        self.save()?;
-        disown(&self.store, &self.record.id)
+        write_end(&self.directory, &self.record)?;
+        let id = &self.record.id;
+        self.store.release_networks(id, None)?;
+        self.store.disown(id)
     }
 }
 
-/// Returns all containers, newest first; those that nobody looks after any more are ended or removed first.
-pub(crate) fn list(store: &Store) -> Result<Vec<Record>> {
-    sweep::all(store, usize::MAX)?;
-    store.sweep_temporaries()?;
-    records(store)
+/// What of a record is on disk once it is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Durable {
+    /// Nothing for sure: nobody has been told of the container.
+    No,
+    /// All of it, and with it all names that were made before, its own among them (fsync(2) of one file writes them by the
+    /// journal of ext4 and XFS, and by the log of btrfs). The record that it replaces was not durable.
+    First,
+    /// Its data, before it replaces one that was.
+    Again,
 }
 
-/// Returns all containers as they were last written down, newest first; one whose monitor died still runs here.
-pub(crate) fn records(store: &Store) -> Result<Vec<Record>> {
-    let mut records = Vec::new();
-    for id in store.containers()? {
-        records.extend(read(&store.container_directory(&id))?);
+/// Replaces the record in a container's directory and returns its length.
+fn write_record(directory: &Path, record: &Record, durable: Durable) -> Result<()> {
+    let text = encode(record)?;
+    let (new, path) = (directory.join("state.json.new"), container_state(directory));
+    let mut file = fs::File::create(&new)?;
+    file.write_all(&text)?;
+    if durable == Durable::Again {
+        file.sync_all()?;
     }
-    records.sort_by_key(|record: &Record| std::cmp::Reverse(record.created));
-    Ok(records)
+    fs::rename(new, path)?;
+    if durable == Durable::First {
+        file.sync_all()?;
+    }
+    Ok(())
 }
 
-/// Finds a container by its name, its ID, or a prefix of that which no other has.
-pub(crate) fn find(store: &Store, text: &str) -> Result<Record> {
-    let id = match store.named_container(text)? {
-        Some(id) => id,
-        None => store.container(text)?,
-    };
-    read(&store.container_directory(&id))?.ok_or_else(|| NotFound::container(text).into())
+fn encode(record: &Record) -> Result<Vec<u8>> {
+    serde_json::to_vec(record).context("writing down the container's state")
+}
+
+/// Writes the last version of a record into the room that is kept for it, and puts it in place.
+fn write_end(directory: &Path, record: &Record) -> Result<()> {
+    let mut text = encode(record)?;
+    let end = end_file(directory);
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&end)?;
+    let room = usize::try_from(file.metadata()?.len())?;
+    // Blanks at the end of JSON mean nothing, and what is there is overwritten, not given back.
+    text.resize(room.max(text.len()), b' ');
+    file.write_all(&text)?;
+    file.sync_all()?;
+    Ok(fs::rename(end, container_state(directory))?)
 }
 
 /// Tells whether a process of ours looks after the container still.
 pub(crate) fn is_running(store: &Store, record: &Record) -> Result<bool> {
-    is_looked_after(&store.container_directory(&record.id))
+    Ok(matches!(store.owner(&record.id)?, Owner::Living(_)))
 }
 
 /// Has the monitor of the container in a directory kill it; false if there is none to ask.
 pub(crate) type AskToKill = fn(&Path) -> Result<bool>;
 
 /// Removes a container; one that runs is refused, or killed first if `force` says how.
+///
+/// Of its directory nothing need be readable.
 pub(crate) fn remove(
     store: &Store,
     record: &Record,
     force: Option<AskToKill>,
     volumes: Volumes,
 ) -> Result<()> {
-    if is_looked_after(&store.container_directory(&record.id))? {
-        let Some(ask) = force else {
-            bail!(
-                "cannot remove container \"{}\": container is running: \
-                 stop the container before removing or force remove",
-                record.name
-            );
-        };
-        end(store, record, ask)?;
+    if !record.is_known() {
+        // One that is being made: its maker gives this lock back once it looks after it.
+        drop(store.exclusive()?);
     }
+    if force.is_none() && is_running(store, record)? {
+        bail!(
+            "cannot remove container \"{}\": container is running: \
+             stop the container before removing or force remove",
+            record.name
+        );
+    }
+    end(store, record, force.unwrap_or(|_| Ok(false)))?;
     remove_all(store, record, volumes)
 }
 
-/// Kills a container's first process, if it runs, and waits until its monitor has cleaned up.
+/// Ends what is left of a container: kills its first process, if it runs, and waits until its monitor has cleaned up, or does
+/// that in the stead of one that died.
 pub(crate) fn end(store: &Store, record: &Record, ask: AskToKill) -> Result<()> {
-    let directory = store.container_directory(&record.id);
-    let alive = match fs::File::open(alive_file(&directory)) {
-        Ok(alive) => alive,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(error.into()),
-    };
     let what = format!("container `{}`", record.name);
     let mut waiting = Waiting::begin(&what)?;
-    // Its monitor gives the lock up at the very end. Until then it may be starting, with nothing to kill yet.
-    while flock(&alive, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK) {
-        if let Some(Record {
-            status: Status::Running {
-                pid, start_time, ..
-            },
-            ..
-        }) = read(&directory)?
-        {
-            let killed = runtime::kill(pid, start_time, NOT_AT_ALL).or_else(|error| {
-                // From a user namespace beside the container's only who has the same number may.
-                let is_denied = error.root_cause().downcast_ref() == Some(&Errno::PERM);
-                if is_denied {
-                    ask(&directory).map(drop)
-                } else {
-                    Err(error)
-                }
-            });
-            killed.with_context(|| format!("killing container `{}`", record.name))?;
-        }
+    loop {
+        let alive = match store.owner(&record.id)? {
+            Owner::Nobody => return Ok(()),
+            Owner::Dead(_owned) => {
+                return sweep::end(store, record, sweep::OF_ONES_OWN).with_context(|| {
+                    format!("ending what is left of container `{}`", record.name)
+                });
+            }
+            Owner::Living(alive) => alive,
+        };
+        // Its monitor gives the lock up at the very end. Until then it may be starting, with nothing to kill yet.
+        kill(store, &record.id, ask)
+            .with_context(|| format!("killing container `{}`", record.name))?;
         std::thread::sleep(POLL);
         waiting.go_on(&alive)?;
     }
-    Ok(())
 }
 
-/// Tells everyone that nobody needs to look after the container any more.
-fn disown(store: &Store, id: &str) -> Result<()> {
-    store.release_networks(id, None)?;
-    match fs::remove_file(alive_file(&store.container_directory(id))) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => Ok(other?),
+/// Kills a container's first process, if it has one by now.
+fn kill(store: &Store, id: &str, ask: AskToKill) -> Result<()> {
+    let directory = store.container_directory(id);
+    match reading::read(store, id).map(|record| record.status) {
+        Some(Status::Running {
+            pid, start_time, ..
+        }) => runtime::kill(pid, start_time, Duration::ZERO).or_else(|error| {
+            // From a user namespace beside the container's only who has the same number may.
+            let is_denied = error.root_cause().downcast_ref() == Some(&Errno::PERM);
+            if is_denied {
+                ask(&directory).map(drop)
+            } else {
+                Err(error)
+            }
+        }),
+        // What cannot be read here its monitor knows.
+        Some(Status::Unknown) => match ask(&directory) {
+            // It ends already.
+            Err(error) if has_hung_up(&error) => Ok(()),
+            asked => asked.map(drop),
+        },
+        Some(Status::Created | Status::Exited { .. }) | None => Ok(()),
     }
 }
 
-/// Tells whether a process of ours holds the container.
-fn is_looked_after(directory: &Path) -> Result<bool> {
-    let alive = match fs::File::open(alive_file(directory)) {
-        Ok(alive) => alive,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-        Err(error) => return Err(error.into()),
-    };
-    match flock(&alive, FlockOperation::NonBlockingLockShared) {
-        Ok(()) => Ok(false),
-        Err(Errno::WOULDBLOCK) => Ok(true),
-        Err(error) => Err(error).context("looking whether the container runs"),
-    }
+/// Tells whether whoever was asked is about to end.
+fn has_hung_up(error: &Error) -> bool {
+    let cause = error.root_cause().downcast_ref::<std::io::Error>();
+    cause.is_some_and(|cause| {
+        matches!(
+            cause.kind(),
+            ErrorKind::BrokenPipe | ErrorKind::ConnectionReset
+        )
+    })
 }
 
 /// What becomes of a container's anonymous volumes when it is removed.
@@ -311,7 +369,11 @@ fn remove_all(store: &Store, record: &Record, volumes: Volumes) -> Result<()> {
     if volumes == Volumes::Removed {
         store.remove_anonymous_volumes(&record.id)?;
     }
-    store.release_name(&record.name, &record.id)?;
+    if record.is_known() {
+        store.release_name(&record.name, &record.id)?;
+    } else {
+        store.release_names(&record.id)?;
+    }
     forget(store.remove_container(&record.id))
 }
 
@@ -322,29 +384,7 @@ fn forget(removed: Result<()>) -> Result<()> {
     }
 }
 
-/// Reads a container's record; `None` if there is none yet, or none any more.
-fn read(directory: &Path) -> Result<Option<Record>> {
-    let path = state_file(directory);
-    match fs::read(&path) {
-        Ok(bytes) => {
-            let record = serde_json::from_slice(&bytes);
-            record
-                .map(Some)
-                .with_context(|| format!("reading `{}`", path.display()))
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error.into()),
-    }
-}
-
-fn state_file(directory: &Path) -> PathBuf {
-    directory.join("state.json")
-}
-
-fn config_file(directory: &Path) -> PathBuf {
-    directory.join("config.json")
-}
-
-fn alive_file(directory: &Path) -> PathBuf {
-    directory.join("alive")
+/// Room for a record's last version, and that version until it has its place.
+fn end_file(directory: &Path) -> PathBuf {
+    directory.join("end.json")
 }

@@ -3,10 +3,11 @@
 //! The store leads from a name straight to who is called so (`store::members`): no other record is read, so that neither
 //! the number of containers nor a damaged one of them matters to a question.
 
+use crate::container::Container;
+use crate::container::reading::read;
 use crate::container::record::Status;
-use crate::container::{Container, is_looked_after, read, state_file};
 use crate::network::{Asked, Attachment, Known};
-use crate::store::{Store, Word};
+use crate::store::{Owner, Store, Word, container_state};
 use anyhow::Result;
 use fs_err as fs;
 use std::collections::HashSet;
@@ -109,11 +110,11 @@ impl Neighbours {
         let (mut living, mut failed) = (Vec::new(), None);
         for (id, said) in self.store.led_to(&network.network_id, word)? {
             let runs = id == self.id || {
-                let directory = self.store.container_directory(&id);
-                is_looked_after(&directory).unwrap_or_else(|error| {
+                let owner = self.store.owner(&id).unwrap_or_else(|error| {
                     failed = Some(error);
-                    false
-                })
+                    Owner::Nobody
+                });
+                matches!(owner, Owner::Living(_))
             };
             if runs {
                 living.push(said);
@@ -135,7 +136,7 @@ impl Neighbours {
             return;
         }
         self.seen = Some(stamp);
-        if let Ok(Some(record)) = read(&self.directory)
+        if let Some(record) = read(&self.store, &self.id)
             && let Status::Running { .. } = record.status
         {
             self.networks = record.networks;
@@ -144,7 +145,7 @@ impl Neighbours {
 
     /// Returns what tells whether the container's record is another than before; none if it has none.
     fn stamp(&self) -> io::Result<Option<Stamp>> {
-        match fs::metadata(state_file(&self.directory)) {
+        match fs::metadata(container_state(&self.directory)) {
             Ok(it) => Ok(Some((it.ino(), it.mtime(), it.mtime_nsec(), it.size()))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),

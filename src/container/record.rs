@@ -4,9 +4,11 @@ use crate::container::log::{Driver, Rotation};
 use crate::digest::Digest;
 use crate::network::{Attachment, Port, Published};
 use crate::spec::MountPoint;
+use crate::store::UsedVolume;
 use crate::sys::signal;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -18,6 +20,12 @@ pub(crate) struct Record {
     pub(crate) name: String,
     #[serde(flatten)]
     pub(crate) origin: Origin,
+    /// What it needs of the store, as its list says it too: only this is on disk for sure. Absent in an older ddock's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) holds: Option<Vec<Digest>>,
+    /// The volumes it uses, likewise.
+    #[serde(default)]
+    pub(crate) volumes: Vec<UsedVolume>,
     pub(crate) command: Vec<String>,
     pub(crate) created: DateTime<Utc>,
     /// `--rm`: nothing is kept when it has ended.
@@ -62,6 +70,8 @@ pub(crate) enum Origin {
     },
     /// A directory of the host.
     Directory { rootfs: PathBuf },
+    /// Its record is damaged, or says something that only a newer ddock understands.
+    Unknown {},
 }
 
 impl Origin {
@@ -69,7 +79,7 @@ impl Origin {
     pub(crate) fn image(&self) -> Option<&Digest> {
         match self {
             Self::Image { image, .. } => Some(image),
-            Self::Directory { .. } => None,
+            Self::Directory { .. } | Self::Unknown {} => None,
         }
     }
 }
@@ -119,6 +129,9 @@ pub(crate) enum Status {
         /// In clock ticks since boot: with the PID it names the process for good.
         start_time: u64,
         started: DateTime<Utc>,
+        /// The kernel's ID of its boot: after another one nothing of this runs. Absent in an older ddock's.
+        #[serde(default)]
+        boot: Option<String>,
     },
     Exited {
         code: u8,
@@ -126,4 +139,102 @@ pub(crate) enum Status {
         out_of_memory: bool,
         finished: DateTime<Utc>,
     },
+    /// Its record is damaged, or says something that only a newer ddock understands.
+    #[serde(other)]
+    Unknown,
+}
+
+impl Record {
+    /// Reads the record of the container `id`, made `made`; what of it cannot be understood is left out, down to nothing.
+    pub(super) fn read(id: &str, made: DateTime<Utc>, bytes: &[u8]) -> Self {
+        let mut record = serde_json::from_slice(bytes)
+            .unwrap_or_else(|_| Self::salvage(Self::unknown(id, made), bytes));
+        // The directory's name is what everything else goes by.
+        id.clone_into(&mut record.id);
+        record
+    }
+
+    /// Returns the record of a container of which nothing is known.
+    pub(super) fn unknown(id: &str, made: DateTime<Utc>) -> Self {
+        Self {
+            id: id.to_owned(),
+            name: String::new(),
+            origin: Origin::Unknown {},
+            holds: None,
+            volumes: Vec::new(),
+            command: Vec::new(),
+            created: made,
+            auto_remove: false,
+            labels: BTreeMap::new(),
+            annotations: BTreeMap::new(),
+            stop: Stop::default(),
+            log: Log::default(),
+            mounts: Vec::new(),
+            networks: Vec::new(),
+            holds_switch: false,
+            ports: Vec::new(),
+            exposed: Vec::new(),
+            status: Status::Unknown,
+        }
+    }
+
+    /// Takes over those properties of a record, as JSON, that are understood.
+    fn salvage(unknown: Self, bytes: &[u8]) -> Self {
+        let (Ok(Value::Object(found)), Ok(Value::Object(mut known))) = (
+            serde_json::from_slice(bytes),
+            serde_json::to_value(&unknown),
+        ) else {
+            return unknown;
+        };
+        for (key, value) in found {
+            let mut more = known.clone();
+            more.insert(key, value);
+            if serde_json::from_value::<Self>(Value::Object(more.clone())).is_ok() {
+                known = more;
+            }
+        }
+        serde_json::from_value(Value::Object(known)).unwrap_or(unknown)
+    }
+
+    /// Tells whether more is known of the container than that it is there.
+    pub(crate) fn is_known(&self) -> bool {
+        self.status != Status::Unknown
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_understood_of_a_record_is_read() {
+        let made = DateTime::UNIX_EPOCH;
+        let mut record = Record::unknown("a", made);
+        record.name = "web".to_owned();
+        record.status = Status::Created;
+        let mut text = serde_json::to_value(&record).unwrap();
+        text["image"] = serde_json::json!(Digest::of(b"x").to_string());
+        text["image_name"] = serde_json::json!("x");
+        let read = |text: &Value| Record::read("b", made, text.to_string().as_bytes());
+        assert_eq!((&*read(&text).id, read(&text).is_known()), ("b", true));
+
+        for (key, value) in [
+            ("status", serde_json::json!("paused")),
+            ("status", serde_json::json!(7)),
+            ("log", serde_json::json!({"driver": "journald"})),
+            ("networks", serde_json::json!([{"kind": "macvlan"}])),
+            ("news", serde_json::json!({})),
+        ] {
+            let mut newer = text.clone();
+            newer[key] = value;
+            let read = read(&newer);
+            assert_eq!(read.name, "web", "{newer}");
+            assert_eq!(read.origin.image(), Some(&Digest::of(b"x")), "{newer}");
+            assert_eq!(read.is_known(), key != "status", "{newer}");
+        }
+        for damaged in ["", "{", "[]", "null", "\u{0}", "{\"id\": 1}"] {
+            let read = Record::read("b", made, damaged.as_bytes());
+            assert!(!read.is_known() && read.id == "b", "{damaged}");
+        }
+    }
 }

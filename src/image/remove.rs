@@ -66,6 +66,9 @@ pub(crate) fn remove(
     loop {
         let lock = store.exclusive()?;
         let (image, named) = match look_up(store, text) {
+            Err(error) if error.is::<Damaged>() && is_damaged_tag(store, text)? => {
+                return remove_damaged_tag(store, lock, &text.parse()?);
+            }
             Err(error) if force && error.is::<Damaged>() => {
                 let id = id(store, text)?.ok_or(error)?;
                 return remove_damaged(store, lock, id);
@@ -111,6 +114,24 @@ pub(crate) fn sweep(store: &Store, removals: Vec<Removal>) -> Result<Vec<Vec<Rem
         lines
     };
     Ok(removals.into_iter().map(line_by_line).collect())
+}
+
+/// Tells whether `text` is a tag that stands for nothing that can be read.
+fn is_damaged_tag(store: &Store, text: &str) -> Result<bool> {
+    let damaged = store.damaged_tags()?;
+    Ok(damaged
+        .iter()
+        .any(|(tag, _)| text.parse().as_ref() == Ok(tag)))
+}
+
+fn remove_damaged_tag(store: &Store, lock: Exclusive, tag: &Reference) -> Result<Removal> {
+    store.remove_tag(&lock, tag)?;
+    drop(lock);
+    store.sync_tag(tag)?;
+    Ok(Removal {
+        lines: vec![Removed::Untagged(tag.familiar())],
+        layers: Vec::new(),
+    })
 }
 
 /// Removes the record of an image that cannot be read, and the tags that stood for it.

@@ -238,7 +238,13 @@ impl Client<'_> {
             }
             FromMonitor::NotStarted(error) => Err(error.into()),
             FromMonitor::Failed(error) => bail!(error),
-            FromMonitor::Ended { .. } | FromMonitor::Changed { .. } | FromMonitor::Switch => Ok(()),
+            FromMonitor::Ended { notices, .. } => {
+                for notice in &notices {
+                    (self.notify)(notice);
+                }
+                Ok(())
+            }
+            FromMonitor::Changed { .. } | FromMonitor::Switch => Ok(()),
         }
     }
 
@@ -314,6 +320,7 @@ pub(super) fn ended(message: &FromMonitor) -> Option<Outcome> {
             status,
             out_of_memory,
             is_overdue,
+            ..
         } => Some(Outcome {
             status,
             out_of_memory,

@@ -58,6 +58,9 @@ enum FromMonitor {
         status: ExitStatus,
         out_of_memory: bool,
         is_overdue: bool,
+        /// What could not be written down of it, which changes nothing about the end.
+        #[serde(default)]
+        notices: Vec<String>,
     },
     /// The container's networks are as asked for.
     Changed {

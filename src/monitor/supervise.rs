@@ -158,14 +158,11 @@ fn supervise(job: Job<'_>, ends: Ends, channel: Channel) {
         spare: watch::spare(),
     };
     let message = match run_container(job, ends, &mut watch) {
-        Ok(Outcome {
-            status,
-            out_of_memory,
-            is_overdue,
-        }) => FromMonitor::Ended {
-            status,
-            out_of_memory,
-            is_overdue,
+        Ok((outcome, notices)) => FromMonitor::Ended {
+            status: outcome.status,
+            out_of_memory: outcome.out_of_memory,
+            is_overdue: outcome.is_overdue,
+            notices,
         },
         Err(error) => match error.downcast::<StartError>() {
             Ok(error) => FromMonitor::NotStarted(error),
@@ -178,7 +175,8 @@ fn supervise(job: Job<'_>, ends: Ends, channel: Channel) {
     watch.hub.deliver().ok();
 }
 
-fn run_container(job: Job<'_>, ends: Ends, watch: &mut Watch) -> Result<Outcome> {
+/// Returns how the container ended, and what could not be written down of it.
+fn run_container(job: Job<'_>, ends: Ends, watch: &mut Watch) -> Result<(Outcome, Vec<String>)> {
     let (mut container, is_detached, sinks) = (job.container, job.session.detached, ends.sinks);
     leave_caller(&container)?;
     let mut connection = job.connection;
@@ -235,16 +233,26 @@ fn run_container(job: Job<'_>, ends: Ends, watch: &mut Watch) -> Result<Outcome>
     if is_overdue {
         status = ExitStatus::Exited(OVERDUE);
     }
-    // An incomplete log is no reason to leave the rest undone.
-    let logged = watch.hub.end();
-    let removed = container.record.auto_remove;
-    container.ended(Some((status.code(), out_of_memory)))?;
-    tell(|| Step::CleanUp { removed });
-    recorded.and(logged).map(|()| Outcome {
+    let outcome = Outcome {
         status,
         out_of_memory,
         is_overdue,
-    })
+    };
+    let lost = keep_end(&mut container, watch, outcome);
+    recorded.map(|()| (outcome, lost))
+}
+
+/// Keeps how a container ended, and returns what of that could not be written down: neither an incomplete log nor a full disk
+/// changes the end, which somebody waits to hear.
+fn keep_end(container: &mut Container, watch: &mut Watch, outcome: Outcome) -> Vec<String> {
+    let logged = watch.hub.end();
+    let removed = container.record.auto_remove;
+    let end = (outcome.status.code(), outcome.out_of_memory);
+    let kept = container.ended(Some(end));
+    tell(|| Step::CleanUp { removed });
+    let kept = kept.context("keeping how the container ended");
+    let lost = [logged, kept].into_iter().filter_map(Result::err);
+    lost.map(|error| format!("{error:#}")).collect()
 }
 
 /// Begins a life of its own, before others are forked from this process, which stay as long.

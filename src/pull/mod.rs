@@ -155,7 +155,7 @@ async fn attempt(
         reference: reference.clone(),
         digest: resolved.repo_digest.clone(),
         image: resolved.image.clone(),
-        newer: !(plan.missing.is_empty() && resolved.is_out(store, reference)?),
+        newer: !(plan.missing.is_empty() && resolved.is_out(store, reference)),
     };
     if pulled.newer {
         events(Event::Started {

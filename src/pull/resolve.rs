@@ -30,16 +30,16 @@ pub(crate) struct Resolved {
 
 impl Resolved {
     /// Tells whether all but the layers is in the store already, under this name.
-    pub(crate) fn is_out(&self, store: &Store, reference: &Reference) -> Result<bool> {
+    pub(crate) fn is_out(&self, store: &Store, reference: &Reference) -> bool {
         let is_tagged =
-            reference.digest().is_some() || store.tag(reference)?.as_ref() == Some(&self.image);
+            reference.digest().is_some() || tagged(store, reference).as_ref() == Some(&self.image);
         let name = reference.with_digest(self.repo_digest.clone());
-        Ok(is_tagged
+        is_tagged
             && served_as(store, &self.image, &name).is_some_and(|image| image.is_assembled(store))
             && self
                 .blobs
                 .iter()
-                .all(|(digest, _)| copy(store, digest).is_some()))
+                .all(|(digest, _)| copy(store, digest).is_some())
     }
 
     /// Returns what is to be published once all layers are here.
@@ -128,7 +128,7 @@ async fn unchanged(
     if reference.digest().is_some() {
         return Ok(None);
     }
-    let Some(id) = store.tag(reference)? else {
+    let Some(id) = tagged(store, reference) else {
         return Ok(None);
     };
     let served = match client.head(reference).await {
@@ -147,6 +147,11 @@ async fn unchanged(
     bytes
         .map(|bytes| Document::read(bytes, "", &name))
         .transpose()
+}
+
+/// Returns the image that the tag stands for. A tag that cannot be read counts as missing: the pull sets it anew.
+fn tagged(store: &Store, reference: &Reference) -> Option<Digest> {
+    store.tag(reference).ok().flatten()
 }
 
 /// Returns the image `id` if it is here and was served under `name`, which has a digest.

@@ -1,6 +1,6 @@
 //! Namespaces of another container: opened from outside, and entered.
 
-use crate::runtime::start::start_time;
+use crate::runtime::stat::start_time;
 use crate::sys::kernel::namespace_type;
 use anyhow::{Context, Result, bail, ensure};
 use nix::sched::{CloneFlags, setns};

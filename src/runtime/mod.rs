@@ -27,6 +27,7 @@ mod rootfs;
 mod seccomp;
 mod seen;
 mod start;
+mod stat;
 mod target;
 mod terminal;
 mod told;

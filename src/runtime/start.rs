@@ -5,7 +5,8 @@ use crate::runtime::cgroup::{self, Cgroup, Entrance, Unenforceable, View};
 use crate::runtime::failure::StartError;
 use crate::runtime::gate::Gate;
 use crate::runtime::plan::Plan;
-use crate::runtime::{descendants, init, seen, told};
+use crate::runtime::stat::executed;
+use crate::runtime::{descendants, init, seen, stat, told};
 use crate::sys::clone::{Child, Clone, clone, end_child};
 use crate::sys::message::Channel;
 use crate::sys::processes;
@@ -22,6 +23,7 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// What the caller of the runtime is, and is allowed to do.
 #[derive(Debug, Clone, Copy)]
@@ -159,7 +161,7 @@ pub(crate) fn start(
         }),
         Err(error) => {
             // The first error is the one to tell.
-            cgroup.remove().ok();
+            cgroup.remove(cgroup::REMOVAL).ok();
             Err(error)
         }
     }
@@ -229,7 +231,7 @@ fn start_in(
             };
             let started = connected
                 .and_then(|()| await_exec(&ours, &mut child))
-                .and_then(|terminal| Ok((terminal, start_time(pid_of(&child))?)));
+                .and_then(|terminal| Ok((terminal, executed(pid_of(&child))?)));
             match started {
                 Ok((terminal, start_time)) => Ok(Started {
                     child,
@@ -351,7 +353,7 @@ impl Running {
         let status = wait(self.pidfd.as_fd())?;
         match self.keeper {
             Keeper::Namespace => {}
-            Keeper::Cgroup => self.cgroup.kill()?,
+            Keeper::Cgroup => self.cgroup.kill(cgroup::DEATH)?,
             Keeper::Ancestor => descendants::kill()?,
         }
         let out_of_memory = self.cgroup.oom_killed();
@@ -361,20 +363,20 @@ impl Running {
             usage: self.cgroup.usage(),
         });
         // With a PID namespace of its own everything died with PID 1: then this finds nothing.
-        if self.cgroup.remove().is_err() {
-            remove_cgroup(&self.cgroups_path)?;
+        if self.cgroup.remove(cgroup::REMOVAL).is_err() {
+            remove_cgroup(&self.cgroups_path, cgroup::DEATH)?;
         }
         Ok((status, out_of_memory))
     }
 }
 
-/// Ends whatever still runs in the cgroup of a container, and removes it; nothing there is no error.
+/// Ends whatever still runs in the cgroup of a container within `patience`, and removes it; nothing there is no error.
 ///
 /// `path` is the spec's `cgroupsPath`.
-pub(crate) fn remove_cgroup(path: &Path) -> Result<()> {
+pub(crate) fn remove_cgroup(path: &Path, patience: Duration) -> Result<()> {
     let left = Cgroup::open(path)?;
-    left.kill()?;
-    left.remove()
+    left.kill(patience)?;
+    left.remove(patience)
 }
 
 /// Opens the way into where processes that serve a container are counted; `path` is the spec's `cgroupsPath`.
@@ -385,8 +387,8 @@ pub(crate) fn servants_entrance(path: &Path) -> Result<Vec<OwnedFd>> {
 /// Kills the process that had `pid` and began at `start_time`; that it is gone is no error.
 ///
 /// The kernel may not allow that to who is in another user namespace, and the process may end all the same, with its parent:
-/// for that is waited `patience`.
-pub(crate) fn kill(pid: u32, start_time: u64, patience: Timespec) -> Result<()> {
+/// for that is waited `patience`, and for the end of one that was killed.
+pub(crate) fn kill(pid: u32, start_time: u64, patience: Duration) -> Result<()> {
     let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) else {
         bail!("{pid} is no PID");
     };
@@ -396,18 +398,21 @@ pub(crate) fn kill(pid: u32, start_time: u64, patience: Timespec) -> Result<()> 
     };
     processes::are_shown()?;
     // Asked after the descriptor is ours: from here on it cannot become another process.
-    match self::start_time(pid.as_raw_nonzero().get().cast_unsigned()) {
+    match stat::start_time(pid.as_raw_nonzero().get().cast_unsigned()) {
         Ok(found) if found == start_time => {}
         _ => return Ok(()),
     }
     match pidfd_send_signal(&pidfd, Signal::KILL) {
         Err(Errno::SRCH) => Ok(()),
-        Err(Errno::PERM) if ends_within(pidfd.as_fd(), patience)? => Ok(()),
-        other => Ok(other?),
+        Ok(()) if patience.is_zero() => Ok(()),
+        Ok(()) | Err(Errno::PERM) if ends_within(pidfd.as_fd(), patience)? => Ok(()),
+        Ok(()) => bail!("killed, but still there: process {}", pid.as_raw_nonzero()),
+        Err(error) => Err(error.into()),
     }
 }
 
-fn ends_within(pidfd: BorrowedFd<'_>, patience: Timespec) -> Result<bool> {
+fn ends_within(pidfd: BorrowedFd<'_>, patience: Duration) -> Result<bool> {
+    let patience = Timespec::try_from(patience).context("a time in seconds")?;
     let mut ends = [PollFd::new(&pidfd, PollFlags::IN)];
     let ended = retry_on_intr(|| poll(&mut ends, Some(&patience)));
     Ok(ended.context("waiting for the container")? > 0)
@@ -422,13 +427,4 @@ fn wait(pidfd: BorrowedFd<'_>) -> Result<ExitStatus> {
         (_, Some(signal)) => Ok(ExitStatus::Signaled(signal)),
         _ => bail!("the container neither exited nor was it killed"),
     }
-}
-
-/// Reads when a process started; it must exist, if only as a zombie.
-pub(crate) fn start_time(pid: u32) -> Result<u64> {
-    let stat = fs_err::read_to_string(format!("/proc/{pid}/stat"))?;
-    // The command's name may hold spaces and parentheses: fields are counted from its end.
-    stat.rsplit_once(')')
-        .and_then(|(_, fields)| fields.split_whitespace().nth(19)?.parse().ok())
-        .with_context(|| format!("reading the start time from /proc/{pid}/stat"))
 }

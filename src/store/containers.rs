@@ -11,17 +11,20 @@ use std::path::PathBuf;
 
 impl Store {
     /// Makes the directory of container `id`, which from now on keeps what `holds` names in the store:
-    /// the image and its layers, looked up under the same lock.
+    /// the image and its layers, looked up under the same lock. What comes with it is the lock by which the caller looks
+    /// after the container; a fork shares it.
     pub(crate) fn create_container(
         &self,
-        _: &Shared,
+        shared: &Shared,
         id: &str,
         holds: &[Digest],
-    ) -> Result<PathBuf> {
+    ) -> Result<(PathBuf, fs::File)> {
+        let alive = self.own(shared, id)?;
         let directory = self.layout.container(id);
         fs::create_dir(&directory)?;
         fs::write(layout::container_holds(&directory), lines(holds))?;
-        Ok(directory)
+        fs::hard_link(self.layout.owner(id), layout::container_alive(&directory))?;
+        Ok((directory, alive))
     }
 
     /// Lets container `id` keep what `more` names, too, looked up under the same lock.
@@ -73,7 +76,10 @@ impl Store {
         }
         self.leave_words(id, None)?;
         match fs::rename(&directory, &hidden) {
-            Ok(()) => remove_tree(&hidden),
+            Ok(()) => {
+                self.forget_owner(id)?;
+                remove_tree(&hidden)
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 Err(NotFound::container(id).into())
             }

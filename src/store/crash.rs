@@ -30,13 +30,13 @@ const HARMLESS: [i64; 19] = [
 
 /// How a traced child came to its end.
 #[derive(Debug, PartialEq, Eq)]
-enum End {
+pub(crate) enum End {
     Killed,
     Finished,
 }
 
 /// Runs `operation` if this process is the child of the test `name`, which then returns.
-fn is_child(operation: fn(&Path)) -> bool {
+pub(crate) fn is_child(operation: fn(&Path)) -> bool {
     let Some(root) = env::var_os(ROOT) else {
         return false;
     };
@@ -74,7 +74,7 @@ fn start(name: &str, root: &Path) -> (Child, Pid) {
 
 /// Runs the test `name` as a child, kills it before change number `last`, and tells which system calls made
 /// those before.
-fn run(name: &str, root: &Path, last: usize) -> (End, Vec<i64>) {
+pub(crate) fn run(name: &str, root: &Path, last: usize) -> (End, Vec<i64>) {
     let (mut child, thread) = start(name, root);
     let mut calls = Vec::new();
     ptrace::seize(thread, ptrace::Options::PTRACE_O_TRACESYSGOOD).unwrap();
@@ -127,7 +127,7 @@ fn change(thread: Pid) -> Option<i64> {
 
 /// Kills the operation of test `name` before each of its changes in turn, each time in a directory
 /// made by `prepare`, and lets `check` look at what is left.
-fn at_every_call(name: &str, prepare: fn(&Path), check: fn(&Path)) {
+pub(crate) fn at_every_call(name: &str, prepare: fn(&Path), check: fn(&Path)) {
     let mut last = 0;
     loop {
         // In memory: a disk would make this test take minutes.
@@ -143,7 +143,7 @@ fn at_every_call(name: &str, prepare: fn(&Path), check: fn(&Path)) {
     assert!(last > 10, "only {last} changes were seen");
 }
 
-fn open(root: &Path) -> Store {
+pub(crate) fn open(root: &Path) -> Store {
     Store::open(root, "root").unwrap()
 }
 

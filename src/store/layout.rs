@@ -120,6 +120,15 @@ impl Layout {
         self.containers().join(id)
     }
 
+    /// The locks of the containers that somebody looks after, each named by its container's ID.
+    pub(super) fn owners(&self) -> PathBuf {
+        self.version.join("alive")
+    }
+
+    pub(super) fn owner(&self, id: &str) -> PathBuf {
+        self.owners().join(id)
+    }
+
     /// Links named as containers are, each to its container's ID.
     pub(super) fn names(&self) -> PathBuf {
         self.version.join("names")
@@ -156,7 +165,7 @@ impl Layout {
     }
 
     /// The directories that an empty store has.
-    pub(super) fn directories(&self) -> [PathBuf; 14] {
+    pub(super) fn directories(&self) -> [PathBuf; 15] {
         [
             self.leases(),
             self.references(),
@@ -168,6 +177,7 @@ impl Layout {
             self.chains(),
             self.partials(),
             self.containers(),
+            self.owners(),
             self.names(),
             self.volumes(),
             self.networks(),
@@ -221,6 +231,21 @@ pub(super) fn layer_meta(layer: &Path) -> PathBuf {
 /// What a container needs of the store, in that container's directory: one digest a line.
 pub(super) fn container_holds(container: &Path) -> PathBuf {
     container.join("holds")
+}
+
+/// The lock of whoever looks after a container, in that container's directory: the file that [`Layout::owner`] names too.
+pub(super) fn container_alive(container: &Path) -> PathBuf {
+    container.join("alive")
+}
+
+/// A container's record, in that container's directory.
+pub(crate) fn container_state(container: &Path) -> PathBuf {
+    container.join("state.json")
+}
+
+/// A container as an OCI runtime spec, in that container's directory: what has none was never about to run.
+pub(crate) fn container_config(container: &Path) -> PathBuf {
+    container.join("config.json")
 }
 
 /// The volumes that a container uses, in that container's directory: one a line, `named` or `anonymous` before it.

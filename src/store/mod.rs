@@ -6,15 +6,17 @@
 mod chains;
 mod containers;
 #[cfg(test)]
-mod crash;
+pub(crate) mod crash;
 mod create;
 mod escape;
 mod layout;
 mod lock;
 mod members;
 mod names;
+mod needs;
 mod networks;
 mod objects;
+mod owners;
 mod partial;
 mod probe;
 mod publish;
@@ -24,30 +26,31 @@ mod stage;
 mod sweep;
 mod sync;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 #[cfg(test)]
 mod trouble;
 mod volume_name;
 mod volumes;
 
 pub(crate) use chains::StagedChain;
-pub(crate) use layout::volume_data;
+pub(crate) use layout::{container_config, container_state, volume_data};
 pub(crate) use lock::{Exclusive, Shared};
 pub(crate) use members::Word;
 pub(crate) use names::NameInUse;
+pub(crate) use needs::UsedVolume;
 pub(crate) use networks::{ActiveEndpoints, NetworkRecord, Pool};
-pub(crate) use objects::{LayerMeta, LayerPaths, PreparedRecord};
+pub(crate) use objects::{LayerMeta, LayerPaths, PreparedRecord, read_if_there};
+pub(crate) use owners::Owner;
 pub(crate) use partial::{Partial, Progress, Segments};
 pub(crate) use probe::Facts;
 pub(crate) use publish::{Publication, StagedLayer, Went};
 pub(crate) use stage::Stage;
 pub(crate) use volume_name::VolumeName;
-pub(crate) use volumes::{Claim, InUse, VolumeRecord};
+pub(crate) use volumes::{Claim, VolumeRecord};
 
 use anyhow::{Context, Result, ensure};
 use fs_err as fs;
 use layout::Layout;
-use objects::read_if_there;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
@@ -57,6 +60,15 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 #[error("{0}")]
 pub(crate) struct Damaged(pub(crate) String);
+
+/// A record in the store cannot be read, and no pull brings it back.
+#[derive(Debug, Error)]
+#[error("{what}")]
+pub(crate) struct Unreadable {
+    pub(crate) what: String,
+    /// What to do about it.
+    pub(crate) cure: String,
+}
 
 /// What the user named is not there. The words are Docker's.
 #[derive(Debug, Error, PartialEq, Eq)]
@@ -177,9 +189,14 @@ impl Store {
 
     /// Returns what was found of the file system when the store was created.
     pub(crate) fn facts(&self) -> Result<Facts> {
-        let path = self.layout.facts();
-        serde_json::from_slice(&fs::read(&path)?)
-            .with_context(|| format!("reading `{}`", path.display()))
+        let facts = read_if_there(&self.layout.facts()).ok().flatten();
+        if let Ok(facts) = serde_json::from_slice(&facts.unwrap_or_default()) {
+            return Ok(facts);
+        }
+        // What was written down when the store was made is damaged.
+        let mapping = read_if_there(&self.layout.mapping())?.unwrap_or_default();
+        let mapping = String::from_utf8_lossy(&mapping);
+        Facts::of(&self.layout, mapping.trim_end())
     }
 
     /// Returns the bytes that this user may still write here; `None` if the file system does not say.
@@ -209,9 +226,25 @@ impl Store {
             directory.display(),
             metadata.mode() & 0o7777
         );
-        let found = read_if_there(&self.layout.mapping())?
+        let path = self.layout.mapping();
+        let found = read_if_there(&path)?
             .with_context(|| format!("`{}` is no ddock store", directory.display()))?;
         let found = String::from_utf8_lossy(&found);
+        let words = ["root", "single", "ranges"];
+        if !words.iter().any(|word| found.starts_with(word)) {
+            return Err(Unreadable {
+                what: format!(
+                    "`{}` is damaged: it does not say who owns the files here",
+                    path.display()
+                ),
+                cure: format!(
+                    "if this user made the store, and `/etc/subuid` was then what it is now, \
+                     `echo '{mapping}' >'{}'` puts it right",
+                    path.display()
+                ),
+            }
+            .into());
+        }
         ensure!(
             found.trim_end() == mapping,
             "the store `{}` was made for the ID mapping `{}`, and this is `{mapping}`: use another --root",

@@ -55,7 +55,15 @@ impl Store {
             return Ok(None);
         }
         let owner = match fs::read_link(self.layout.container_name(name)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            // Or what is there is no link: nobody's.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::InvalidInput
+                ) =>
+            {
+                return Ok(None);
+            }
             other => other?,
         };
         let owner = owner.to_string_lossy().into_owned();
@@ -73,6 +81,51 @@ impl Store {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Takes from the container `id`, of which nothing more is known, whatever names it has.
+    pub(crate) fn release_names(&self, id: &str) -> Result<()> {
+        for name in self.names_of(id)? {
+            self.release_name(&name, id)?;
+        }
+        Ok(())
+    }
+
+    /// Returns the names that the container `id` has: one, unless somebody else made more.
+    pub(crate) fn names_of(&self, id: &str) -> Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(self.layout.names())? {
+            let entry = entry?;
+            if fs::read_link(entry.path()).is_ok_and(|owner| owner == Path::new(id)) {
+                names.extend(entry.file_name().into_string());
+            }
+        }
+        Ok(names)
+    }
+
+    /// Removes the names of containers that are gone: those of starts that were killed, by an older ddock too.
+    ///
+    /// Nothing is looked at as long as there are no more names than containers.
+    pub(crate) fn sweep_names(&self) -> Result<()> {
+        let names: Vec<_> = fs::read_dir(self.layout.names())?.collect::<Result<_, _>>()?;
+        if names.len() <= self.containers()?.len() {
+            return Ok(());
+        }
+        let _names = self.lock_names()?;
+        for name in names {
+            let path = name.path();
+            let Ok(owner) = fs::read_link(&path) else {
+                continue;
+            };
+            // One that is being made has its directory before its name.
+            let is_there = owner
+                .to_str()
+                .is_some_and(|id| self.container_directory(id).is_dir());
+            if !is_there {
+                fs::remove_file(path).or_else(missing_is_fine)?;
+            }
+        }
+        Ok(())
     }
 
     fn lock_names(&self) -> Result<fs::File> {

@@ -6,7 +6,8 @@
 
 use crate::store::lock::{lock, missing_is_fine};
 use crate::store::objects::read_if_there;
-use crate::store::{NotFound, Store, layout, unique};
+use crate::store::owners::remove_damaged;
+use crate::store::{NotFound, Store, Unreadable, layout, unique};
 use anyhow::{Context, Result, ensure};
 use chrono::{DateTime, Utc};
 use fs_err as fs;
@@ -84,22 +85,35 @@ impl Store {
         Ok(record)
     }
 
-    /// Returns all networks that somebody defined, sorted by name.
+    /// Returns all networks that somebody defined and whose definitions can be read, sorted by name.
     pub(crate) fn networks(&self) -> Result<Vec<NetworkRecord>> {
-        let mut networks = Vec::new();
+        Ok(self.readable_networks()?.0)
+    }
+
+    /// Returns what is wrong with the definitions of networks that cannot be read.
+    pub(crate) fn damaged_networks(&self) -> Result<Vec<anyhow::Error>> {
+        Ok(self.readable_networks()?.1)
+    }
+
+    fn readable_networks(&self) -> Result<(Vec<NetworkRecord>, Vec<anyhow::Error>)> {
+        let (mut networks, mut damaged) = (Vec::new(), Vec::new());
         let entries = match fs::read_dir(self.layout.networks()) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(networks),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Ok((networks, damaged));
+            }
             other => other?,
         };
         for entry in entries {
             let file = entry?.file_name();
             let name = file.to_str().and_then(|file| file.strip_suffix(".json"));
-            if let Some(name) = name {
-                networks.extend(self.named_network(name)?);
+            match name.map(|name| self.named_network(name)) {
+                Some(Ok(network)) => networks.extend(network),
+                Some(Err(error)) => damaged.push(error),
+                None => {}
             }
         }
         networks.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(networks)
+        Ok((networks, damaged))
     }
 
     /// Finds a network by its name, its ID, or a prefix of that which no other has.
@@ -116,13 +130,19 @@ impl Store {
             return Ok(None);
         }
         let path = self.layout.network(name);
-        let Some(bytes) = read_if_there(&path)? else {
-            return Ok(None);
+        let bytes = match read_if_there(&path) {
+            Ok(None) => return Ok(None),
+            // What it is that cannot be read is no matter: there is one cure.
+            read => read.ok().flatten().unwrap_or_default(),
         };
         let record = serde_json::from_slice(&bytes);
-        record
-            .map(Some)
-            .with_context(|| format!("reading `{}`", path.display()))
+        record.map(Some).with_context(|| Unreadable {
+            what: format!(
+                "the definition of network `{name}` is damaged: `{}`",
+                path.display()
+            ),
+            cure: format!("`ddock network rm {name}` removes it, to be created again"),
+        })
     }
 
     /// Takes the lock under which an ordinary user's containers find what holds their networks, or make it; there is a
@@ -143,7 +163,7 @@ impl Store {
         let _shared = self.shared()?;
         let found = names.iter().map(|name| self.network(name));
         let found: Vec<NetworkRecord> = found.collect::<Result<_>>()?;
-        let mut ids = self.claimed(container)?;
+        let mut ids = self.claimed(container);
         for network in &found {
             if !ids.contains(&network.id) {
                 ids.push(network.id.clone());
@@ -156,7 +176,7 @@ impl Store {
     /// Takes the container out of one network, or out of all.
     pub(crate) fn release_networks(&self, container: &str, only: Option<&str>) -> Result<()> {
         self.leave_words(container, only)?;
-        let mut ids = self.claimed(container)?;
+        let mut ids = self.claimed(container);
         ids.retain(|id| only.is_some_and(|only| only != id));
         if ids.is_empty() {
             let path = layout::container_networks(&self.layout.container(container));
@@ -173,18 +193,19 @@ impl Store {
         Ok(fs::rename(new, path)?)
     }
 
-    fn claimed(&self, container: &str) -> Result<Vec<String>> {
+    fn claimed(&self, container: &str) -> Vec<String> {
         let path = layout::container_networks(&self.layout.container(container));
-        let text = read_if_there(&path)?.unwrap_or_default();
+        // A list that is damaged names nothing: what the container is in is held by the kernel as long as it runs.
+        let text = read_if_there(&path).ok().flatten().unwrap_or_default();
         let text = String::from_utf8_lossy(&text);
-        Ok(text.lines().map(str::to_owned).collect())
+        text.lines().map(str::to_owned).collect()
     }
 
     /// Returns the IDs of the networks that containers are in.
     pub(crate) fn networks_in_use(&self) -> Result<Vec<String>> {
         let mut used = Vec::new();
-        for container in self.containers()? {
-            used.extend(self.claimed(&container)?);
+        for container in self.owned()? {
+            used.extend(self.claimed(&container));
         }
         Ok(used)
     }
@@ -199,7 +220,10 @@ impl Store {
         unmake: impl FnOnce(&NetworkRecord) -> Result<()>,
     ) -> Result<()> {
         let _exclusive = self.exclusive()?;
-        let record = self.network(text)?;
+        let record = match self.network(text) {
+            Err(error) if error.is::<Unreadable>() => return self.remove_damaged_network(text),
+            found => found?,
+        };
         if self.networks_in_use()?.contains(&record.id) {
             let NetworkRecord { name, id, .. } = record;
             return Err(ActiveEndpoints { name, id }.into());
@@ -208,6 +232,20 @@ impl Store {
         self.remove_words(&record.id)?;
         fs::remove_file(self.layout.network(&record.name)).or_else(missing_is_fine)?;
         Ok(())
+    }
+}
+
+impl Store {
+    /// Removes a definition that cannot be read. What was made of it in the kernel goes with the machine's next start.
+    fn remove_damaged_network(&self, name: &str) -> Result<()> {
+        let networks = self.networks()?;
+        let is_known = |id: &String| networks.iter().any(|network| network.id == *id);
+        // A network that a container is in and that is none of the others is this one.
+        if let Some(id) = self.networks_in_use()?.into_iter().find(|id| !is_known(id)) {
+            let name = name.to_owned();
+            return Err(ActiveEndpoints { name, id }.into());
+        }
+        remove_damaged(&self.layout.network(name))
     }
 }
 

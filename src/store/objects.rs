@@ -6,6 +6,7 @@ use crate::store::stage::{Stage, sync_directory, write_synced};
 use crate::store::{Damaged, Store, layout};
 use anyhow::{Context, Result, ensure};
 use fs_err as fs;
+use fs_err::os::unix::fs::OpenOptionsExt as _;
 use serde::{Deserialize, Serialize};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
@@ -201,11 +202,13 @@ impl Store {
 }
 
 /// Returns the content of a file of at most [`LARGEST`] bytes, `None` if it is not there.
-pub(super) fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>> {
-    let file = match fs::File::open(path) {
-        Ok(file) => file,
+pub(crate) fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>> {
+    // A pipe that somebody put in its place keeps nobody waiting.
+    let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
+    let mut options = fs::OpenOptions::new();
+    let file = match options.read(true).custom_flags(flags).open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error.into()),
+        other => other?,
     };
     let mut bytes = vec![0; USUAL];
     let mut file = file.take(LARGEST);

@@ -51,6 +51,21 @@ impl Attributes {
     }
 }
 
+impl Facts {
+    /// Returns what can be told without trying anything out.
+    pub(super) fn of(layout: &Layout, mapping: &str) -> Result<Self> {
+        Ok(Self {
+            file_system: file_system(layout.version())?,
+            attributes: Attributes::under(mapping),
+            kernel: rustix::system::uname()
+                .release()
+                .to_string_lossy()
+                .into_owned(),
+            probed: Utc::now(),
+        })
+    }
+}
+
 /// Tries everything that a store needs in a directory of its own below `layout`, and leaves nothing there.
 pub(super) fn probe(layout: &Layout, mapping: &str) -> Result<Facts> {
     let attributes = Attributes::under(mapping);
@@ -60,15 +75,7 @@ pub(super) fn probe(layout: &Layout, mapping: &str) -> Result<Facts> {
         .with_context(|| format!("this file system ({file_system}) cannot hold a store"));
     let removed = remove_tree(&directory);
     tried.and(removed)?;
-    Ok(Facts {
-        file_system,
-        attributes,
-        kernel: rustix::system::uname()
-            .release()
-            .to_string_lossy()
-            .into_owned(),
-        probed: Utc::now(),
-    })
+    Facts::of(layout, mapping)
 }
 
 /// Makes two layers and mounts them as a container would.

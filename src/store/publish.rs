@@ -4,6 +4,7 @@ use crate::digest::Digest;
 use crate::reference::Reference;
 use crate::store::chains::StagedChain;
 use crate::store::layout::{self, Layout};
+use crate::store::owners::remove_damaged;
 use crate::store::stage::{Stage, create_directories, parent, sync_directory, write_synced};
 use crate::store::{LayerMeta, Store};
 use anyhow::{Context, Result, ensure};
@@ -146,6 +147,10 @@ impl Store {
             let shared = self.shared()?;
             if !self.layout.image(id).exists() {
                 return Ok(false);
+            }
+            if path.is_dir() {
+                // Somebody's, where a file belongs, which no rename replaces.
+                remove_damaged(&path)?;
             }
             match fs::rename(stage.path("tag"), &path) {
                 // Its directory went with another tag, just now.

@@ -4,6 +4,7 @@ use crate::digest::Digest;
 use crate::reference::Reference;
 use crate::store::lock::{Exclusive, missing_is_fine};
 use crate::store::objects::read_if_there;
+use crate::store::owners::remove_damaged;
 use crate::store::stage::sync_directory;
 use crate::store::{Damaged, Store, layout};
 use anyhow::{Context, Result};
@@ -17,8 +18,10 @@ impl Store {
         let Some(path) = self.layout.tag(reference) else {
             return Ok(None);
         };
-        let Some(bytes) = read_if_there(&path)? else {
-            return Ok(None);
+        let bytes = match read_if_there(&path) {
+            Ok(None) => return Ok(None),
+            // What it is that cannot be read is no matter: there is one cure.
+            read => read.ok().flatten().unwrap_or_default(),
         };
         let text = str::from_utf8(&bytes).unwrap_or_default().trim_end();
         let id = text
@@ -32,7 +35,7 @@ impl Store {
         let Some(path) = self.layout.tag(reference) else {
             return Ok(());
         };
-        fs::remove_file(&path).or_else(missing_is_fine)?;
+        remove_damaged(&path)?;
         let top = self.layout.references();
         let above = path.ancestors().skip(1);
         for directory in above.take_while(|directory| **directory != top) {
@@ -60,8 +63,17 @@ impl Store {
         Ok(())
     }
 
-    /// Returns all tags and the images that they stand for, sorted by name.
+    /// Returns all tags that can be read and the images that they stand for, sorted by name.
     pub(crate) fn tags(&self) -> Result<Vec<(Reference, Digest)>> {
+        Ok(self.readable_tags()?.0)
+    }
+
+    /// Returns what is wrong with tags that cannot be read.
+    pub(crate) fn damaged_tags(&self) -> Result<Vec<(Reference, anyhow::Error)>> {
+        Ok(self.readable_tags()?.1)
+    }
+
+    fn readable_tags(&self) -> Result<Tags> {
         let mut references = Vec::new();
         for registry in fs::read_dir(self.layout.references())? {
             let registry = registry?;
@@ -69,14 +81,20 @@ impl Store {
             collect(&registry.path(), &name.to_string_lossy(), &mut references)?;
         }
         references.sort_by_cached_key(ToString::to_string);
-        let mut tags = Vec::with_capacity(references.len());
+        let (mut tags, mut damaged) = (Vec::with_capacity(references.len()), Vec::new());
         for reference in references {
-            // Gone since the directory was read is gone.
-            tags.extend(self.tag(&reference)?.map(|id| (reference, id)));
+            match self.tag(&reference) {
+                // Gone since the directory was read is gone.
+                Ok(id) => tags.extend(id.map(|id| (reference, id))),
+                Err(error) => damaged.push((reference, error)),
+            }
         }
-        Ok(tags)
+        Ok((tags, damaged))
     }
 }
+
+/// Tags, and those that cannot be read, with the reason.
+type Tags = (Vec<(Reference, Digest)>, Vec<(Reference, anyhow::Error)>);
 
 /// Adds the tags in and below `directory`, where the repository `name` has its own.
 fn collect(directory: &Path, name: &str, references: &mut Vec<Reference>) -> Result<()> {

@@ -96,13 +96,25 @@ impl Unneeded {
             }
         }
         for container in store.containers()? {
-            let holds = layout::container_holds(&store.layout.container(&container));
-            if let Some(holds) = unread(holds, read)? {
-                self.strike(&holds);
-                each_digest_in(&holds, &mut |_, hex| drop(self.replaced.remove(hex)));
+            let list = layout::container_holds(&store.layout.container(&container));
+            if !is_as_read(&list, read) {
+                self.strike_held(store, &container);
             }
         }
         Ok(())
+    }
+
+    /// Takes out what a container needs: everything if nobody can tell.
+    fn strike_held(&mut self, store: &Store, container: &str) {
+        let Some(held) = store.holds(container) else {
+            self.objects.clear();
+            self.replaced.clear();
+            return;
+        };
+        for digest in held {
+            self.objects.remove(digest.hex());
+            self.replaced.remove(digest.hex());
+        }
     }
 
     /// Takes out what is named in `text`.
@@ -129,6 +141,21 @@ impl Unneeded {
     }
 }
 
+/// Tells whether a file was read as it is now; from here on it counts as read.
+fn is_as_read(path: &Path, read: &mut Read) -> bool {
+    // One that is gone, or cannot be looked at, is asked after each time.
+    let Ok(metadata) = fs::symlink_metadata(path) else {
+        return false;
+    };
+    let stamp = stamp(&metadata);
+    read.insert(path.to_owned(), stamp) == Some(stamp)
+}
+
+/// A record is replaced by another file, or used; what a container holds is added to.
+fn stamp(metadata: &std::fs::Metadata) -> Stamp {
+    (metadata.ino(), metadata.ctime(), metadata.ctime_nsec())
+}
+
 /// Reads a file, unless it was read as it is now, or is gone.
 fn unread(path: PathBuf, read: &mut Read) -> Result<Option<Vec<u8>>> {
     let metadata = match fs::symlink_metadata(&path) {
@@ -136,8 +163,7 @@ fn unread(path: PathBuf, read: &mut Read) -> Result<Option<Vec<u8>>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error.into()),
     };
-    // A record is replaced by another file, or used; what a container holds is added to.
-    let stamp = (metadata.ino(), metadata.ctime(), metadata.ctime_nsec());
+    let stamp = stamp(&metadata);
     if read.get(&path) == Some(&stamp) {
         return Ok(None);
     }

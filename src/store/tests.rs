@@ -96,7 +96,7 @@ pub(super) fn remove(store: &Store, image: &Digest) -> Result<Vec<Digest>> {
 }
 
 /// Returns the names in a directory of the store.
-pub(super) fn names(store: &Store, directory: &str) -> Vec<String> {
+pub(crate) fn names(store: &Store, directory: &str) -> Vec<String> {
     let path = store.layout.version().join(directory);
     let mut names: Vec<String> = fs::read_dir(path)
         .unwrap()

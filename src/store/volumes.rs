@@ -3,10 +3,10 @@
 //! A container that uses a volume says so in its directory before it looks whether the volume is there, with the store's
 //! lock held shared. Who removes volumes holds that lock alone and asks all containers. So no volume goes that is used.
 
-use crate::store::lock::{Exclusive, lock, missing_is_fine};
+use crate::store::lock::{Exclusive, lock};
 use crate::store::objects::read_if_there;
 use crate::store::stage::{Stage, remove_tree, sync_directory, write_synced};
-use crate::store::{NotFound, Store, VolumeName, layout};
+use crate::store::{NotFound, Store, UsedVolume, VolumeName, layout};
 use crate::sys::{attributes, copy};
 use anyhow::{Context, Result};
 use chrono::{DateTime, Utc};
@@ -66,9 +66,6 @@ pub(crate) struct InUse {
     name: VolumeName,
     users: Vec<String>,
 }
-
-/// The volumes of a container: names, and whether they go with it.
-type Uses = Vec<(VolumeName, bool)>;
 
 impl Store {
     /// Returns where the content of the volume `name` lies, there or not.
@@ -206,26 +203,31 @@ impl Store {
     }
 
     /// Returns what is known of the volume `name`; `None` if it is not there.
+    ///
+    /// A volume is a directory: one whose record is damaged is there as well, with labels that nobody knows any more, and is
+    /// removed only by who names it or asks for those with names.
     pub(crate) fn volume(&self, name: &VolumeName) -> Result<Option<VolumeRecord>> {
-        let path = layout::volume_record(&self.layout.volume(name));
-        let Some(bytes) = read_if_there(&path)? else {
-            return Ok(None);
-        };
-        let record = serde_json::from_slice(&bytes);
-        record
-            .map(Some)
-            .with_context(|| format!("reading `{}`", path.display()))
+        let volume = self.layout.volume(name);
+        let bytes = read_if_there(&layout::volume_record(&volume));
+        let bytes = bytes.ok().flatten().unwrap_or_default();
+        if let Ok(record) = serde_json::from_slice(&bytes) {
+            return Ok(Some(record));
+        }
+        match fs::metadata(&volume) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error.into()),
+            Ok(found) => Ok(Some(VolumeRecord {
+                created: found.modified()?.into(),
+                labels: BTreeMap::new(),
+            })),
+        }
     }
 
-    /// Returns the volumes that containers use, each with the IDs of these.
-    pub(crate) fn volume_users(&self) -> Result<BTreeMap<VolumeName, Vec<String>>> {
-        let mut users: BTreeMap<VolumeName, Vec<String>> = BTreeMap::new();
-        for container in self.containers()? {
-            for (name, _) in self.uses(&container)? {
-                users.entry(name).or_default().push(container.clone());
-            }
-        }
-        Ok(users)
+    /// Tells whether what is known of a volume can be read.
+    pub(crate) fn is_volume_whole(&self, name: &VolumeName) -> bool {
+        let path = layout::volume_record(&self.layout.volume(name));
+        let bytes = read_if_there(&path).ok().flatten().unwrap_or_default();
+        serde_json::from_slice::<VolumeRecord>(&bytes).is_ok()
     }
 
     /// Returns how many bytes the files of a volume take, as far as they can be counted: containers change it meanwhile.
@@ -246,33 +248,52 @@ impl Store {
 
     /// Removes a volume that no container uses: [`NotFound`] if it is not there, [`InUse`] if one does.
     pub(crate) fn remove_volume(&self, name: &VolumeName) -> Result<()> {
-        let lock = self.exclusive()?;
-        if self.volume(name)?.is_none() {
-            return Err(NotFound::volume(name.as_str()).into());
-        }
-        if let Some(users) = self.volume_users()?.remove(name) {
+        if self.remove_unused(std::slice::from_ref(name))?.is_empty() {
+            if self.volume(name)?.is_none() {
+                return Err(NotFound::volume(name.as_str()).into());
+            }
+            let users = self.volume_users()?.of(name);
             let name = name.clone();
             return Err(InUse { name, users }.into());
         }
+        Ok(())
+    }
+
+    /// Removes those of the volumes that are there and that no container uses, and returns which these were.
+    pub(crate) fn remove_unused(&self, names: &[VolumeName]) -> Result<Vec<VolumeName>> {
+        // Most of the work is done before the lock is taken, which keeps everybody out.
+        let mut users = self.volume_users()?;
+        let lock = self.exclusive()?;
+        self.settle_users(&lock, &mut users)?;
+        let mut removed = users.unused(names.iter());
         let trash = Stage::create(self)?;
-        self.bin(&lock, name, &trash)?;
+        let mut failed = Ok(());
+        removed.retain(|name| match self.bin(&lock, name, &trash) {
+            Ok(was_there) => was_there,
+            Err(error) => {
+                failed = Err(error);
+                false
+            }
+        });
         drop(lock);
-        trash.remove()
+        trash.remove()?;
+        failed.map(|()| removed)
     }
 
     /// Removes those of the container's volumes that were made for it alone and that no other uses.
     pub(crate) fn remove_anonymous_volumes(&self, container: &str) -> Result<()> {
-        let mut anonymous = self.uses(container)?;
-        anonymous.retain(|(_, is_anonymous)| *is_anonymous);
+        // One of which nobody can tell what it has takes nothing along.
+        let mut anonymous = self.uses(container).unwrap_or_default();
+        anonymous.retain(|volume| volume.anonymous);
         if anonymous.is_empty() {
             return Ok(());
         }
+        let mut users = self.volume_users()?;
         let lock = self.exclusive()?;
-        let users = self.volume_users()?;
+        self.settle_users(&lock, &mut users)?;
         let trash = Stage::create(self)?;
-        for (name, _) in anonymous {
-            let others = users.get(&name).into_iter().flatten();
-            if others.into_iter().all(|user| user == container) {
+        for UsedVolume { name, .. } in anonymous {
+            if users.of(&name).iter().all(|user| user == container) {
                 self.bin(&lock, &name, &trash)?;
             }
         }
@@ -280,22 +301,12 @@ impl Store {
         trash.remove()
     }
 
-    /// Moves a volume out of sight; missing is fine.
-    fn bin(&self, _: &Exclusive, name: &VolumeName, trash: &Stage) -> Result<()> {
-        let moved = fs::rename(self.layout.volume(name), trash.path(name.as_str()));
-        Ok(moved.or_else(missing_is_fine)?)
-    }
-
-    /// Returns the volumes of a container; a line that is none is a newer ddock's.
-    fn uses(&self, container: &str) -> Result<Uses> {
-        let path = layout::container_volumes(&self.layout.container(container));
-        let text = read_if_there(&path)?.unwrap_or_default();
-        let text = String::from_utf8_lossy(&text);
-        let line = |line: &str| {
-            let (word, name) = line.split_once(' ')?;
-            Some((name.parse().ok()?, word == "anonymous"))
-        };
-        Ok(text.lines().filter_map(line).collect())
+    /// Moves a volume out of sight; false if it is not there.
+    fn bin(&self, _: &Exclusive, name: &VolumeName, trash: &Stage) -> Result<bool> {
+        match fs::rename(self.layout.volume(name), trash.path(name.as_str())) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            moved => Ok(moved.map(|()| true)?),
+        }
     }
 }
 

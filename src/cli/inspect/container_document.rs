@@ -17,6 +17,7 @@ pub(crate) fn describe(record: &Record) -> Value {
     let (image, image_name, rootfs) = match &record.origin {
         Origin::Image { image, image_name } => (image.to_string(), image_name.as_str(), None),
         Origin::Directory { rootfs } => (String::new(), "", Some(rootfs)),
+        Origin::Unknown {} => (String::new(), "", None),
     };
     let mut document = json!({
         "Id": record.id,
@@ -125,7 +126,7 @@ fn state(status: &Status) -> Value {
             "Paused": false,
             "Restarting": false,
             "OOMKilled": killed,
-            "Dead": false,
+            "Dead": word == "dead",
             "Pid": pid,
             "ExitCode": code,
             "Error": "",
@@ -134,6 +135,7 @@ fn state(status: &Status) -> Value {
         })
     };
     match status {
+        Status::Unknown => state("dead", 0, 0, false, NEVER, NEVER),
         Status::Created => state("created", 0, 0, false, NEVER, NEVER),
         Status::Running { pid, started, .. } => {
             state("running", *pid, 0, false, &time(*started), NEVER)
@@ -162,6 +164,8 @@ mod tests {
         Record {
             id: "ab".repeat(32),
             name: "box".to_owned(),
+            holds: None,
+            volumes: Vec::new(),
             origin: Origin::Image {
                 image: Digest::of(b"config"),
                 image_name: "ubuntu".to_owned(),

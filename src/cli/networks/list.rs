@@ -1,7 +1,7 @@
 //! `ddock network ls`.
 
 use crate::cli::networks::{View, all};
-use crate::cli::{output, place};
+use crate::cli::{failure, output, place};
 use crate::human;
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
@@ -113,6 +113,11 @@ pub(crate) fn list(arguments: &ListArguments, root: &Path) -> Result<()> {
     let (mut defined, mut used) = (Vec::new(), Vec::new());
     if let Some(store) = place::existing(root).context(context)? {
         defined = store.networks().context(context)?;
+        store
+            .damaged_networks()
+            .context(context)?
+            .iter()
+            .for_each(failure::tell);
         used = store.networks_in_use().context(context)?;
     }
     let mut networks = all(defined);

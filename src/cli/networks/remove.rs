@@ -4,7 +4,7 @@ use crate::cli::failure;
 use crate::cli::networks::PREDEFINED;
 use crate::cli::networks::list::has_label;
 use crate::cli::{output, place, prompt};
-use crate::container::{self, network_of};
+use crate::container::network_of;
 use crate::human;
 use crate::network;
 use crate::store::{ActiveEndpoints, NetworkRecord, NotFound, Store};
@@ -152,7 +152,7 @@ fn remove_one(store: &Store, mapping: &Mapping, text: &str) -> Result<()> {
 fn enter_swept(root: &Path) -> Result<Option<(Store, Mapping)>> {
     let entered = place::enter_existing_mapped(root)?;
     if let Some((store, _)) = &entered {
-        container::sweep(store)?;
+        place::sweep(store);
     }
     Ok(entered)
 }

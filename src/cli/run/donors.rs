@@ -92,7 +92,7 @@ fn hold(record: &Record) -> Result<Option<runtime::Donor>> {
         Status::Running {
             pid, start_time, ..
         } => runtime::Donor::hold(pid, start_time),
-        Status::Created | Status::Exited { .. } => Ok(None),
+        Status::Created | Status::Exited { .. } | Status::Unknown => Ok(None),
     }
 }
 

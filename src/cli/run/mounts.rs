@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 pub(super) fn look_up(
     run: &Run,
     store: &Store,
-    container: &Container,
+    container: &mut Container,
     request: &mut Request,
 ) -> Result<()> {
     for text in &run.volumes_from {
@@ -22,7 +22,7 @@ pub(super) fn look_up(
         let shared = store.shared()?;
         let image = image::find(store, &name)
             .with_context(|| format!("the image of `--mount type=image,source={name}`"))?;
-        store.hold(&shared, &container.record.id, &image.holds())?;
+        container.hold(&shared, &image)?;
         let layers = image.lower_directories(store)?;
         request.files.images.insert(name, layers);
     }

@@ -5,7 +5,7 @@ use crate::cli::run::lifetime::{IdFile, pairs};
 use crate::cli::run::origin::Origin;
 use crate::cli::run::peers::Peers;
 use crate::cli::run::{Company, Run, connect, explain, mounts};
-use crate::cli::{cure, names, output};
+use crate::cli::{cure, names, output, place};
 use crate::container::log::Driver;
 use crate::container::{self, Container, Record, Status, Stop, Volumes};
 use crate::image::ImageConfig;
@@ -43,7 +43,7 @@ pub(super) fn start(
     // Before anything looks at what this process has: how many processors, for one.
     let leftover = Leftover::of_caller().with_context(wish)?;
     let narration = run.explain.map(explain::listen).transpose()?;
-    container::sweep(store).with_context(wish)?;
+    place::sweep(store);
     let (mut container, origin) = create(run, store).with_context(wish)?;
     if let Some(mut file) = id_file.filter(|_| !run.request.dry_run) {
         file.write(&container.record.id).with_context(wish)?;
@@ -137,6 +137,10 @@ fn keeps_log(run: &Run) -> bool {
 
 /// Finds the image and makes the container under one lock, so that the image cannot go in between.
 fn create(run: &Run, store: &Store) -> Result<(Container, Origin)> {
+    // Before the store is locked: they may come from a pipe.
+    let labels = run.lifetime.labels.read()?;
+    let annotations = run.lifetime.annotations.iter().map(String::as_str);
+    let annotations = pairs("annotation", annotations)?;
     for _ in 0..NAME_ATTEMPTS {
         let shared = store.shared()?;
         let origin = Origin::find(run, store)?;
@@ -144,14 +148,13 @@ fn create(run: &Run, store: &Store) -> Result<(Container, Origin)> {
             id: container::new_id(),
             name: run.name.clone().map_or_else(names::random, Ok)?,
             origin: origin.record(&run.origin),
+            holds: None,
+            volumes: Vec::new(),
             command: Vec::new(),
             created: Utc::now(),
             auto_remove: run.remove,
-            labels: run.lifetime.labels.read()?,
-            annotations: pairs(
-                "annotation",
-                run.lifetime.annotations.iter().map(String::as_str),
-            )?,
+            labels: labels.clone(),
+            annotations: annotations.clone(),
             stop: run.lifetime.stop.clone(),
             log: run.lifetime.log.clone(),
             mounts: Vec::new(),

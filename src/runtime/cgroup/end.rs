@@ -11,22 +11,23 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// How long processes may take to die. The kernel frees their memory first: 10 GB take about a second.
-const DEATH: Duration = Duration::from_secs(10);
+pub(crate) const DEATH: Duration = Duration::from_secs(10);
 
 /// How long a cgroup without processes may stay busy: the kernel takes them off it a moment after their parent was told.
-const REMOVAL: Duration = Duration::from_secs(2);
+pub(crate) const REMOVAL: Duration = Duration::from_secs(2);
 
 /// How many processes are waited for at once, to stay far below the usual limit of 1024 descriptors.
 const BATCH: usize = 256;
 
-/// Kills what is in `directory` and below, the cgroup `path`, and returns when nothing is left.
+/// Kills what is in `directory` and below, the cgroup `path`, and returns when nothing is left: an error after `patience`.
 ///
 /// Where the kernel has no `cgroup.kill` (v1; v2 before 5.14) forking is stopped first, so that one or two rounds find all.
-pub(super) fn kill(directory: &Path, path: &Path) -> Result<()> {
+pub(super) fn kill(directory: &Path, path: &Path, patience: Duration) -> Result<()> {
     if !write_if_there(&directory.join("cgroup.kill"), "1")? {
         write_if_there(&directory.join("pids.max"), "0")?;
     }
-    let deadline = Instant::now() + DEATH;
+    let deadline = Instant::now() + patience;
+    let mut was_killed = false;
     loop {
         let mut pids = Vec::new();
         processes(directory, &mut pids)?;
@@ -34,9 +35,10 @@ pub(super) fn kill(directory: &Path, path: &Path) -> Result<()> {
             return Ok(());
         }
         ensure!(
-            Instant::now() < deadline,
+            !was_killed || Instant::now() < deadline,
             "killed, but still there: processes {pids:?}"
         );
+        was_killed = true;
         for batch in pids.chunks(BATCH) {
             kill_batch(batch, path, deadline)?;
         }
@@ -122,8 +124,8 @@ fn wait(process: &OwnedFd, deadline: Instant) -> Result<()> {
 }
 
 /// Removes `directory` and what the container made below it; that it is gone already is fine.
-pub(super) fn remove(directory: &Path) -> Result<()> {
-    let deadline = Instant::now() + REMOVAL;
+pub(super) fn remove(directory: &Path, patience: Duration) -> Result<()> {
+    let deadline = Instant::now() + patience;
     loop {
         match rustix::fs::rmdir(directory) {
             Ok(()) | Err(Errno::NOENT) => return Ok(()),
@@ -137,7 +139,7 @@ pub(super) fn remove(directory: &Path) -> Result<()> {
             children => children
                 .unwrap_or_default()
                 .iter()
-                .try_for_each(|child| remove(child))?,
+                .try_for_each(|child| remove(child, patience))?,
         }
         // Nothing tells when a v1 cgroup is no longer busy.
         std::thread::sleep(Duration::from_millis(1));

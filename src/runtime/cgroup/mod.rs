@@ -22,6 +22,7 @@ mod v2;
 #[cfg(test)]
 use devices::DEFAULT as DEFAULT_DEVICES;
 pub(crate) use devices::{Access, DeviceRule, Kind as DeviceKind, restrict as restricts_devices};
+pub(crate) use end::{DEATH, REMOVAL};
 pub(crate) use limit::{Cpu, Disk, Io, Limits, Memory, Pids, Throttle, ThrottleKind};
 pub(crate) use setting::{NO_RIGHTS, Unenforceable};
 
@@ -31,6 +32,7 @@ use rustix::io::Errno;
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
 
 const ROOT: &str = "/sys/fs/cgroup";
 
@@ -107,7 +109,7 @@ impl Cgroup {
             Ok(()) => Ok(cgroup),
             Err(error) => {
                 // The first error is the one to tell.
-                cgroup.remove().ok();
+                cgroup.remove(REMOVAL).ok();
                 Err(error)
             }
         }
@@ -219,20 +221,21 @@ impl Cgroup {
         })
     }
 
-    /// Kills every process in here, and returns when they are dead. Nothing can be started in it afterwards.
-    pub(crate) fn kill(&self) -> Result<()> {
-        self.hierarchies
-            .first()
-            .map_or(Ok(()), |joined| end::kill(&joined.directory, &self.path))
+    /// Kills every process in here, and returns when they are dead, which may take `patience`. Nothing can be started in it
+    /// afterwards.
+    pub(crate) fn kill(&self, patience: Duration) -> Result<()> {
+        self.hierarchies.first().map_or(Ok(()), |joined| {
+            end::kill(&joined.directory, &self.path, patience)
+        })
     }
 
-    /// Removes the cgroup. An error if processes are still in it, but for those that serve the container.
-    pub(crate) fn remove(self) -> Result<()> {
-        self.remove_servants()?;
+    /// Removes the cgroup. An error if processes are still in it after `patience`, but for those that serve the container.
+    pub(crate) fn remove(self, patience: Duration) -> Result<()> {
+        self.remove_servants(patience)?;
         let removals: Vec<_> = self
             .hierarchies
             .iter()
-            .map(|joined| end::remove(&joined.directory))
+            .map(|joined| end::remove(&joined.directory, patience))
             .collect();
         removals.into_iter().collect()
     }

@@ -10,6 +10,7 @@ use anyhow::{Context as _, Result};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// What limits processors on v2 (cgroup-v2.rst), and what it says without a limit.
 const LIMITS: [(&str, &str); 3] = [
@@ -49,18 +50,18 @@ impl Cgroup {
     }
 
     /// Kills who serves the container still, and removes what was made for them.
-    pub(super) fn remove_servants(&self) -> Result<()> {
+    pub(super) fn remove_servants(&self, patience: Duration) -> Result<()> {
         for joined in &self.hierarchies {
             match self.version {
                 Version::V1 if counts_processors(&joined.name) => {
-                    end::kill(&joined.directory, &self.path)?;
+                    end::kill(&joined.directory, &self.path, patience)?;
                 }
                 Version::V1 => {}
                 Version::V2 => {
                     let beside = beside(&joined.directory);
                     if beside.is_dir() {
-                        end::kill(&beside, &self.path)?;
-                        end::remove(&beside)?;
+                        end::kill(&beside, &self.path, patience)?;
+                        end::remove(&beside, patience)?;
                     }
                 }
             }

@@ -16,8 +16,8 @@ struct Guard(Cgroup);
 impl Drop for Guard {
     fn drop(&mut self) {
         let found = Cgroup::open(&self.0.path).unwrap();
-        let killed = found.kill();
-        let removed = found.remove();
+        let killed = found.kill(DEATH);
+        let removed = found.remove(REMOVAL);
         if !std::thread::panicking() {
             killed.and(removed).unwrap();
         }
@@ -254,7 +254,7 @@ fn a_parent_is_made_and_stays() {
     for directory in all {
         let parent = directory.parent().unwrap();
         assert!(!directory.exists() && parent.exists());
-        end::remove(parent).unwrap();
+        end::remove(parent, REMOVAL).unwrap();
         // Other tests may have theirs in it.
         rustix::fs::rmdir(parent.parent().unwrap()).ok();
     }

@@ -35,9 +35,9 @@ fn everything_in_it_is_killed_and_nothing_is_left() {
     let found = Cgroup::open(path).unwrap();
     assert!(!found.hierarchies.is_empty());
     assert_eq!(found.hierarchies.len(), cgroup.0.hierarchies.len());
-    found.kill().unwrap();
+    found.kill(DEATH).unwrap();
     assert_eq!(child.wait().unwrap().signal(), Some(9));
-    found.remove().unwrap();
+    found.remove(REMOVAL).unwrap();
     assert!(!exists(path));
 }
 
@@ -51,7 +51,7 @@ fn what_the_container_made_below_is_ended_too() {
         below.display()
     );
     let mut child = start(&cgroup.0, &script);
-    cgroup.0.kill().unwrap();
+    cgroup.0.kill(DEATH).unwrap();
     assert_eq!(child.wait().unwrap().signal(), Some(9));
     drop(cgroup);
     assert!(!below.exists());

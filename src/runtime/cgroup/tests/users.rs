@@ -105,12 +105,12 @@ fn limit_below_a_delegated_cgroup() {
             },
         )
         .unwrap_err();
-        cgroup.remove()?;
+        cgroup.remove(REMOVAL)?;
         anyhow::Ok((directory, forked, found, refused))
     };
     let outcome = std::thread::scope(|scope| scope.spawn(as_nobody).join());
     write(&root.join("cgroup.procs"), "0");
-    end::remove(&outer).unwrap();
+    end::remove(&outer, REMOVAL).unwrap();
     let (directory, forked, found, refused) = outcome.unwrap().unwrap();
     assert!(directory.starts_with(delegated.join("ddock")) && found);
     assert!(

@@ -16,6 +16,7 @@ mod idmap;
 mod inherited;
 mod init;
 mod join;
+mod kill;
 mod mounts;
 mod options;
 mod plan;
@@ -35,10 +36,11 @@ mod told;
 pub(crate) use failure::StartError;
 pub(crate) use inherited::Leftover;
 pub(crate) use join::Donor;
+pub(crate) use kill::kill;
 pub(crate) use plan::{Command, Plan};
 pub(crate) use reaper::{init_for, reap};
 pub(crate) use rootfs::Rootfs;
 pub(crate) use seccomp::{COMPILED_PROFILE, Filter};
 pub(crate) use start::{
-    Connect, ExitStatus, Privilege, Running, Streams, kill, remove_cgroup, servants_entrance, start,
+    Connect, ExitStatus, Privilege, Running, Streams, remove_cgroup, servants_entrance, start,
 };

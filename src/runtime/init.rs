@@ -3,7 +3,7 @@
 //! The order matters and is the whole story: cgroup, root, mounts, devices, what is hidden, name,
 //! network, terminal, then rights away one after the other, then the command.
 
-use crate::narration::{Step, tell};
+use crate::narration::{self, Step, tell};
 use crate::runtime::apparmor::NextProgram;
 use crate::runtime::exec::become_command;
 use crate::runtime::failure::StartError;
@@ -138,6 +138,9 @@ fn prepare(
     if let Some((place, name)) = profile {
         place.confine(name)?;
         tell(|| Step::Profile { name: name.into() });
+    }
+    if plan.joined_processes().is_some() {
+        let_go(&streams.handed, parent).context("closing descriptors")?;
     }
     confine(plan)
 }
@@ -329,6 +332,14 @@ fn keep(handed: &[OwnedFd]) -> Result<()> {
         });
     }
     Ok(())
+}
+
+/// Closes what the monitor holds of the host and its child has too: those who may trace this process could open it again.
+fn let_go(handed: &[OwnedFd], parent: &Channel) -> std::io::Result<()> {
+    let handed = handed.iter().map(AsFd::as_fd);
+    let kept = handed.chain([parent.as_fd()]);
+    let kept: Vec<_> = kept.chain(narration::way_out()).collect();
+    kernel::close_descriptors_but(&kept)
 }
 
 /// Takes away system calls and capabilities, last of all: what comes after needs what the filter allows.

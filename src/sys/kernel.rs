@@ -29,6 +29,24 @@ pub(crate) fn close_descriptors_on_exec() -> io::Result<()> {
     })
 }
 
+/// Closes every descriptor above 2 but the `kept`, which are open: others may look at what this process holds.
+///
+/// Whatever owns one of the others must not be used any more.
+pub(crate) fn close_descriptors_but(kept: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let numbers = kept.iter().map(|kept| kept.as_raw_fd().cast_unsigned());
+    let kept: BTreeSet<u32> = numbers.collect();
+    let mut first = 3;
+    for last in kept.into_iter().chain([u32::MAX]) {
+        if first < last {
+            let end = if last == u32::MAX { last } else { last - 1 };
+            // SAFETY: no memory is passed; the caller answers for what is closed.
+            check(unsafe { libc::syscall(libc::SYS_close_range, first, end, 0) })?;
+        }
+        first = first.max(last.saturating_add(1));
+    }
+    Ok(())
+}
+
 /// Closes every descriptor above 2 that this process was given when it was executed: all of its own
 /// close on exec, as whoever gave them must have left that out.
 pub(crate) fn close_inherited_descriptors() -> io::Result<()> {

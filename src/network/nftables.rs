@@ -89,7 +89,7 @@ impl Rules<'_> {
     /// Tells whether this network's rules are there.
     pub(super) fn are_there(&self, socket: &mut Socket) -> Result<bool> {
         let found = set::has(socket, NETWORKS, self.bridge);
-        found.map_err(|error| lacking(error, "nftables (module `nf_tables`)"))
+        found.map_err(without_nftables)
     }
 
     /// Adds this network's rules as far as they are not there, and closes the host to others by `closed`, all in one
@@ -184,8 +184,13 @@ fn has_chain(socket: &mut Socket, name: &str) -> Result<bool> {
         .text(NFTA_CHAIN_TABLE, TABLE)
         .text(NFTA_CHAIN_NAME, name);
     let found = socket.get(message, Errno::NOENT);
-    let found = found.map_err(|error| lacking(error, "nftables (module `nf_tables`)"))?;
+    let found = found.map_err(without_nftables)?;
     Ok(found.is_some())
+}
+
+/// Says that the kernel has no nftables if that is why it refused.
+fn without_nftables(error: anyhow::Error) -> anyhow::Error {
+    lacking(error, "nftables (module `nf_tables`)")
 }
 
 fn commit(socket: &mut Socket, messages: Vec<Message>) -> Result<()> {

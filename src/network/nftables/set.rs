@@ -2,7 +2,7 @@
 
 use crate::network::netlink::{CREATE, Message, Socket, attribute};
 use crate::network::nftables::step::name;
-use crate::network::nftables::{NFPROTO_INET, TABLE, change, header, kind};
+use crate::network::nftables::{NFPROTO_INET, TABLE, change, header, kind, without_nftables};
 use anyhow::Result;
 use rustix::io::Errno;
 
@@ -93,7 +93,8 @@ pub(super) fn remove(set: &str, link: &str) -> Message {
 pub(super) fn has(socket: &mut Socket, set: &str, link: &str) -> Result<bool> {
     let what = format!("looking at the nftables set `{set}`");
     let message = Message::new(kind(GETSETELEM), 0, &header(NFPROTO_INET), what);
-    let found = socket.get(elements(message, set, &[link], None), Errno::NOENT)?;
+    let found = socket.get(elements(message, set, &[link], None), Errno::NOENT);
+    let found = found.map_err(without_nftables)?;
     Ok(found.is_some())
 }
 
@@ -103,7 +104,8 @@ pub(super) fn has_any(socket: &mut Socket, set: &str) -> Result<bool> {
     let message = Message::new(kind(GETSETELEM), 0, &header(NFPROTO_INET), what)
         .text(NFTA_SET_ELEM_LIST_TABLE, TABLE)
         .text(NFTA_SET_ELEM_LIST_SET, set);
-    let found = socket.dump(message, Errno::NOENT)?;
+    let found = socket.dump(message, Errno::NOENT);
+    let found = found.map_err(without_nftables)?;
     Ok(found.iter().any(|answer| {
         let attributes = answer.get(4..).unwrap_or_default();
         attribute(attributes, NFTA_SET_ELEM_LIST_ELEMENTS).is_some_and(|it| !it.is_empty())

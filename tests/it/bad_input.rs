@@ -343,7 +343,8 @@ fn a_full_disk_is_named_and_earlier_images_live() {
         .layer(
             Tree::new()
                 .dir("./", 0o755)
-                .file("zeros", 0o644, vec![0; 32 << 20]),
+                // Zeros would take no room.
+                .file("ones", 0o644, vec![1; 32 << 20]),
         )
         .build();
     let registry = Registry::start();

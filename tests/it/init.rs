@@ -67,7 +67,7 @@ fn signals_end_a_command_that_does_not_handle_them() {
 }
 
 #[test]
-fn a_broken_pipe_ends_the_command_as_outside() {
+fn a_broken_pipe_ends_the_client_and_the_command() {
     let (ddock, image) = Ddock::with_busybox();
     for flags in [&["--rm"][..], &[], &["--rm", "--log-driver", "none"]] {
         let mut args = vec!["run", "--init"];
@@ -79,7 +79,16 @@ fn a_broken_pipe_ends_the_command_as_outside() {
         let mut stdout = client.stdout.take().unwrap();
         std::io::Read::read_exact(&mut stdout, &mut line).unwrap();
         drop(stdout);
-        assert_eq!(client.wait().unwrap().code(), Some(141), "{flags:?}");
+        // Docker's code for it, or the command's, which the kernel tells first where that pipe is the command's own.
+        let code = client.wait().unwrap().code();
+        let is_own = flags.contains(&"--rm");
+        assert!(
+            code == Some(1) || is_own && code == Some(141),
+            "{flags:?} {code:?}"
+        );
+        wait_for("the container to end", || {
+            ddock.ok(&["ps", "-q"]).is_empty().then_some(())
+        });
     }
 }
 

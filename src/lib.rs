@@ -27,11 +27,14 @@
 mod cli;
 mod container;
 mod digest;
+mod engine;
+mod fault;
 mod human;
 mod image;
 mod monitor;
 mod narration;
 mod network;
+mod note;
 mod platform;
 mod pull;
 mod reference;

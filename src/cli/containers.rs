@@ -1,11 +1,13 @@
 //! `ddock ps` and `ddock rm`.
 
-use crate::cli::{failure, output, place};
+use crate::cli::{failure, output};
 use crate::container::{self, AskToKill, Origin, Record, Status, Volumes};
+use crate::engine;
+use crate::engine::place;
+use crate::fault::Kind;
 use crate::human;
 use crate::monitor;
 use crate::network::{self, Attachment, Port};
-use crate::store::NotFound;
 use anyhow::{Context, Result};
 use chrono::{DateTime, Utc};
 use clap::Args;
@@ -78,7 +80,7 @@ pub(crate) struct RemoveArguments {
 pub(crate) fn list(arguments: &ListArguments, root: &Path) -> Result<()> {
     let containers = match place::enter_existing(root).context("cannot list containers")? {
         Some(store) => {
-            place::sweep(&store);
+            place::sweep(&store, &failure::note);
             container::list(&store).context("cannot list containers")?
         }
         None => Vec::new(),
@@ -90,7 +92,7 @@ pub(crate) fn list(arguments: &ListArguments, root: &Path) -> Result<()> {
 pub(crate) fn remove(arguments: &RemoveArguments, root: &Path) -> Result<()> {
     let (store, _) = place::enter(root).context("cannot remove containers")?;
     let names = if arguments.all {
-        place::sweep(&store);
+        place::sweep(&store, &failure::note);
         let all = container::list(&store).context("cannot remove containers")?;
         all.into_iter().map(|container| container.id).collect()
     } else {
@@ -107,7 +109,7 @@ pub(crate) fn remove(arguments: &RemoveArguments, root: &Path) -> Result<()> {
             .and_then(|record| container::remove(&store, &record, force, volumes));
         match removed {
             // What is to be gone is gone.
-            Err(error) if arguments.force && error.is::<NotFound>() => Ok(()),
+            Err(error) if arguments.force && engine::blame(&error) == Kind::NotFound => Ok(()),
             Err(error) => Err(error),
             Ok(()) => output::print(&format!("{name}\n")),
         }

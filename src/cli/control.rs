@@ -2,8 +2,9 @@
 
 use crate::cli::failure::Refusal;
 use crate::cli::run::invalid_signal;
-use crate::cli::{failure, output, place};
+use crate::cli::{failure, output};
 use crate::container::{self, Record, Status, Stop};
+use crate::engine::place;
 use crate::monitor::{self, Outcome, Vanished};
 use crate::store::{NotFound, Store};
 use crate::sys::signal;
@@ -102,7 +103,7 @@ fn exit_code(store: Option<&Store>, record: &Record) -> Result<u8> {
     let store = store.context("there is no store")?;
     // Nobody answers: it is starting, or ends just now, or its monitor died.
     store.wait_for_owner(&record.id)?;
-    place::sweep(store);
+    place::sweep(store, &failure::note);
     let status = match container::find(store, &record.id) {
         Err(error) if error.is::<NotFound>() => Status::Unknown,
         found => found?.status,
@@ -125,7 +126,7 @@ fn number(text: &str) -> Result<i32, Refusal> {
 pub(crate) fn open(root: &Path) -> Result<Option<Store>> {
     let store = place::enter_existing(root)?;
     if let Some(store) = &store {
-        place::sweep(store);
+        place::sweep(store, &failure::note);
     }
     Ok(store)
 }

@@ -1,18 +1,15 @@
 //! What a failed command says, and its exit code.
 
-use crate::cli::cure::Unavailable;
 use crate::cli::output;
+use crate::engine;
+use crate::fault::find;
 use crate::human;
 use crate::monitor::Vanished;
+use crate::note::Note;
 use crate::pull::Stopped;
-use crate::reference::DOCKER_HUB;
-use crate::registry::{Identity, RegistryError};
 use crate::runtime::StartError;
-use crate::store::{Damaged, NotFound, Unreadable};
-use crate::sys::lock::Held;
 use anyhow::Error;
 use std::fmt::Write as _;
-use std::io::{self, ErrorKind};
 use std::process::ExitCode;
 use thiserror::Error;
 
@@ -97,6 +94,12 @@ fn code(error: &Error) -> Option<u8> {
     find::<Refusal>(error).map(|refusal| refusal.code)
 }
 
+/// Tells the user what an operation noted on its way.
+#[expect(clippy::needless_pass_by_value, reason = "what is told is told once")]
+pub(crate) fn note(note: Note) {
+    tell(&note.0);
+}
+
 /// Tells the user about `error`.
 pub(crate) fn tell(error: &Error) {
     output::tell(&render(error));
@@ -133,105 +136,25 @@ pub(crate) fn each<T>(
 /// A registry's words and an image's are in there, so control characters are escaped.
 pub(crate) fn render(error: &Error) -> String {
     let mut text = format!("ddock: {}\n", human::printable(&format!("{error:#}")));
-    if let Some(hint) = hint(error) {
+    let refusal = find::<Refusal>(error);
+    let hint = refusal.map_or_else(|| engine::hint(error), |refusal| refusal.hint.clone());
+    if let Some(hint) = hint {
         text.push_str("hint: ");
         text.push_str(&human::printable(&hint));
         text.push('\n');
     }
-    if let Some(command) = find::<Refusal>(error).and_then(|refusal| refusal.help.as_deref()) {
+    if let Some(command) = refusal.and_then(|refusal| refusal.help.as_deref()) {
         writeln!(text, "\nRun '{command} --help' for more information")
             .expect("writing to a string cannot fail");
     }
     text
 }
 
-/// Returns what to do about `error`, if we know the cure.
-fn hint(error: &Error) -> Option<String> {
-    if let Some(refusal) = find::<Refusal>(error) {
-        return refusal.hint.clone();
-    }
-    if let Some(Unavailable { cure, .. }) = find(error) {
-        return Some(cure.clone());
-    }
-    if let Some(StartError::Unenforceable { cure, .. }) = find(error) {
-        return cure.clone();
-    }
-    if let Some(error) = find::<RegistryError>(error) {
-        return registry_hint(error);
-    }
-    if let Some(held) = find::<Held>(error) {
-        return Some(held.hint());
-    }
-    if let Some(Unreadable { cure, .. }) = find(error) {
-        return Some(cure.clone());
-    }
-    let hint = if find::<Damaged>(error).is_some() {
-        "`ddock pull` it again to repair it"
-    } else if let Some(missing) = find::<NotFound>(error) {
-        missing.hint()
-    } else {
-        match find::<io::Error>(error)?.kind() {
-            ErrorKind::StorageFull => {
-                "make room: `ddock rmi` removes images, `ddock rm` stopped containers"
-            }
-            _ => return None,
-        }
-    };
-    Some(hint.to_owned())
-}
-
-fn registry_hint(error: &RegistryError) -> Option<String> {
-    let hint = match error {
-        RegistryError::Denied {
-            registry, identity, ..
-        } => {
-            let login = login(registry);
-            return Some(match identity {
-                Identity::Anonymous => {
-                    format!("check the name; if the repository is private, `{login}` first")
-                }
-                Identity::User { .. } => {
-                    format!("check the name, or `{login}` as a user who may read it")
-                }
-            });
-        }
-        RegistryError::WrongCredentials { registry, .. } => {
-            return Some(format!("`{}` again", login(registry)));
-        }
-        RegistryError::RateLimited { .. } => {
-            "wait and pull again, or log in: registries give known users more"
-        }
-        RegistryError::Untrusted { .. } => {
-            "if its authority is your own, name its PEM file in SSL_CERT_FILE"
-        }
-        RegistryError::Unreachable { .. } => {
-            "check the registry's name and the network; a proxy is taken from HTTPS_PROXY"
-        }
-        _ => return None,
-    };
-    Some(hint.to_owned())
-}
-
-/// Returns the command that logs in to `registry`.
-fn login(registry: &str) -> String {
-    if registry == DOCKER_HUB {
-        "ddock login".to_owned()
-    } else {
-        format!("ddock login {registry}")
-    }
-}
-
-/// Returns the first error of type `T` in the chain, whether it was the cause or added as context.
-fn find<T: std::error::Error + Send + Sync + 'static>(error: &Error) -> Option<&T> {
-    error
-        .downcast_ref()
-        .or_else(|| error.chain().find_map(|cause| cause.downcast_ref()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use anyhow::anyhow;
+    use std::io::{self, ErrorKind};
 
     #[test]
     fn a_failure_is_one_line_from_the_wish_to_the_cause() {

@@ -2,8 +2,9 @@
 
 mod filter;
 
-use crate::cli::{failure, output, place};
+use crate::cli::{failure, output};
 use crate::digest::Digest;
+use crate::engine::place;
 use crate::human;
 use crate::image::{self, Image};
 use crate::reference::Reference;

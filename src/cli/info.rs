@@ -1,7 +1,8 @@
 //! `ddock info`: what this machine offers and what is used of it.
 
-use crate::cli::{output, place};
+use crate::cli::output;
 use crate::container::{self, Record, Status};
+use crate::engine::place;
 use crate::image;
 use crate::platform::Platform;
 use crate::runtime::apparmor;

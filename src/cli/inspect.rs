@@ -4,8 +4,9 @@ mod container_document;
 mod image_document;
 
 use crate::cli::failure::Told;
-use crate::cli::{images, networks, output, place, volumes};
+use crate::cli::{images, networks, output, volumes};
 use crate::container;
+use crate::engine::place;
 use crate::image::{self, Image};
 use crate::reference::ParseError;
 use crate::store::{NotFound, Store};

@@ -4,9 +4,9 @@ mod when;
 
 use crate::cli::failure::Refusal;
 use crate::cli::output::{self, Stream as Output};
-use crate::cli::place;
 use crate::container::log::{Driver, Entry, Reader, Stream};
 use crate::container::{self, Record};
+use crate::engine::place;
 use crate::human;
 use crate::store::{NotFound, Store};
 use anyhow::{Context, Result};

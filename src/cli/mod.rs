@@ -4,7 +4,6 @@ mod attach;
 mod command_line;
 mod containers;
 mod control;
-mod cure;
 mod damage;
 mod detach_keys;
 mod failure;
@@ -18,7 +17,6 @@ mod manifest;
 mod names;
 mod networks;
 mod output;
-mod place;
 mod port;
 mod progress;
 mod prompt;
@@ -34,6 +32,7 @@ mod unpack;
 mod version;
 mod volumes;
 
+use crate::engine;
 use crate::runtime;
 use crate::sys::program::Protected;
 use crate::sys::{caller, lock, program};
@@ -183,7 +182,7 @@ fn obey(words: Vec<OsString>, protected: Option<Protected>) -> ExitCode {
         Err(refusal) => return failure::report(&refusal.into(), DDOCK_FAILED),
     };
     lock::on_waiting(|text| output::tell(&format!("ddock: {text}\n")));
-    let root = match arguments.root.map_or_else(place::default_root, Ok) {
+    let root = match arguments.root.map_or_else(engine::default_root, Ok) {
         Ok(root) => root,
         Err(error) => return failure::report(&error, DDOCK_FAILED),
     };

@@ -1,7 +1,8 @@
 //! `ddock port`.
 
-use crate::cli::{output, place};
+use crate::cli::output;
 use crate::container::{self, Record, Status};
+use crate::engine::place;
 use crate::network::Port;
 use crate::store::NotFound;
 use anyhow::{Context, Result, bail};

@@ -3,9 +3,9 @@
 use crate::cli::failure::{self, DDOCK_FAILED, Refusal, Told};
 use crate::cli::layer_limits;
 use crate::cli::output::{self, Stream};
-use crate::cli::place;
 use crate::cli::progress::{Mode, Progress, Style};
 use crate::cli::pull_flags::PullFlags;
+use crate::engine::place;
 use crate::human;
 use crate::monitor::{self, Signals};
 use crate::platform::Platform;

@@ -1,8 +1,9 @@
 //! `ddock system reset`: rids a user of all that is his.
 
-use crate::cli::failure::Refusal;
-use crate::cli::{output, place, prompt};
+use crate::cli::{output, prompt};
 use crate::container::{self, network_of};
+use crate::engine::place;
+use crate::fault::{Fault, Kind};
 use crate::monitor;
 use crate::network;
 use crate::store::Store;
@@ -45,14 +46,14 @@ pub(crate) fn run(arguments: &Arguments, root: &Path) -> Result<()> {
     }
     match Store::remove(root) {
         // Files of IDs that this user could have once.
-        Err(error) if !can_enter => Err(anyhow::Error::new(
-            Refusal::new(format!("{}: {error:#}", context()))
-                .hint(format!(
-                    "nothing uses what is left; root can remove it: `sudo rm -rf {}/.removed-*`",
-                    root.display()
-                ))
-                .code(1),
-        )),
+        Err(error) if !can_enter => {
+            let message = format!("{}: {error:#}", context());
+            let fault = Fault::new(Kind::Forbidden, message).hint(format!(
+                "nothing uses what is left; root can remove it: `sudo rm -rf {}/.removed-*`",
+                root.display()
+            ));
+            Err(fault.into())
+        }
         removed => removed.with_context(context),
     }
 }

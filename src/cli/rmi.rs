@@ -1,8 +1,9 @@
 //! `ddock rmi`.
 
-use crate::cli::{failure, output, place};
+use crate::cli::{failure, output};
 use crate::container::{self, Record, Status};
 use crate::digest::Digest;
+use crate::engine::place;
 use crate::image::{self, Use};
 use crate::store::Store;
 use anyhow::{Context, Result};
@@ -24,7 +25,7 @@ pub(crate) struct Arguments {
 /// Removes images one after the other, saying what went.
 pub(crate) fn run(arguments: &Arguments, root: &Path) -> Result<()> {
     let (store, _) = place::enter(root).context("cannot remove images")?;
-    place::sweep(&store);
+    place::sweep(&store, &failure::note);
     let uses = Uses::read(&store).context("cannot remove images")?;
     let mut removals = Vec::new();
     let done = failure::each(&arguments.images, |name| {

@@ -12,7 +12,8 @@ mod start;
 
 use crate::cli::failure::Refusal;
 use crate::cli::pull_flags::PullFlags;
-use crate::cli::{detach_keys, output, place, pull};
+use crate::cli::{detach_keys, output, pull};
+use crate::engine::place;
 use crate::image;
 use crate::monitor::{DetachKeys, Session};
 use crate::network::{Port, Publication};

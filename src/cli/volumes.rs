@@ -1,14 +1,17 @@
 //! `ddock volume create`, `ls`, `inspect`, `rm` and `prune`.
 
 use crate::cli::failure;
-use crate::cli::{inspect, output, place, prompt};
+use crate::cli::{inspect, output, prompt};
+use crate::engine;
+use crate::engine::place;
+use crate::engine::volume::{self, Listed};
+use crate::fault::Kind;
 use crate::human;
-use crate::store::{NotFound, Store, VolumeName, VolumeRecord};
+use crate::store::{Store, VolumeName, VolumeRecord};
 use anyhow::{Context, Result};
 use chrono::SecondsFormat;
 use clap::Args;
 use serde_json::{Value, json};
-use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::str::FromStr;
 
@@ -93,14 +96,15 @@ impl FromStr for Filter {
 }
 
 impl Filter {
-    fn accepts(&self, name: &VolumeName, record: &VolumeRecord, is_used: bool) -> bool {
+    fn accepts(&self, volume: &Listed) -> bool {
         match self {
-            Self::Dangling(dangling) => *dangling != is_used,
-            Self::Label(key, value) => record
+            Self::Dangling(dangling) => *dangling != volume.is_used,
+            Self::Label(key, value) => volume
+                .record
                 .labels
                 .get(key)
                 .is_some_and(|found| value.as_ref().is_none_or(|value| value == found)),
-            Self::Name(text) => name.as_str().contains(text),
+            Self::Name(text) => volume.name.as_str().contains(text),
             Self::Driver(driver) => driver == "local",
         }
     }
@@ -108,37 +112,21 @@ impl Filter {
 
 /// Makes a volume and prints its name.
 pub(crate) fn create(arguments: &CreateArguments, root: &Path) -> Result<()> {
-    let context = || "cannot create the volume";
-    let (store, _) = place::enter(root).with_context(context)?;
     let label = |text: &String| {
         let (key, value) = text.split_once('=').unwrap_or((text, ""));
         (key.to_owned(), value.to_owned())
     };
-    let labels: BTreeMap<_, _> = arguments.label.iter().map(label).collect();
-    let name = arguments.name.clone();
-    let record = VolumeRecord::new(labels, name.is_none());
-    let name = name.unwrap_or_else(VolumeName::random);
-    store.create_volume(&name, &record).with_context(context)?;
+    let labels = arguments.label.iter().map(label).collect();
+    let name = volume::create(root, arguments.name.clone(), labels);
+    let name = name.context("cannot create the volume")?;
     output::print(&format!("{name}\n"))
 }
 
 /// Lists volumes by name.
 pub(crate) fn list(arguments: &ListArguments, root: &Path) -> Result<()> {
-    let context = || "cannot list volumes";
-    let mut volumes = Vec::new();
-    if let Some(store) = place::existing(root).with_context(context)? {
-        volumes = store.volumes().with_context(context)?;
-        let users = store.volume_users().with_context(context)?;
-        let unused: BTreeSet<VolumeName> = users
-            .unused(volumes.iter().map(|(name, _)| name))
-            .into_iter()
-            .collect();
-        volumes.retain(|(name, record)| {
-            let fits = |filter: &Filter| filter.accepts(name, record, !unused.contains(name));
-            arguments.filter.iter().all(fits)
-        });
-    }
-    let names = volumes.into_iter().map(|(name, _)| name.to_string());
+    let mut volumes = volume::list(root).context("cannot list volumes")?;
+    volumes.retain(|volume| arguments.filter.iter().all(|it| it.accepts(volume)));
+    let names = volumes.into_iter().map(|volume| volume.name.to_string());
     if arguments.quiet {
         let lines: String = names.map(|name| name + "\n").collect();
         return output::print(&lines);
@@ -182,15 +170,14 @@ fn describe(name: &VolumeName, record: &VolumeRecord, data: &Path) -> Value {
 
 /// Removes volumes one after the other, saying the name of each.
 pub(crate) fn remove(arguments: &RemoveArguments, root: &Path) -> Result<()> {
-    let store = enter_swept(root).context("cannot remove volumes")?;
+    let entered = place::enter_swept(root, &failure::note).context("cannot remove volumes")?;
+    let store = entered.as_ref().map(|(store, _)| store);
     failure::each(&arguments.volumes, |text| {
-        let removed = match (&store, text.parse()) {
-            (Some(store), Ok(name)) => store.remove_volume(&name),
-            _ => Err(NotFound::volume(text).into()),
-        };
-        match removed {
+        match volume::remove(store, text) {
             // What is to be gone is gone.
-            Err(error) if !(arguments.force && error.is::<NotFound>()) => Err(error),
+            Err(error) if !(arguments.force && engine::blame(&error) == Kind::NotFound) => {
+                Err(error)
+            }
             _ => output::print(&format!("{text}\n")),
         }
     })
@@ -204,50 +191,34 @@ pub(crate) fn prune(arguments: &PruneArguments, root: &Path) -> Result<()> {
             format!("This will remove {which} local volumes not used by at least one container.");
         prompt::confirm(&warning, "volume prune")?;
     }
-    let (mut removed, mut bytes) = (Vec::new(), 0);
-    if let Some(store) = enter_swept(root).context("cannot remove volumes")? {
-        let mut wanted = store.volumes()?;
-        wanted.retain(|(_, record)| arguments.all || record.is_anonymous());
-        let names: Vec<VolumeName> = wanted.into_iter().map(|(name, _)| name).collect();
-        // Counted before they go, and only those that will: a volume may be large.
-        let unused = store.volume_users()?.unused(names.iter());
-        let size = |name: &VolumeName| (name.clone(), store.volume_size(name));
-        let sizes: BTreeMap<VolumeName, u64> = unused.iter().map(size).collect();
-        let gone = store
-            .remove_unused(&unused)
-            .context("cannot remove volumes")?;
-        for name in gone {
-            removed.push(format!("{name}\n"));
-            bytes += sizes.get(&name).unwrap_or(&0);
-        }
-    }
-    if !removed.is_empty() {
-        output::print(&format!("Deleted Volumes:\n{}\n", removed.concat()))?;
+    let fits = |record: &VolumeRecord| arguments.all || record.is_anonymous();
+    let pruned = volume::prune(root, fits, &failure::note).context("cannot remove volumes")?;
+    if !pruned.names.is_empty() {
+        let lines = pruned.names.iter().map(|name| format!("{name}\n"));
+        output::print(&format!(
+            "Deleted Volumes:\n{}\n",
+            lines.collect::<String>()
+        ))?;
     }
     output::print(&format!(
         "Total reclaimed space: {}\n",
-        human::size(bytes, 4)
+        human::size(pruned.reclaimed, 4)
     ))
-}
-
-/// Opens the store, if there is one, without what dead containers held.
-fn enter_swept(root: &Path) -> Result<Option<Store>> {
-    let store = place::enter_existing(root)?;
-    if let Some(store) = &store {
-        place::sweep(store);
-    }
-    Ok(store)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeMap;
 
     #[test]
     fn filters_are_dockers() {
-        let name = "data".parse().unwrap();
         let labels = BTreeMap::from([("a".to_owned(), "b".to_owned())]);
-        let record = VolumeRecord::new(labels, false);
+        let volume = Listed {
+            name: "data".parse().unwrap(),
+            record: VolumeRecord::new(labels, false),
+            is_used: true,
+        };
         for (text, expected) in [
             ("dangling=true", false),
             ("dangling=0", true),
@@ -261,7 +232,7 @@ mod tests {
             ("driver=nfs", false),
         ] {
             let filter: Filter = text.parse().unwrap();
-            assert_eq!(filter.accepts(&name, &record, true), expected, "{text}");
+            assert_eq!(filter.accepts(&volume), expected, "{text}");
         }
         for text in ["dangling", "dangling=x", "bogus=1"] {
             assert!(text.parse::<Filter>().is_err(), "{text}");

@@ -46,7 +46,7 @@ pub(crate) use probe::Facts;
 pub(crate) use publish::{Publication, StagedLayer, Went};
 pub(crate) use stage::Stage;
 pub(crate) use volume_name::VolumeName;
-pub(crate) use volumes::{Claim, VolumeRecord};
+pub(crate) use volumes::{Claim, InUse, VolumeRecord};
 
 use anyhow::{Context, Result, ensure};
 use fs_err as fs;

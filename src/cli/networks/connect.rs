@@ -2,9 +2,10 @@
 
 use crate::cli::failure::Refusal;
 use crate::cli::networks::PREDEFINED;
+use crate::cli::output;
 use crate::cli::run::{address4, address6, alias};
-use crate::cli::{output, place};
 use crate::container::{self, Record, Status};
+use crate::engine::place;
 use crate::monitor::{self, Change};
 use crate::network;
 use crate::store::{NotFound, Store};

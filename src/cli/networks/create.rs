@@ -2,8 +2,9 @@
 
 use crate::cli::failure::Refusal;
 use crate::cli::networks::PREDEFINED;
-use crate::cli::{output, place};
+use crate::cli::output;
 use crate::container::{self, ICC, MTU};
+use crate::engine::place;
 use crate::network::{self, Network};
 use crate::store::{NetworkRecord, Pool};
 use anyhow::{Context, Result, bail, ensure};

@@ -1,8 +1,9 @@
 //! `ddock network inspect`.
 
+use crate::cli::inspect;
 use crate::cli::networks::{View, all, endpoint_id};
-use crate::cli::{inspect, place};
 use crate::container::{self, Record};
+use crate::engine::place;
 use crate::human;
 use crate::network::{Network, format_mac};
 use crate::store::{Store, unique};

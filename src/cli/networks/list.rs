@@ -1,7 +1,8 @@
 //! `ddock network ls`.
 
 use crate::cli::networks::{View, all};
-use crate::cli::{failure, output, place};
+use crate::cli::{failure, output};
+use crate::engine::place;
 use crate::human;
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};

@@ -3,8 +3,11 @@
 use crate::cli::failure;
 use crate::cli::networks::PREDEFINED;
 use crate::cli::networks::list::has_label;
-use crate::cli::{output, place, prompt};
+use crate::cli::{output, prompt};
 use crate::container::network_of;
+use crate::engine;
+use crate::engine::place;
+use crate::fault::Kind;
 use crate::human;
 use crate::network;
 use crate::store::{ActiveEndpoints, NetworkRecord, NotFound, Store};
@@ -87,7 +90,7 @@ impl Filter {
 
 /// Removes networks one after the other, saying the name of each as the user gave it.
 pub(crate) fn remove(arguments: &RemoveArguments, root: &Path) -> Result<()> {
-    let entered = enter_swept(root).context("cannot remove networks")?;
+    let entered = place::enter_swept(root, &failure::note).context("cannot remove networks")?;
     failure::each(&arguments.networks, |text| {
         if PREDEFINED.iter().any(|(name, _)| name == text) {
             bail!("{text} is a pre-defined network and cannot be removed");
@@ -98,7 +101,9 @@ pub(crate) fn remove(arguments: &RemoveArguments, root: &Path) -> Result<()> {
         };
         match removed {
             // What is to be gone is gone.
-            Err(error) if !(arguments.force && error.is::<NotFound>()) => Err(error),
+            Err(error) if !(arguments.force && engine::blame(&error) == Kind::NotFound) => {
+                Err(error)
+            }
             _ => output::print(&format!("{text}\n")),
         }
     })
@@ -111,7 +116,9 @@ pub(crate) fn prune(arguments: &PruneArguments, root: &Path) -> Result<()> {
         prompt::confirm(warning, "network prune")?;
     }
     let mut removed = Vec::new();
-    if let Some((store, mapping)) = enter_swept(root).context("cannot remove networks")? {
+    if let Some((store, mapping)) =
+        place::enter_swept(root, &failure::note).context("cannot remove networks")?
+    {
         let fits = |network: &NetworkRecord| arguments.filter.iter().all(|it| it.accepts(network));
         removed = prune_unused(&store, &mapping, fits).context("cannot remove networks")?;
     }
@@ -146,15 +153,6 @@ fn remove_one(store: &Store, mapping: &Mapping, text: &str) -> Result<()> {
         Some(lock) => network_of(network).unmake(lock),
         None => Ok(()),
     })
-}
-
-/// Opens the store, if there is one, without what dead containers held.
-fn enter_swept(root: &Path) -> Result<Option<(Store, Mapping)>> {
-    let entered = place::enter_existing_mapped(root)?;
-    if let Some((store, _)) = &entered {
-        place::sweep(store);
-    }
-    Ok(entered)
 }
 
 #[cfg(test)]

@@ -1,13 +1,15 @@
 //! From the flags of `run` to a container that has ended.
 
-use crate::cli::failure::DDOCK_FAILED;
+use crate::cli::failure::{self, DDOCK_FAILED};
 use crate::cli::run::lifetime::{IdFile, pairs};
 use crate::cli::run::origin::Origin;
 use crate::cli::run::peers::Peers;
 use crate::cli::run::{Company, Run, connect, explain, mounts};
-use crate::cli::{cure, names, output, place};
+use crate::cli::{names, output};
 use crate::container::log::Driver;
 use crate::container::{self, Container, Record, Status, Stop, Volumes};
+use crate::engine;
+use crate::engine::place;
 use crate::image::ImageConfig;
 use crate::monitor::{self, Connection, End, Job, Leave, Outcome, Session};
 use crate::narration::{Narration, Step, tell};
@@ -43,7 +45,7 @@ pub(super) fn start(
     // Before anything looks at what this process has: how many processors, for one.
     let leftover = Leftover::of_caller().with_context(wish)?;
     let narration = run.explain.map(explain::listen).transpose()?;
-    place::sweep(store);
+    place::sweep(store, &failure::note);
     let (mut container, origin) = create(run, store).with_context(wish)?;
     if let Some(mut file) = id_file.filter(|_| !run.request.dry_run) {
         file.write(&container.record.id).with_context(wish)?;
@@ -245,7 +247,7 @@ fn prepare(
     request.names.gateways = ready.gateways();
     let host = Host::detect(spec_mapping(mapping), profile(&request, mapping))?;
     let built = spec::build(&defaults(config), &request, &host, root.as_fd())
-        .map_err(|error| cure::of_unmapped(error, mapping, store.root()))?;
+        .map_err(|error| engine::of_unmapped(error, mapping, store.root()))?;
     for note in &built.notes {
         output::tell(&format!("ddock: {note}\n"));
     }

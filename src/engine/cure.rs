@@ -1,6 +1,6 @@
 //! What an ordinary user can do about IDs that he lacks, as commands to paste.
 
-use crate::cli::place;
+use crate::engine::root;
 use crate::spec::Unmapped;
 use crate::sys::userns::{Alone, Lacking, Mapping, free_range, user_name};
 use anyhow::Error;
@@ -80,7 +80,7 @@ fn granting(mapping: &Mapping) -> String {
 
 /// Returns the command that removes the store at `root`.
 fn reset(root: &Path) -> String {
-    if place::default_root().is_ok_and(|default| default == root) {
+    if root::default_root().is_ok_and(|default| default == root) {
         return "ddock system reset".to_owned();
     }
     format!("ddock --root {} system reset", root.display())

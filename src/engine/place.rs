@@ -1,29 +1,12 @@
 //! Which store a command works on, and as whom.
 
-use crate::cli::{cure, failure};
 use crate::container;
+use crate::engine::cure;
+use crate::note::{Note, Notes};
 use crate::store::Store;
 use crate::sys::userns::Mapping;
-use anyhow::{Context, Result};
-use std::env;
-use std::path::{Path, PathBuf};
-
-/// Returns where the store is when nobody says: the system's as root, else the user's data directory
-/// (XDG Base Directory Specification: a path that is not absolute is ignored).
-pub(crate) fn default_root() -> Result<PathBuf> {
-    if rustix::process::geteuid().is_root() {
-        return Ok(PathBuf::from("/var/lib/ddock"));
-    }
-    let absolute = |name| {
-        env::var_os(name)
-            .map(PathBuf::from)
-            .filter(|path| path.is_absolute())
-    };
-    absolute("XDG_DATA_HOME")
-        .or_else(|| absolute("HOME").map(|home| home.join(".local/share")))
-        .map(|data| data.join("ddock"))
-        .context("no place for the store: neither --root, DDOCK_ROOT nor HOME is set")
-}
+use anyhow::Result;
+use std::path::Path;
 
 /// Returns how IDs are mapped for the store at `root`: as it was made, whatever the caller could have by now; as the
 /// caller can have them if there is no store, or one that holds nothing yet.
@@ -68,9 +51,9 @@ pub(crate) fn enter_existing(root: &Path) -> Result<Option<Store>> {
 }
 
 /// Ends or removes what dead monitors left. What cannot be is said, and is no reason not to go on.
-pub(crate) fn sweep(store: &Store) {
+pub(crate) fn sweep(store: &Store, notes: Notes<'_>) {
     for left in container::sweep(store) {
-        failure::tell(&left);
+        notes(Note(left));
     }
 }
 
@@ -91,4 +74,13 @@ pub(crate) fn existing(root: &Path) -> Result<Option<Store>> {
     } else {
         Ok(None)
     }
+}
+
+/// Opens the store, if there is one, without what dead monitors left, and says as whom.
+pub(crate) fn enter_swept(root: &Path, notes: Notes<'_>) -> Result<Option<(Store, Mapping)>> {
+    let entered = enter_existing_mapped(root)?;
+    if let Some((store, _)) = &entered {
+        sweep(store, notes);
+    }
+    Ok(entered)
 }

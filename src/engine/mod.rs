@@ -1,0 +1,11 @@
+//! What commands do, apart from who asks for it: options in, notes and events on the way, a report out.
+
+mod blame;
+mod cure;
+pub(crate) mod place;
+mod root;
+pub(crate) mod volume;
+
+pub(crate) use blame::{blame, hint};
+pub(crate) use cure::of_unmapped;
+pub(crate) use root::default_root;

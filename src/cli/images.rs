@@ -4,15 +4,13 @@ mod filter;
 
 use crate::cli::{failure, output};
 use crate::digest::Digest;
-use crate::engine::place;
+use crate::engine::image::{View, list};
 use crate::human;
-use crate::image::{self, Image};
 use crate::reference::Reference;
 use anyhow::{Context, Result};
 use chrono::{DateTime, Utc};
 use clap::Args;
 use filter::{Filter, Named};
-use std::collections::BTreeMap;
 use std::path::Path;
 
 /// The zero of Go's clock, in seconds since 1970: the first second of the year 1.
@@ -41,56 +39,11 @@ pub(crate) struct Arguments {
     name: Option<Named>,
 }
 
-/// An image as the list needs it.
-#[derive(Debug, Clone)]
-pub(crate) struct View {
-    pub(crate) id: Digest,
-    pub(crate) tags: Vec<Reference>,
-    /// Repositories with the digests they know the image by.
-    pub(crate) repo_digests: Vec<Reference>,
-    pub(crate) created: Option<DateTime<Utc>>,
-    /// Unpacked, in bytes.
-    pub(crate) size: u64,
-    /// Filled only if a filter asks for them: each image's config must be read for them.
-    pub(crate) labels: BTreeMap<String, String>,
-}
-
 /// Lists images, the newest first.
 pub(crate) fn run(arguments: &Arguments, root: &Path) -> Result<()> {
-    let images = fetch(root, arguments.filter.iter().any(Filter::is_on_labels))
-        .context("cannot list images")?;
+    let with_labels = arguments.filter.iter().any(Filter::is_on_labels);
+    let images = list(root, with_labels, &failure::note).context("cannot list images")?;
     output::print(&render(arguments, images, Utc::now()))
-}
-
-fn fetch(root: &Path, with_labels: bool) -> Result<Vec<View>> {
-    let Some(store) = place::existing(root)? else {
-        return Ok(Vec::new());
-    };
-    let listing = image::list(&store)?;
-    for damage in listing.damaged {
-        failure::tell(&damage);
-    }
-    let view = |(image, tags): (Image, Vec<Reference>)| {
-        let labels = if with_labels {
-            image.config(&store)?.config.labels
-        } else {
-            BTreeMap::new()
-        };
-        Ok(View {
-            id: image.id,
-            tags,
-            repo_digests: references(&image.record.repo_digests),
-            created: image.record.created,
-            size: image.record.size,
-            labels,
-        })
-    };
-    listing.images.into_iter().map(view).collect()
-}
-
-/// Returns the repository digests of a record. Those that this ddock cannot read it cannot show.
-pub(crate) fn references(texts: &[String]) -> Vec<Reference> {
-    texts.iter().filter_map(|text| text.parse().ok()).collect()
 }
 
 /// What one line of the list shows. A name without a tag has a digest.
@@ -193,6 +146,7 @@ fn id(arguments: &Arguments, id: &Digest) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeMap;
 
     pub(super) fn image(content: &str, tags: &[&str], day: u32) -> View {
         View {

@@ -4,8 +4,9 @@ mod container_document;
 mod image_document;
 
 use crate::cli::failure::Told;
-use crate::cli::{images, networks, output, volumes};
+use crate::cli::{networks, output, volumes};
 use crate::container;
+use crate::engine::image::references;
 use crate::engine::place;
 use crate::image::{self, Image};
 use crate::reference::ParseError;
@@ -108,7 +109,7 @@ fn describe_image(store: &Store, image: &Image) -> Result<Value> {
     Ok(describe(&View {
         id: image.id.clone(),
         tags: image.tags(store)?,
-        repo_digests: images::references(&image.record.repo_digests),
+        repo_digests: references(&image.record.repo_digests),
         created: image.record.created,
         author: config.author,
         platform: image.record.platform.clone(),

@@ -20,6 +20,7 @@ mod output;
 mod port;
 mod progress;
 mod prompt;
+mod prune_filter;
 mod pull;
 mod pull_flags;
 mod reach;

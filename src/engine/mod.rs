@@ -2,6 +2,7 @@
 
 mod blame;
 mod cure;
+pub(crate) mod image;
 pub(crate) mod place;
 mod root;
 pub(crate) mod volume;

@@ -18,7 +18,7 @@ pub(crate) use config::ImageConfig;
 pub(crate) use find::find;
 pub(crate) use publish::{Fetched, publish};
 pub(crate) use record::{Layer, Record};
-pub(crate) use remove::{Use, remove, sweep};
+pub(crate) use remove::{Removed, Use, remove, sweep};
 
 use crate::digest::Digest;
 use crate::reference::Reference;

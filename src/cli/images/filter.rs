@@ -1,7 +1,7 @@
 //! Which images a list shows: `ddock images NAME` and `--filter`.
 
-use crate::cli::images::View;
 use crate::digest::Digest;
+use crate::engine::image::View;
 use crate::reference::Reference;
 use std::convert::Infallible;
 use std::str::FromStr;

@@ -1,13 +1,13 @@
 //! `ddock network ls`.
 
 use crate::cli::networks::{View, all};
+use crate::cli::prune_filter::has_label;
 use crate::cli::{failure, output};
 use crate::engine::place;
 use crate::human;
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 use serde_json::json;
-use std::collections::BTreeMap;
 use std::mem::discriminant;
 use std::path::Path;
 use std::str::FromStr;
@@ -102,12 +102,6 @@ fn passes(filters: &[Filter], network: &View, used: &[String]) -> bool {
     })
 }
 
-/// Tells whether a label is there, with this value if one is asked for.
-pub(super) fn has_label(labels: &BTreeMap<String, String>, key: &str, value: Option<&str>) -> bool {
-    let found = labels.get(key);
-    found.is_some_and(|found| value.is_none_or(|value| value == found))
-}
-
 /// Lists networks by name.
 pub(crate) fn list(arguments: &ListArguments, root: &Path) -> Result<()> {
     let context = "cannot list networks";
@@ -177,6 +171,7 @@ fn describe(network: &View, id: &str) -> serde_json::Value {
 mod tests {
     use super::*;
     use crate::store::{NetworkRecord, Pool};
+    use std::collections::BTreeMap;
 
     fn networks() -> Vec<View> {
         let pool = |subnet: &str, gateway: &str| Pool {

@@ -2,7 +2,8 @@
 
 use crate::network::names::attempt::Attempt;
 use crate::network::names::message::{self, Code};
-use crate::network::names::{Client, Server, Token};
+use crate::network::names::service::Token;
+use crate::network::names::{Client, Server};
 use crate::network::opener::Opener;
 use crate::network::published::open;
 use anyhow::Context as _;

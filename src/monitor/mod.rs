@@ -15,6 +15,7 @@ mod keys;
 mod names;
 mod raw;
 mod relay;
+mod servants;
 mod signals;
 mod streams;
 mod supervise;

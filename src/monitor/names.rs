@@ -43,7 +43,7 @@ pub(super) fn respond(
     let responder = Responder::start(namespace, place, knowledge)
         .context("answering for names of containers")?;
     tell(|| Step::Responder {
-        pid: responder.pid(),
+        pid: responder.servant().pid().unwrap_or_default(),
         address: RESOLVER.to_string(),
     });
     Ok(Some(responder))

@@ -5,6 +5,7 @@ use crate::container::log::{Rotation, Stream, Writer};
 use crate::monitor::attach::{Client, End};
 use crate::monitor::connection::{Connected, Connection};
 use crate::monitor::hub::Hub;
+use crate::monitor::servants::{self, Serving};
 use crate::monitor::signals::Signals;
 use crate::monitor::streams::{Wiring, copy};
 use crate::monitor::watch::{self, FIRST, Input, Watch};
@@ -22,9 +23,6 @@ use std::time::{Duration, Instant};
 
 /// Podman's exit code of a container whose time was over.
 const OVERDUE: u8 = 255;
-
-/// The monitor's `oom_score_adj` (proc(5)): killed after everything but what is exempt. It holds little, and the container ends with it.
-const OOM_SCORE: &str = "-999";
 
 /// A container that is to run.
 pub(crate) struct Job<'a> {
@@ -208,8 +206,7 @@ fn run_container(job: Job<'_>, ends: Ends, watch: &mut Watch) -> Result<(Outcome
             return Err(error);
         }
     };
-    // Not inherited by what was started until here. Without the right to it, as an ordinary user's, a monitor does without.
-    fs_err::write("/proc/self/oom_score_adj", OOM_SCORE).ok();
+    servants::protect();
     watch.deadline = job
         .timeout
         .and_then(|timeout| Instant::now().checked_add(timeout));
@@ -225,8 +222,11 @@ fn run_container(job: Job<'_>, ends: Ends, watch: &mut Watch) -> Result<(Outcome
     if told.is_err() || recorded.is_err() {
         running.signal(libc::SIGKILL)?;
     }
-    let mut change = |wanted, switch: Option<&_>| connected.change(wanted, switch, &mut container);
-    let is_overdue = watch.until_end(&running, &mut change)?;
+    let mut serving = Serving {
+        connected: &mut connected,
+        container: &mut container,
+    };
+    let is_overdue = watch.until_end(&running, &mut serving)?;
     // Or its links would stay until this process ends.
     connected.namespace = None;
     let (mut status, out_of_memory) = running.finish()?;

@@ -3,8 +3,9 @@
 use crate::container::Stop;
 use crate::container::log::Stream;
 use crate::monitor::hub::Hub;
+use crate::monitor::servants::Serving;
 use crate::monitor::signals::Signals;
-use crate::monitor::{Change, FromClient, FromMonitor, independent};
+use crate::monitor::{FromClient, FromMonitor, independent};
 use crate::network::Switch;
 use crate::runtime::Running;
 use crate::sys::message::{Channel, Listener, lacks_descriptors};
@@ -52,24 +53,31 @@ pub(super) struct Client {
 /// The number of the client that the monitor was forked from.
 pub(super) const FIRST: u32 = 0;
 
-/// Changes the container's networks, which the switch holds, if any does; returns what the user should know.
-type Changes<'a> = &'a mut dyn FnMut(Change, Option<&Switch>) -> Result<Vec<String>>;
-
 /// What [`poll`] found, in the order of what it was asked.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is an end that was watched"
+)]
 struct Ready {
     has_ended: bool,
     signals: bool,
     at_door: bool,
     clients: Vec<bool>,
+    /// One has died, or is to be started again.
+    servants: bool,
 }
 
 impl Watch {
     /// Returns when the command has ended; true if that was because its time was over.
-    pub(super) fn until_end(&mut self, running: &Running, change: Changes<'_>) -> Result<bool> {
+    pub(super) fn until_end(
+        &mut self,
+        running: &Running,
+        serving: &mut Serving<'_>,
+    ) -> Result<bool> {
         let signals = Signals::take_of_monitor()?;
         let mut is_overdue = false;
         loop {
-            let ready = self.wait(running, &signals)?;
+            let ready = self.wait(running, &signals, serving)?;
             if ready.has_ended {
                 return Ok(is_overdue);
             }
@@ -95,7 +103,7 @@ impl Watch {
                 .enumerate()
                 .filter(|(_, ready)| **ready)
             {
-                if !self.attend(at, running, change)? {
+                if !self.attend(at, running, serving)? {
                     has_left.push(self.clients[at].number);
                 }
             }
@@ -105,6 +113,9 @@ impl Watch {
             }
             if ready.at_door {
                 self.let_in();
+            }
+            if ready.servants {
+                serving.look_after();
             }
         }
     }
@@ -126,7 +137,7 @@ impl Watch {
         Ok(())
     }
 
-    fn wait(&self, running: &Running, signals: &Signals) -> Result<Ready> {
+    fn wait(&self, running: &Running, signals: &Signals, serving: &Serving<'_>) -> Result<Ready> {
         let mut ends = vec![
             PollFd::from_borrowed_fd(running.end(), PollFlags::IN),
             PollFd::new(signals, PollFlags::IN),
@@ -141,8 +152,17 @@ impl Watch {
                 .iter()
                 .map(|door| PollFd::new(door, PollFlags::IN)),
         );
+        let servants = ends.len();
+        ends.extend(
+            serving
+                .ends()
+                .map(|end| PollFd::from_borrowed_fd(end, PollFlags::IN)),
+        );
+        let others = ends.len();
         self.hub.interests(&mut ends);
-        let left = self.deadline.into_iter().chain(self.last_hour).min();
+        let due = serving.due();
+        let next = [self.deadline, self.last_hour, due];
+        let left = next.into_iter().flatten().min();
         let left = left.map(|end| end.saturating_duration_since(Instant::now()));
         let left = left.and_then(|left| Timespec::try_from(left).ok());
         match poll(&mut ends, left.as_ref()) {
@@ -156,13 +176,15 @@ impl Watch {
             signals: is_ready(1),
             clients: (2..clients + 2).map(is_ready).collect(),
             at_door: self.door.is_some() && is_ready(clients + 2),
+            servants: (servants..others).any(is_ready)
+                || due.is_some_and(|due| due <= Instant::now()),
         })
     }
 
     /// Does what a client asks; false if it left, or asked for what cannot be: that ends the client, and the container only
     /// where it runs for that client.
-    fn attend(&mut self, at: usize, running: &Running, change: Changes<'_>) -> Result<bool> {
-        let answer = match self.hear(at, running, change) {
+    fn attend(&mut self, at: usize, running: &Running, serving: &mut Serving<'_>) -> Result<bool> {
+        let answer = match self.hear(at, running, serving) {
             Ok(Some(stays)) => return Ok(stays),
             Ok(None) => None,
             Err(error) => Some(FromMonitor::Failed(format!("{error:#}"))),
@@ -179,7 +201,12 @@ impl Watch {
     }
 
     /// Does what a client asks; false if it left, `None` if it is gone.
-    fn hear(&mut self, at: usize, running: &Running, change: Changes<'_>) -> Result<Option<bool>> {
+    fn hear(
+        &mut self,
+        at: usize,
+        running: &Running,
+        serving: &mut Serving<'_>,
+    ) -> Result<Option<bool>> {
         let client = &mut self.clients[at];
         let (number, is_owner) = (client.number, client.is_owner);
         let heard = match client.channel.receive() {
@@ -194,7 +221,7 @@ impl Watch {
             Some((FromClient::Output(_), None)) => bail!("no descriptor came along"),
             Some((FromClient::Attach, _)) => self.attach(at)?,
             Some((FromClient::Change(wanted), _)) => {
-                let answer = match change(wanted, self.switch.as_ref()) {
+                let answer = match serving.change(wanted, self.switch.as_ref()) {
                     Ok(notices) => FromMonitor::Changed { notices },
                     Err(error) => FromMonitor::Failed(format!("{error:#}")),
                 };

@@ -11,6 +11,7 @@ mod stream;
 use crate::network::helper::{Helper, Place, keep_only};
 use crate::network::port::Protocol;
 use crate::network::published::{self, Listener};
+use crate::network::servant::Servant;
 use crate::network::{Attachment, Namespace};
 use crate::sys::rights::{Needs, give_up_rights};
 use anyhow::Result;
@@ -42,7 +43,10 @@ const CALLS: &[libc::c_long] = &[
 ];
 
 /// The process that passes on.
-pub(crate) struct Forwarder(#[expect(dead_code, reason = "held for its end")] Helper);
+pub(crate) struct Forwarder(Servant);
+
+/// What it does, in words for the user.
+const NAME: &str = "the process that passes on what arrives at published ports";
 
 impl Forwarder {
     /// Starts to pass on what arrives at `listeners` to the container. Needs a process with one thread.
@@ -51,18 +55,51 @@ impl Forwarder {
         container: &Attachment,
         place: &Place,
     ) -> Result<Self> {
-        Helper::start(place, || serve(listeners, &Target::Beside(container))).map(Self)
+        let helper = start_beside(listeners, container, place)?;
+        Ok(Self(Servant::new(NAME, helper)))
+    }
+
+    /// Starts it again if it has died and it is time; returns what there is to say of that.
+    pub(crate) fn look_after(
+        &mut self,
+        listeners: &[Listener],
+        container: &Attachment,
+        place: &Place,
+    ) -> Option<String> {
+        self.0
+            .look_after(|| start_beside(listeners, container, place))
     }
 
     /// Starts to pass on what arrives at `listeners` to the loopback interface of a network namespace.
     pub(super) fn start_inside(listeners: &[Listener], namespace: &Namespace) -> Result<Self> {
-        // The listeners stay where they are.
-        Helper::start(&Place::default(), || {
-            namespace.enter()?;
-            serve(listeners, &Target::Inside)
-        })
-        .map(Self)
+        let helper = start_inside(listeners, namespace)?;
+        Ok(Self(Servant::new(NAME, helper)))
     }
+
+    /// Starts it again if it has died and it is time; returns what there is to say of that.
+    pub(super) fn look_after_inside(
+        &mut self,
+        listeners: &[Listener],
+        namespace: &Namespace,
+    ) -> Option<String> {
+        self.0.look_after(|| start_inside(listeners, namespace))
+    }
+
+    pub(crate) fn servant(&self) -> &Servant {
+        &self.0
+    }
+}
+
+fn start_beside(listeners: &[Listener], container: &Attachment, place: &Place) -> Result<Helper> {
+    Helper::start(place, || serve(listeners, &Target::Beside(container)))
+}
+
+fn start_inside(listeners: &[Listener], namespace: &Namespace) -> Result<Helper> {
+    // The listeners stay where they are.
+    Helper::start(&Place::default(), || {
+        namespace.enter()?;
+        serve(listeners, &Target::Inside)
+    })
 }
 
 /// Where a container can be reached.

@@ -18,6 +18,7 @@ mod opener;
 mod port;
 mod published;
 mod rootless;
+mod servant;
 mod settings;
 mod subnet;
 mod switch;
@@ -32,6 +33,7 @@ pub(crate) use namespace::Namespace;
 pub(crate) use port::{Port, Publication, Published, summary};
 pub(crate) use published::{Listener, publish};
 pub(crate) use rootless::{Link, Program, has_tun};
+pub(crate) use servant::{Servant, write_down};
 pub(crate) use subnet::{
     check as check_subnet, choose as choose_subnet, first as first_address, is_taken, unique_local,
 };

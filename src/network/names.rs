@@ -16,6 +16,7 @@ use crate::network::netlink::Socket;
 use crate::network::nftables::redirect;
 use crate::network::opener::Opener;
 use crate::network::published::open;
+use crate::network::servant::Servant;
 use crate::sys::rights::{Needs, give_up_rights};
 use anyhow::{Context, Result};
 use nix::libc;
@@ -87,15 +88,23 @@ const CALLS: &[libc::c_long] = &[
     libc::SYS_getsockopt, libc::SYS_setsockopt, libc::SYS_recvmsg, libc::SYS_sendmsg,
 ];
 
-/// The process that answers.
-pub(crate) struct Responder(Helper);
+/// What the process that answers does, in words for the user.
+const NAME: &str = "the process that answers for names";
+
+/// The process that answers, and what another needs that takes its place: the kernel sends questions to these two sockets.
+pub(crate) struct Responder {
+    servant: Servant,
+    datagrams: OwnedFd,
+    listener: OwnedFd,
+    knowledge: Knowledge,
+}
 
 impl Responder {
     /// Starts to answer in a network namespace. Needs a process with one thread.
     pub(crate) fn start(
         namespace: &Namespace,
         place: &Place,
-        knowledge: Knowledge,
+        mut knowledge: Knowledge,
     ) -> Result<Self> {
         let [datagrams, listener, netfilter] = namespace.sockets(|| {
             let [datagrams, listener] = [SocketType::DGRAM, SocketType::STREAM].map(take_port);
@@ -105,11 +114,32 @@ impl Responder {
         let (ports, others) = (port_of(&datagrams)?, port_of(&listener)?);
         redirect(&mut netfilter.into(), from, ports, others)
             .context("the kernel's nftables (`nf_tables`, `nft_nat`) are needed")?;
-        Helper::start(place, || serve(&datagrams, &listener, namespace, knowledge)).map(Self)
+        let helper = Helper::start(place, || {
+            serve(&datagrams, &listener, namespace, &mut knowledge)
+        })?;
+        Ok(Self {
+            servant: Servant::new(NAME, helper),
+            datagrams,
+            listener,
+            knowledge,
+        })
     }
 
-    pub(crate) fn pid(&self) -> u32 {
-        self.0.0.pid.as_raw_nonzero().get().cast_unsigned()
+    /// Starts it again if it has died and it is time; returns what there is to say of that.
+    pub(crate) fn look_after(&mut self, namespace: &Namespace, place: &Place) -> Option<String> {
+        let Self {
+            servant,
+            datagrams,
+            listener,
+            knowledge,
+        } = self;
+        servant.look_after(|| {
+            Helper::start(place, || serve(datagrams, listener, namespace, knowledge))
+        })
+    }
+
+    pub(crate) fn servant(&self) -> &Servant {
+        &self.servant
     }
 }
 
@@ -117,7 +147,7 @@ fn serve(
     datagrams: &OwnedFd,
     listener: &OwnedFd,
     namespace: &Namespace,
-    knowledge: Knowledge,
+    knowledge: &mut Knowledge,
 ) -> Result<()> {
     let kept = [datagrams, listener].map(AsRawFd::as_raw_fd);
     let kept = [&kept[..], &[namespace.as_fd().as_raw_fd()]].concat();
@@ -125,6 +155,9 @@ fn serve(
     let opener = knowledge.asks_inside.then(|| Opener::start(namespace));
     let opener = opener.transpose()?;
     let events = epoll::create(CreateFlags::CLOEXEC)?;
+    if let Some(opener) = &opener {
+        epoll::add(&events, opener.end(), Token::Opener.data(), EventFlags::IN)?;
+    }
     epoll::add(&events, datagrams, Token::Datagrams.data(), EventFlags::IN)?;
     epoll::add(&events, listener, Token::Listener.data(), EventFlags::IN)?;
     let beyond = CapabilitySet::DAC_READ_SEARCH;
@@ -143,7 +176,7 @@ fn serve(
         listener,
         streams: Streams::default(),
         queries: Queries::new(&events, opener, descriptors),
-        directory: knowledge.directory,
+        directory: &mut knowledge.directory,
         buffer: vec![0; usize::from(u16::MAX)],
     };
     service.serve()

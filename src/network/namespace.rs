@@ -71,7 +71,7 @@ fn in_child<const COUNT: usize>(
 ) -> Result<[OwnedFd; COUNT]> {
     let (here, there) = Channel::pair().context("making a channel to a child")?;
     let child = match fork()? {
-        Clone::Parent(child) => Helper(child),
+        Clone::Parent(child) => Helper::from(child),
         Clone::Child => {
             drop(here);
             let told = match open_all() {

@@ -10,11 +10,11 @@ use nix::libc;
 use rustix::net::SocketType;
 use rustix::thread::CapabilitySet;
 use std::net::IpAddr;
-use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 
 pub(super) struct Opener {
     channel: Channel,
-    _process: Helper,
+    process: Helper,
 }
 
 /// What a socket is to be like: as an address of this kind has it, and for a connection or datagrams.
@@ -32,8 +32,13 @@ impl Opener {
         })?;
         Ok(Self {
             channel: here,
-            _process: process,
+            process,
         })
+    }
+
+    /// Returns what becomes readable when it has ended.
+    pub(super) fn end(&self) -> BorrowedFd<'_> {
+        self.process.as_fd()
     }
 
     pub(super) fn open(&self, address: IpAddr, kind: SocketType) -> Result<OwnedFd> {

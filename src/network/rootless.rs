@@ -3,21 +3,22 @@
 //! `pasta` gives the container the host's addresses and keeps those of clients; `slirp4netns` is what older systems have.
 
 use crate::network::forward::Forwarder;
-use crate::network::helper::Helper;
+use crate::network::helper::{Helper, end_with};
 use crate::network::port::{Protocol, Published};
 use crate::network::published::Listener;
+use crate::network::servant::{Servant, log};
 use crate::network::{Namespace, subnet};
 use crate::sys::clone::{Clone, end_child, fork};
 use crate::sys::kernel::{close_descriptors_on_exec, execute, reset_signals};
 use crate::sys::limit::restore_descriptors;
 use crate::sys::lookup;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use fs_err as fs;
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Access, CWD, FileType, Mode, OFlags};
 use rustix::io::retry_on_intr;
 use rustix::mount::{UnmountFlags, mount_bind, unmount};
-use rustix::process::{Signal, set_parent_process_death_signal};
+use rustix::process::getpid;
 use std::ffi::CString;
 use std::net::Ipv4Addr;
 use std::os::fd::{AsFd as _, AsRawFd as _};
@@ -26,6 +27,12 @@ use std::path::{Path, PathBuf};
 
 /// What the way out is called in the container.
 const LINK: &str = "eth0";
+
+/// How long a program may take to be ready: usually some hundredths of a second, and who waits does nothing else.
+const PATIENCE: Timespec = Timespec {
+    tv_sec: 10,
+    tv_nsec: 0,
+};
 
 /// What an ordinary user's containers can be connected by.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,8 +43,8 @@ pub(crate) enum Program {
 
 /// The processes that connect a container; they end with this.
 pub(crate) struct Link {
-    _program: Helper,
-    _forwarder: Option<Forwarder>,
+    program: Servant,
+    forwarder: Option<Forwarder>,
     /// The container's own address.
     pub(crate) address: Option<Ipv4Addr>,
 }
@@ -70,8 +77,36 @@ impl Program {
         ports: &[Published],
         directory: &Path,
     ) -> Result<Link> {
+        let forwarder = if listeners.is_empty() {
+            None
+        } else {
+            Some(Forwarder::start_inside(listeners, namespace)?)
+        };
+        let program = self.start(namespace, ports, directory)?;
+        let table = fs::read_to_string(format!("/proc/{pid}/net/fib_trie"))?;
+        Ok(Link {
+            program: Servant::new(self.name(), program),
+            forwarder,
+            address: subnet::own_address(&table),
+        })
+    }
+
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Pasta(_) => "pasta, the way out,",
+            Self::Slirp(_) => "slirp4netns, the way out,",
+        }
+    }
+
+    /// Starts the program, and returns when the way is open.
+    fn start(
+        &self,
+        namespace: &Namespace,
+        ports: &[Published],
+        directory: &Path,
+    ) -> Result<Helper> {
         let ready = directory.join("network.ready");
-        let log = directory.join("network.log");
+        let log = log(directory);
         let inside = directory.join("network.namespace");
         // The programs give up the rights that it takes to look into another process.
         fs::File::create(&inside)?;
@@ -82,23 +117,38 @@ impl Program {
             Self::Pasta(program) => (program, pasta_words(&inside, ports, &ready)),
             Self::Slirp(program) => (program, slirp_words(&inside)),
         };
-        let forwarder = if listeners.is_empty() {
-            None
-        } else {
-            Some(Forwarder::start_inside(listeners, namespace)?)
-        };
         let is_slirp = matches!(self, Self::Slirp(_));
         let name = program.display();
         let started = start(program, &words, is_slirp, &ready, &log);
         // Whoever is to have it has opened it.
         unmount(&inside, UnmountFlags::DETACH)?;
-        let program = started.with_context(|| format!("connecting the container by `{name}`"))?;
-        let table = fs::read_to_string(format!("/proc/{pid}/net/fib_trie"))?;
-        Ok(Link {
-            _program: program,
-            _forwarder: forwarder,
-            address: subnet::own_address(&table),
-        })
+        started.with_context(|| format!("connecting the container by `{name}`"))
+    }
+}
+
+impl Link {
+    /// Starts again what has died of it, if it is time; returns what there is to say of that. All else is as it was when
+    /// the container was connected.
+    pub(crate) fn look_after(
+        &mut self,
+        program: &Program,
+        namespace: &Namespace,
+        listeners: &[Listener],
+        ports: &[Published],
+        directory: &Path,
+    ) -> Vec<String> {
+        let forwarder = self.forwarder.as_mut();
+        let forwarder = forwarder.and_then(|it| it.look_after_inside(listeners, namespace));
+        let start = || program.start(namespace, ports, directory);
+        forwarder
+            .into_iter()
+            .chain(self.program.look_after(start))
+            .collect()
+    }
+
+    pub(crate) fn servants(&self) -> impl Iterator<Item = &Servant> {
+        let forwarder = self.forwarder.as_ref().map(Forwarder::servant);
+        [&self.program].into_iter().chain(forwarder)
     }
 }
 
@@ -168,29 +218,34 @@ fn start(
     ready: &Path,
     log: &Path,
 ) -> Result<Helper> {
+    // Of one who died while he waited.
+    fs::remove_file(ready).ok();
     rustix::fs::mknodat(CWD, ready, FileType::Fifo, Mode::from_raw_mode(0o600), 0)
         .with_context(|| format!("making `{}`", ready.display()))?;
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let told = rustix::fs::open(ready, flags, Mode::empty()).context("opening what it says")?;
-    let child = match fork()? {
-        Clone::Parent(child) => child,
+    let parent = getpid();
+    let helper = match fork()? {
+        Clone::Parent(child) => Helper::from(child),
         Clone::Child => {
-            let failed = become_program(program, words, says_on_stdout.then_some(ready), log);
+            let stdout = says_on_stdout.then_some(ready);
+            let failed =
+                end_with(parent).and_then(|()| become_program(program, words, stdout, log));
             end_child(u8::from(failed.is_err()))
         }
     };
     let mut ends = [
         PollFd::new(&told, PollFlags::IN),
-        PollFd::new(&child.pidfd, PollFlags::IN),
+        PollFd::new(&helper, PollFlags::IN),
     ];
-    retry_on_intr(|| poll(&mut ends, None)).context("waiting for it")?;
+    let heard = retry_on_intr(|| poll(&mut ends, Some(&PATIENCE))).context("waiting for it")?;
     let is_ready = ends[0].revents().contains(PollFlags::IN);
-    let helper = Helper(child);
     fs::remove_file(ready)?;
     if is_ready {
         return Ok(helper);
     }
     drop(helper);
+    ensure!(heard > 0, "it was not ready within {} s", PATIENCE.tv_sec);
     let said = fs::read_to_string(log).unwrap_or_default();
     let reason = said.lines().rfind(|line| !line.contains("syslog"));
     bail!("it ended: {}", reason.unwrap_or("it does not say why"))
@@ -203,7 +258,6 @@ fn become_program(
     stdout: Option<&Path>,
     log: &Path,
 ) -> Result<()> {
-    set_parent_process_death_signal(Some(Signal::KILL))?;
     let null = fs::OpenOptions::new()
         .read(true)
         .write(true)

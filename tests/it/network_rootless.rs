@@ -3,7 +3,10 @@
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
+use rustix::process::Signal;
+
 use crate::harness::ddock::{Ddock, output};
+use crate::harness::host::{parent_of, send_signal};
 use crate::harness::image::busybox;
 use crate::harness::neighbour::Neighbour;
 use crate::harness::scratch::command_succeeds;
@@ -134,6 +137,77 @@ fn slirp4netns_connects_a_container_where_there_is_no_pasta() {
         (from_neighbour.as_str(), from_host.as_str()),
         ("127.0.0.1\n", "127.0.0.1\n")
     );
+}
+
+/// Each process that connects a container is killed in turn, and then the container is asked by its port and asks itself.
+fn is_connected_again(program: &str) {
+    open_tun();
+    let neighbour = Neighbour::connect();
+    let ddock = Ddock::for_user(User::with_ranges());
+    let image = ddock.pull(busybox());
+    let path = path_with(&ddock, &[program]);
+    let mut server = neighbour
+        .command("busybox")
+        .args(["nc", "-ll", "-p", "7000", "-e", "echo", "reached"])
+        .spawn()
+        .unwrap();
+    let service = "nc -ll -p 81 -e echo here";
+    let args = ["run", "-d", "--name", "server", "-p", "8081:81", &image];
+    let mut run = ddock.command(&[&args[..], &["sh", "-c", service]].concat());
+    output(run.env("PATH", &path)).exits(0);
+    let inspect = ddock.ok(&["inspect", "server"]);
+    let document: serde_json::Value = serde_json::from_str(&inspect).unwrap();
+    let pid = u32::try_from(document[0]["State"]["Pid"].as_u64().unwrap()).unwrap();
+    let id = document[0]["Id"].as_str().unwrap();
+    let monitor = parent_of(pid);
+    let servants = || {
+        let path = format!("/proc/{monitor}/task/{monitor}/children");
+        let children = fs_err::read_to_string(path).unwrap();
+        let children = children.split_whitespace().map(|it| it.parse().unwrap());
+        children.filter(|it| *it != pid).collect::<Vec<u32>>()
+    };
+    let first = servants();
+    let is_served = || {
+        let ask = "sleep 0.2 | busybox nc -w 3 127.0.0.1 8081";
+        let asked = output(Command::new("sh").args(["-c", ask])).stdout;
+        let reach = format!("sleep 0.2 | busybox nc -w 3 {} 7000", Neighbour::ADDRESS);
+        let pid = pid.to_string();
+        let inside = ["-t", &pid, "-U", "-n", "--", "sh", "-c", &reach];
+        let reached = output(Command::new("nsenter").args(inside)).stdout;
+        asked == "here\n" && reached == "reached\n"
+    };
+    wait_for("the container to be connected", || {
+        is_served().then_some(())
+    });
+    for victim in &first {
+        send_signal(*victim, Signal::KILL);
+        wait_for("another process", || {
+            let others = servants();
+            (others.len() == first.len() && !others.contains(victim)).then_some(())
+        });
+        wait_for("the container to be connected again", || {
+            is_served().then_some(())
+        });
+    }
+    let log = ddock.root().join(format!("v1/containers/{id}/network.log"));
+    let said = fs_err::read_to_string(log).unwrap();
+    assert_eq!(
+        said.matches("killed by signal 9").count(),
+        first.len(),
+        "{said}"
+    );
+    ddock.ok(&["rm", "-f", "server"]);
+    drop(server.kill());
+    drop(server.wait());
+}
+
+#[test]
+fn a_container_of_a_users_is_connected_again_whatever_of_that_was_killed() {
+    for program in ["/usr/bin/pasta", "/usr/bin/slirp4netns"] {
+        // Each in networks of its own: a thread's.
+        let tried = std::thread::spawn(move || is_connected_again(program)).join();
+        tried.unwrap_or_else(|error| std::panic::resume_unwind(error));
+    }
 }
 
 #[test]

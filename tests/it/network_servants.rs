@@ -4,7 +4,10 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
+
 use crate::harness::ddock::{Ddock, output};
+use crate::harness::host::send_signal;
 use crate::harness::{network, wait_for};
 
 /// capabilities(7), by number: `CAP_NET_BIND_SERVICE`, `CAP_NET_RAW`, `CAP_SYS_RESOURCE`.
@@ -54,18 +57,16 @@ impl<'a> Served<'a> {
     }
 
     fn asks(&self, args: &str) -> String {
-        let mut command = Command::new("nsenter");
-        command.args([
-            "-t",
-            &self.pid,
-            "-n",
-            "--",
-            "dig",
-            "+short",
-            "+tries=1",
-            "@127.0.0.11",
-        ]);
+        let mut command = self.inside("dig");
+        command.args(["+short", "+tries=1", "@127.0.0.11"]);
         output(command.args(args.split(' '))).stdout
+    }
+
+    /// Returns a program of the host's, in the container's network.
+    fn inside(&self, program: &str) -> Command {
+        let mut command = Command::new("nsenter");
+        command.args(["-t", &self.pid, "-n", "--", program]);
+        command
     }
 }
 
@@ -100,13 +101,7 @@ fn who_serves_a_container_has_few_rights() {
     let flags = ["-p", "127.0.0.1:8080:80", "--dns", "127.0.0.1"];
     let served = Served::start(&ddock, "served", &flags, &image);
     let servants = served.servants(2);
-    // Whoever asks in the container's own network is a process of the one that answers.
-    let inside = format!("/proc/{0}/task/{0}/children", servants[1]);
-    let inside = wait_for("the process inside", || {
-        let children = fs_err::read_to_string(&inside).unwrap();
-        let child = children.split_whitespace().next()?.to_owned();
-        (status(&child, "Seccomp:") == "2").then_some(child)
-    });
+    let inside = opener(&servants[1]);
     let own = u64::from_str_radix(&status("self", "CapEff:"), 16).unwrap();
     for (pid, rights) in [
         (&servants[0], own & OF_FORWARDER),
@@ -125,6 +120,69 @@ fn who_serves_a_container_has_few_rights() {
     }
     assert_eq!(served.asks("served").lines().count(), 1);
     assert_eq!(served.asks("-x 127.0.0.9"), "");
+}
+
+/// Returns the process that opens sockets in the container's network, a child of the one that answers.
+fn opener(responder: &str) -> String {
+    let path = format!("/proc/{responder}/task/{responder}/children");
+    wait_for("the process inside", || {
+        let children = fs_err::read_to_string(&path).ok()?;
+        let child = children.split_whitespace().next()?.to_owned();
+        (status(&child, "Seccomp:") == "2").then_some(child)
+    })
+}
+
+#[test]
+fn who_served_a_container_and_was_killed_is_started_again() {
+    network::enter_own();
+    let (ddock, image) = Ddock::with_busybox();
+    ddock.ok(&["network", "create", "app"]);
+    let flags = ["-p", "127.0.0.1:8080:80", "--dns", "127.0.0.1"];
+    let served = Served::start(&ddock, "served", &flags, &image);
+    let answer = ["nc", "-ll", "-p", "80", "-e", "echo", "here"];
+    let mut service = served.inside("busybox").args(answer).spawn().unwrap();
+    let is_served = || {
+        let mut ask = Command::new("busybox");
+        ask.args(["nc", "-w", "5", "127.0.0.1", "8080"]);
+        // Who was under way when it died has an end.
+        output(ask.stdin(Stdio::null())).stdout == "here\n" && !served.asks("served").is_empty()
+    };
+    wait_for("the container to be served", || is_served().then_some(()));
+    let log = wait_for("the container's directory", || {
+        let containers = fs_err::read_dir(ddock.root().join("v1/containers")).ok()?;
+        let found = containers.map(|it| it.unwrap().path().join("network.log"));
+        found.last()
+    });
+    // Each of them, and then the first of them once more.
+    for (number, dying) in [0, 1, 2, 0].into_iter().enumerate() {
+        let servants = served.servants(2);
+        let victim = match dying {
+            2 => opener(&servants[1]),
+            at => servants[at].clone(),
+        };
+        send_signal(victim.parse().unwrap(), Signal::KILL);
+        let others = wait_for("another process", || {
+            let others = served.servants(2);
+            (others != servants).then_some(others)
+        });
+        wait_for("the container to be served again", || {
+            is_served().then_some(())
+        });
+        let said = fs_err::read_to_string(&log).unwrap();
+        assert_eq!(said.matches("started again").count(), number + 1, "{said}");
+        assert!(others.iter().any(|it| said.contains(it)), "{said}");
+        // As those that were started with it, not as their monitor.
+        for other in others {
+            let score = fs_err::read_to_string(format!("/proc/{other}/oom_score_adj")).unwrap();
+            assert_eq!(score.trim(), "0");
+        }
+    }
+    let said = fs_err::read_to_string(&log).unwrap();
+    assert!(said.contains("was killed by signal 9"), "{said}");
+    let why = "the process in the container's network namespace ended";
+    assert!(said.contains(why), "{said}");
+    drop(service.kill());
+    drop(service.wait());
 }
 
 /// On v2 that is a cgroup beside the container's.

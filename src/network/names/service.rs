@@ -4,7 +4,7 @@ use crate::network::names::message::{self, Code, Question, Unfit};
 use crate::network::names::queries::{Answer, Queries};
 use crate::network::names::streams::{LARGEST_QUERY, Streams};
 use crate::network::names::{Asked, Client, Known, attempt};
-use anyhow::Result;
+use anyhow::{Result, bail};
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{RecvFlags, SendFlags, recvfrom, sendto};
@@ -21,6 +21,8 @@ pub(super) enum Token {
     Datagrams,
     Listener,
     Stream(u32),
+    /// The process in the container's network namespace.
+    Opener,
     /// A question, and the number of the attempt to have it answered.
     Attempt(usize, usize),
 }
@@ -31,7 +33,8 @@ impl Token {
             Self::Datagrams => (0, 0),
             Self::Listener => (1, 0),
             Self::Stream(place) => (2, u64::from(place)),
-            Self::Attempt(place, number) => (3 + number as u64, place as u64),
+            Self::Opener => (3, 0),
+            Self::Attempt(place, number) => (4 + number as u64, place as u64),
         };
         EventData::new_u64(kind << 32 | number)
     }
@@ -43,9 +46,10 @@ impl Token {
             0 => Self::Datagrams,
             1 => Self::Listener,
             2 => Self::Stream(number),
+            3 => Self::Opener,
             kind => Self::Attempt(
                 number as usize,
-                usize::try_from(kind - 3).unwrap_or(usize::MAX),
+                usize::try_from(kind - 4).unwrap_or(usize::MAX),
             ),
         }
     }
@@ -57,7 +61,7 @@ pub(super) struct Service<'a> {
     pub(super) listener: &'a OwnedFd,
     pub(super) streams: Streams,
     pub(super) queries: Queries<'a>,
-    pub(super) directory: Box<dyn FnMut(Asked<'_>) -> Result<Known>>,
+    pub(super) directory: &'a mut dyn FnMut(Asked<'_>) -> Result<Known>,
     pub(super) buffer: Vec<u8>,
 }
 
@@ -77,6 +81,10 @@ impl Service<'_> {
                     Token::Datagrams => self.receive(),
                     Token::Listener => self.accept(),
                     Token::Stream(place) => self.advance(place),
+                    // Another cannot be started from here; whoever takes this process's place brings one along.
+                    Token::Opener => {
+                        bail!("the process in the container's network namespace ended")
+                    }
                     Token::Attempt(place, number) => {
                         let answer = self.queries.advance(place, number, &mut self.buffer);
                         self.tell(answer);

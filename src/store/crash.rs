@@ -53,7 +53,7 @@ pub(crate) fn is_child(operation: fn(&Path)) -> bool {
 /// Starts the test `name` as a child; returns it and the thread that waits to be traced.
 fn start(name: &str, root: &Path) -> (Child, Pid) {
     let mut child = Command::new(env::current_exe().unwrap())
-        .args([name, "--exact", "--nocapture"])
+        .args([name, "--exact", "--nocapture", "--include-ignored"])
         .env(ROOT, root)
         .stdin(Stdio::piped())
         .stdout(Stdio::null())

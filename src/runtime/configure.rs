@@ -11,7 +11,7 @@ use std::io::{ErrorKind, Write as _};
 /// How readily the kernel kills this process when memory runs out (proc(5)).
 const OOM_SCORE: &str = "/proc/self/oom_score_adj";
 
-/// Sets what the namespaces of `plan` are to have.
+/// Sets the name and the loopback of the namespaces of `plan`.
 pub(crate) fn apply(plan: &Plan) -> Result<()> {
     if plan.namespaces.contains(CloneFlags::CLONE_NEWUTS) {
         nix::unistd::sethostname(&plan.hostname).context("setting the hostname")?;
@@ -26,6 +26,12 @@ pub(crate) fn apply(plan: &Plan) -> Result<()> {
         kernel::loopback_up().context("bringing the loopback interface up")?;
         tell(|| Step::Loopback);
     }
+    Ok(())
+}
+
+/// Sets the kernel parameters of `plan`, when the networks are connected: there are some for each link, and an address or a
+/// route that is still to come may not be had any more where IPv6 is disabled.
+pub(crate) fn set_parameters(plan: &Plan) -> Result<()> {
     for (name, value) in &plan.sysctls {
         let path = format!("/proc/sys/{}", name.replace('.', "/"));
         // Nothing can be created there, and trying to would say so instead of what is wrong.

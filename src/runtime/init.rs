@@ -115,6 +115,7 @@ fn prepare(
     if let Some(gate) = gate {
         gate.wait()?;
     }
+    configure::set_parameters(plan)?;
     hide(plan, inside)?;
     let directory = inside
         .create(&plan.process.directory, Kind::Directory)

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Facts about the machine and the caller.
 #[derive(Debug, Clone)]
@@ -17,7 +17,7 @@ pub(crate) struct Host {
     pub(crate) profile: Option<&'static str>,
     /// The host's own name.
     pub(crate) hostname: String,
-    /// Whether the kernel speaks IPv6.
+    /// Whether a new network speaks IPv6.
     pub(crate) ipv6: bool,
     /// The caller's working directory; none if it was deleted.
     pub(crate) current_directory: Option<PathBuf>,
@@ -49,7 +49,7 @@ impl Host {
             capabilities: capabilities(mapping)?,
             profile,
             hostname: name.nodename().to_string_lossy().into_owned(),
-            ipv6: Path::new("/proc/net/if_inet6").exists(),
+            ipv6: speaks_ipv6(),
             // A deleted directory matters only to whoever names a source relative to it.
             current_directory: std::env::current_dir().ok(),
             variable: |name| std::env::var_os(name),
@@ -58,6 +58,21 @@ impl Host {
                 names.collect()
             },
         })
+    }
+}
+
+/// Tells whether a new network speaks IPv6: it does without if the kernel has none, if the kernel's parameter says so, or if
+/// a new network takes over the settings of another that does without (`devconf_inherit_init_net`, ip-sysctl.rst).
+fn speaks_ipv6() -> bool {
+    let value = |path: &str| fs_err::read_to_string(path).map(|it| it.trim().to_owned());
+    match value("/proc/sys/net/ipv6/conf/default/disable_ipv6").as_deref() {
+        Ok("0") => true,
+        Err(_) => false,
+        Ok(_) => {
+            let inherits = value("/proc/sys/net/core/devconf_inherit_init_net");
+            let never = value("/sys/module/ipv6/parameters/disable_ipv6");
+            !matches!(inherits.as_deref(), Ok("1" | "3")) && never.is_ok_and(|never| never == "0")
+        }
     }
 }
 

@@ -57,6 +57,7 @@ use rights::Rights;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
@@ -82,6 +83,8 @@ pub(crate) struct Built {
     pub(crate) volumes: Vec<VolumeUse>,
     /// To be handed over before it starts, volumes too.
     pub(crate) given: Vec<Given>,
+    /// What the container is called in its networks: with its domain, if it has one.
+    pub(crate) full_name: String,
     /// What is mounted because somebody asked for it.
     pub(crate) mount_points: Vec<MountPoint>,
     /// What the user should know, for stderr.
@@ -100,6 +103,7 @@ pub(crate) fn build(
 ) -> Result<Built> {
     let user = find_user(image, request, host, root)?;
     let hostname = hostname(request, host)?;
+    let domain_name = domain_name(request)?;
     let asked = devices::find(&request.devices, owner(request, host))?;
     let mut devices = if request.security.privileged {
         devices::of_host()?
@@ -109,36 +113,42 @@ pub(crate) fn build(
     devices::add(&mut devices, asked.nodes);
     let rights = Rights::choose(&request.security, host)?;
     let resources = resources(request, host, asked.rules)?;
+    let sysctls = sysctls::build(&request.limits.sysctls, own(request, host))?;
     let shown = if request.namespaces.proc_of_host {
         Vec::new()
     } else {
         view::build(&resources, &read_if_there)?
     };
+    let mut notes = Vec::new();
     let mut mounts = mounts::plan(&image.volumes, request, host, &user, devices, root)?;
     mounts.show(&shown, &request.directory);
     let document = Document {
         version: VERSION,
         root: json!({ "path": root_path(request), "readonly": request.files.read_only }),
         hostname: (!request.namespaces.uts_of_host).then_some(&hostname), // else the host's to set
-        domain_name: domain_name(request)?,
+        domain_name,
         annotations: annotations(request),
         process: process(image, request, host, &user, &hostname, &rights)?,
         mounts: &mounts.list,
-        linux: linux(request, host, &mounts, &resources, rights)?,
+        linux: linux(request, host, &mounts, (&resources, &sysctls), rights)?,
     };
-    let mut files = files::build(request, &hostname, host.ipv6)?;
+    let ipv6 = host.ipv6 && !sysctls::disable_ipv6(&sysctls);
+    let mut files = files::build(request, &hostname, ipv6)?;
     files.extend(shown.into_iter().map(|shown| shown.file));
+    if !request.dry_run {
+        notes.extend(make_directories(&mounts.missing)?);
+    }
     Ok(Built {
+        full_name: match domain_name {
+            Some(domain) => format!("{hostname}.{domain}"),
+            None => hostname.clone(),
+        },
         config: serde_json::to_string_pretty(&document).context("writing the OCI spec")?,
         files,
         volumes: mounts.volumes,
         given: mounts.given,
         mount_points: mounts.points,
-        notes: if request.dry_run {
-            Vec::new()
-        } else {
-            make_directories(&mounts.missing)?
-        },
+        notes,
     })
 }
 
@@ -173,7 +183,7 @@ fn linux(
     request: &Request,
     host: &Host,
     mounts: &Mounts,
-    resources: &Map<String, Value>,
+    (resources, sysctls): (&Map<String, Value>, &BTreeMap<String, String>),
     rights: Rights,
 ) -> Result<Linux> {
     let nodes: Vec<Value> = mounts.nodes.iter().map(Device::to_json).collect();
@@ -181,7 +191,7 @@ fn linux(
         "namespaces": request.namespaces.list(),
         "cgroupsPath": cgroup_path(request, host),
         "resources": resources,
-        "sysctl": sysctls::build(&request.limits.sysctls, own(request, host))?,
+        "sysctl": sysctls,
         "devices": nodes,
         "rootfsPropagation": mounts.root_propagation,
         "maskedPaths": if rights.hides_paths { hiding::masked()? } else { Vec::new() },

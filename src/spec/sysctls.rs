@@ -48,6 +48,14 @@ pub(crate) fn build(asked: &[String], own: Own) -> Result<BTreeMap<String, Strin
     Ok(sysctls)
 }
 
+/// Tells whether they leave the loopback without IPv6. What is said of one link comes after what is said of all.
+pub(crate) fn disable_ipv6(sysctls: &BTreeMap<String, String>) -> bool {
+    let of = |link| sysctls.get(&format!("net.ipv6.conf.{link}.disable_ipv6"));
+    of("lo")
+        .or(of("all"))
+        .is_some_and(|value| value.trim() != "0")
+}
+
 /// Splits `NAME=VALUE`, and refuses the names of parameters that are the whole machine's.
 fn parse(text: &str) -> Result<(&str, &str)> {
     let Some((name, value)) = text.split_once('=') else {

@@ -267,6 +267,71 @@ fn names_are_found_as_the_flags_say() {
 }
 
 #[test]
+fn a_container_knows_its_full_name_and_of_ipv6_only_what_it_has() {
+    let (ddock, image) = Ddock::with_busybox();
+    let disabled = "net.ipv6.conf.all.disable_ipv6";
+    let of_loopback = "net.ipv6.conf.lo.disable_ipv6=0";
+    for (flags, names, ipv6) in [
+        (
+            &["-h", "web", "--domainname", "example.com"][..],
+            "web.example.com web",
+            5,
+        ),
+        (&["-h", "a.b", "--domainname", "c"], "a.b.c a", 5),
+        (
+            &["-h", "web", "--sysctl", &format!("{disabled}=1")],
+            "web",
+            0,
+        ),
+        (
+            &["-h", "web", "--sysctl", &format!("{disabled}=0")],
+            "web",
+            5,
+        ),
+        (
+            &[
+                "-h",
+                "web",
+                "--sysctl",
+                &format!("{disabled}=1"),
+                "--sysctl",
+                of_loopback,
+            ],
+            "web",
+            5,
+        ),
+    ] {
+        let hosts = ddock.sh(flags, &image, "cat /etc/hosts");
+        let own = format!("\t{names}");
+        let is_own = |it: &str| it.starts_with("172.29.") && it.ends_with(&own);
+        assert!(hosts.lines().any(is_own), "{flags:?} {hosts}");
+        let local = |line: &&str| {
+            ["::1\t", "fe00::", "ff0"]
+                .iter()
+                .any(|it| line.starts_with(it))
+        };
+        assert_eq!(
+            hosts.lines().filter(local).count(),
+            ipv6,
+            "{flags:?} {hosts}"
+        );
+    }
+    // What is of a link can be set, as the link is there.
+    let said = ddock.sh(
+        &["--sysctl", "net.ipv4.conf.eth0.rp_filter=2"],
+        &image,
+        "cat /proc/sys/net/ipv4/conf/eth0/rp_filter",
+    );
+    assert_eq!(said, "2\n");
+    let private = ["--network=none", "--sysctl", &format!("{disabled}=1")];
+    let said = ddock.sh(&private, &image, "cat /etc/hosts");
+    assert_eq!(said, "127.0.0.1\tlocalhost\n");
+    let said = ddock.sh(&["--uts=host"], &image, "tail -n 1 /etc/hosts; hostname");
+    let (line, name) = said.trim_end().rsplit_once('\n').unwrap();
+    assert!(line.split(['\t', ' ']).nth(1) == Some(name), "{said}");
+}
+
+#[test]
 fn without_the_right_to_make_links_the_error_names_the_networks_that_need_none() {
     let (ddock, image) = Ddock::with_busybox();
     let run = ddock.command(&["run", "--rm", &image, "true"]);

@@ -276,7 +276,7 @@ fn prepare(
         *terminal = (size.ws_row, size.ws_col);
     }
     plan.process.has_init = run.lifetime.init && plan.namespaces.contains(CloneFlags::CLONE_NEWPID);
-    let connection = ready.connection(plan.hostname.clone(), &request.names.servers);
+    let connection = ready.connection(built.full_name, &request.names.servers);
     Ok(Prepared {
         plan,
         root,

@@ -9,7 +9,7 @@ use crate::spec::request::Request;
 use crate::spec::user::User;
 use crate::spec::view::Shown;
 use crate::spec::wanted::{Below, Content, Image, MountPoint, Wanted};
-use crate::spec::{files, gather, given, propagation, time_zone, tree};
+use crate::spec::{files, gather, given, propagation, time_zone, tmpfs, tree};
 use crate::store::{self, Claim};
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
@@ -233,6 +233,7 @@ fn mount(wanted: Wanted, request: &Request, host: &Host, root: BorrowedFd<'_>) -
             ("bind", source, owned(&options), volume.subpath)
         }
         Content::Tmpfs(mut options) => {
+            tmpfs::refuse_unmapped(&options, host)?;
             options.extend(covered_mode(&options, &wanted.target, root)?);
             ("tmpfs", "tmpfs".into(), options, None)
         }

@@ -1,5 +1,7 @@
 //! `--tmpfs TARGET[:OPTIONS]`: which options there are, and which one wins.
 
+use crate::spec::host::Host;
+use crate::spec::user::{Kind, check_mapped};
 use crate::spec::wanted::{self, Content, Wanted};
 use anyhow::{Context, Result, bail};
 use std::path::Path;
@@ -49,6 +51,26 @@ pub(crate) fn options(text: &str) -> Result<Vec<String>> {
     }
     let options = options.into_iter().map(|(_, option)| option.to_owned());
     Ok(options.collect())
+}
+
+/// Refuses to make a tmpfs the property of who is not there in an ordinary user's container: the kernel says no more of it
+/// than that a value is wrong.
+pub(super) fn refuse_unmapped(options: &[String], host: &Host) -> Result<()> {
+    let Some(mapping) = host.mapping else {
+        return Ok(());
+    };
+    for option in options {
+        let (kind, id) = match option.split_once('=') {
+            Some(("uid", id)) => (Kind::User, id),
+            Some(("gid", id)) => (Kind::Group, id),
+            _ => continue,
+        };
+        // What is no number the kernel refuses.
+        if let Ok(id) = id.parse() {
+            check_mapped(kind, id, mapping)?;
+        }
+    }
+    Ok(())
 }
 
 /// Returns what an option is about, or none if there is no such option.

@@ -118,17 +118,8 @@ impl User {
 
     /// Fits the user into the IDs that a user namespace has, or says why that is impossible.
     pub(crate) fn fit(mut self, mapping: Mapping) -> Result<Self> {
-        for (what, id, count, own) in [
-            ("user", self.uid, mapping.users, mapping.own_user),
-            ("group", self.gid, mapping.groups, mapping.own_group),
-        ] {
-            ensure!(
-                id < count || id == own,
-                Unmapped(format!(
-                    "{what} {id} cannot be had without root: only {what} IDs below {count} are mapped"
-                ))
-            );
-        }
+        check_mapped(Kind::User, self.uid, mapping)?;
+        check_mapped(Kind::Group, self.gid, mapping)?;
         // Without a range, setgroups(2) is denied (`user_namespaces(7)`); more groups could only give access, so none is safe.
         if mapping.groups <= 1 {
             self.groups.clear();
@@ -137,6 +128,27 @@ impl User {
             .retain(|&gid| gid < mapping.groups || gid == mapping.own_group);
         Ok(self)
     }
+}
+
+/// What an ID is of.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Kind {
+    User,
+    Group,
+}
+
+/// Refuses an ID that the container's user namespace does not have.
+pub(crate) fn check_mapped(kind: Kind, id: u32, mapping: Mapping) -> Result<(), Unmapped> {
+    let (what, count, own) = match kind {
+        Kind::User => ("user", mapping.users, mapping.own_user),
+        Kind::Group => ("group", mapping.groups, mapping.own_group),
+    };
+    if id < count || id == own {
+        return Ok(());
+    }
+    Err(Unmapped(format!(
+        "{what} {id} cannot be had without root: only {what} IDs below {count} are mapped"
+    )))
 }
 
 /// Returns the number that `text` is, or none if it is a name. A number out of range is refused, never taken for a name.

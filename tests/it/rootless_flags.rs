@@ -83,6 +83,8 @@ const FLAGS: &[(&[&str], Outcome)] = &[
     (&["--mount=type=tmpfs,target=/shown"], Works("grep -q ' /shown ' /proc/self/mounts")),
     (&["--tmpfs=/shown:size=1m"], Works("grep -q ' /shown .*size=1024k' /proc/self/mounts")),
     (&["--volumes-from=donor"], Works("grep -q ' /given ' /proc/self/mounts")),
+    (&["--tmpfs=/shown:uid=5"], Refused(MORE_IDS)),
+    (&["--mount=type=tmpfs,target=/shown", "--tmpfs=/t:gid=5"], Refused(MORE_IDS)),
     (&["--image-volume=tmpfs"], Works("true")),
     (&["--volume-driver=local"], Works("true")),
     (&["--shm-size=1m"], Works("grep -q ' /dev/shm .*size=1024k' /proc/self/mounts")),

@@ -131,6 +131,15 @@ pub(crate) fn choose(added: &[String], dropped: &[String], available: u64) -> Re
     Ok(kept.filter(|name| !dropped.contains(name)).collect())
 }
 
+/// Returns what is missing among `given`, although every container has it that is not asked to do without.
+pub(crate) fn withheld(given: &Names, dropped: &[String], available: u64) -> Result<Names> {
+    let (drop_all, dropped) = parse("--cap-drop", dropped)?;
+    let available = all(available);
+    let wanted = DEFAULT.into_iter().filter(|_| !drop_all);
+    let missing = wanted.filter(|name| !available.contains(name) && !given.contains(name));
+    Ok(missing.filter(|name| !dropped.contains(name)).collect())
+}
+
 /// Returns whether `ALL` is among the words, and the others as names.
 fn parse(flag: &str, words: &[String]) -> Result<(bool, Names)> {
     let (mut all, mut names) = (false, Names::new());

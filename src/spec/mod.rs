@@ -119,7 +119,7 @@ pub(crate) fn build(
     } else {
         view::build(&resources, &read_if_there)?
     };
-    let mut notes = Vec::new();
+    let mut notes = rights.notes();
     let mut mounts = mounts::plan(&image.volumes, request, host, &user, devices, root)?;
     mounts.show(&shown, &request.directory);
     let document = Document {

@@ -16,6 +16,8 @@ pub(super) struct Rights {
     /// `linux.seccomp`
     pub(super) filter: Option<Box<RawValue>>,
     pub(super) hides_paths: bool,
+    /// What the container would have by default, and nobody here can give.
+    withheld: capabilities::Names,
 }
 
 impl Rights {
@@ -26,6 +28,7 @@ impl Rights {
         } else {
             capabilities::choose(added, dropped, host.capabilities)?
         };
+        let withheld = capabilities::withheld(&capabilities, dropped, host.capabilities)?;
         let options = security::Security::parse(&request.options, request.privileged)?;
         Ok(Self {
             filter: seccomp::build(&options.seccomp, &capabilities)?,
@@ -37,6 +40,19 @@ impl Rights {
             capabilities,
             no_new_privileges: options.no_new_privileges,
             hides_paths: options.hides_paths,
+            withheld,
         })
+    }
+
+    /// Returns what the user should know: programs fail by what is missing, and nothing else tells why.
+    pub(super) fn notes(&self) -> Vec<String> {
+        if self.withheld.is_empty() {
+            return Vec::new();
+        }
+        let names: Vec<&str> = self.withheld.iter().copied().collect();
+        vec![format!(
+            "the container does without {}, which containers have by default: the caller's bounding set is without",
+            names.join(", ")
+        )]
     }
 }

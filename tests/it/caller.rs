@@ -317,6 +317,19 @@ fn a_container_is_no_child_of_the_callers_process() {
     let found = inherited(&ddock, &["NO_NEW_PRIVILEGES=1"], &[], &image).exits(0);
     assert_eq!(found.stdout, fresh.replace("privileges 0", "privileges 1"));
     found.says("no_new_privs");
+    let bounded = |flags: &[&str]| {
+        let args = [&["run", "--rm", "--network=none"], flags, &[&image, "true"]].concat();
+        let line = "setpriv --bounding-set=-net_raw,-audit_write \"$@\"";
+        output(&mut in_shell(&ddock, line, &args)).exits(0)
+    };
+    bounded(&[]).says("does without CAP_AUDIT_WRITE, CAP_NET_RAW");
+    bounded(&["--privileged"]).says("does without CAP_AUDIT_WRITE, CAP_NET_RAW");
+    for dropped in [
+        &["--cap-drop=ALL"][..],
+        &["--cap-drop=net_raw", "--cap-drop=AUDIT_WRITE"],
+    ] {
+        assert_eq!(bounded(dropped).stderr, "", "{dropped:?}");
+    }
     // An ordinary user has no right to more than the caller left.
     let ddock = Ddock::for_user(User::with_ranges());
     let image = ddock.pull(busybox());

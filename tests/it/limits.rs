@@ -97,6 +97,29 @@ pub(crate) fn expected(version: u8, weight: &str) -> String {
     .join("\n")
 }
 
+/// Java, for one, believes the limit of one only where it sees them all.
+#[test]
+fn a_limit_of_memory_or_processors_shows_all_that_limit_them() {
+    let (ddock, image) = Ddock::with_busybox();
+    let script = "cd /sys/fs/cgroup; test -e cgroup.controllers || \
+        for it in memory/memory.limit_in_bytes cpu/cpu.cfs_quota_us cpuacct/cpuacct.usage cpuset/cpuset.cpus; do \
+        test -n \"$(cat $it)\" && grep -q $$ ${it%/*}/tasks || echo $it; done; \
+        grep -E ':(memory|cpu|cpuacct|cpuset|cpu,cpuacct):' /proc/self/cgroup | grep -v ':/$'";
+    for flag in ["-m=64m", "--cpus=0.5", "--cpuset-cpus=0", "-c=100"] {
+        let said = ddock.run(&[
+            "run",
+            "--rm",
+            "--network=none",
+            flag,
+            &image,
+            "sh",
+            "-c",
+            script,
+        ]);
+        assert_eq!((said.stdout.as_str(), said.code), ("", 1), "{flag}");
+    }
+}
+
 /// On cgroup v1 or hybrid, as the machine is; `vm.rs` has the others.
 #[test]
 fn every_limit_is_in_force_and_felt() {

@@ -10,7 +10,13 @@ use std::io::{self, ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 
 /// The controllers that we may join.
-pub(super) const CONTROLLERS: [&str; 6] = ["pids", "devices", "memory", "cpu", "cpuset", "blkio"];
+pub(super) const CONTROLLERS: [&str; 7] = [
+    "pids", "devices", "memory", "cpu", "cpuacct", "cpuset", "blkio",
+];
+
+/// Those that a program wants to see all together before it believes any of them: Java takes a machine's memory and
+/// processors for its own otherwise, limits or not (`CgroupSubsystemFactory::determine_type` in its source).
+const BELIEVED_TOGETHER: [&str; 4] = ["memory", "cpu", "cpuacct", "cpuset"];
 
 /// Makes the directories and writes every limit. What was made is in `cgroup` also on failure.
 pub(super) fn fill(cgroup: &mut Cgroup, limits: &Limits) -> Result<()> {
@@ -18,6 +24,12 @@ pub(super) fn fill(cgroup: &mut Cgroup, limits: &Limits) -> Result<()> {
     join(cgroup, "pids").map(drop).or_else(unavailable)?;
     for setting in settings(limits) {
         apply(cgroup, setting)?;
+    }
+    let is_limited = |controller: &&str| cgroup.joined(controller).is_some();
+    if BELIEVED_TOGETHER.iter().any(is_limited) {
+        for controller in BELIEVED_TOGETHER {
+            join(cgroup, controller).map(drop).or_else(unavailable)?;
+        }
     }
     if limits.memory.waits_at_limit && limits.memory.limit.is_none() {
         cgroup.notices.push(
@@ -156,12 +168,23 @@ fn apply(cgroup: &mut Cgroup, mut setting: Setting) -> Result<(), Unenforceable>
     Ok(())
 }
 
+fn has(hierarchy: &str, controller: &str) -> bool {
+    hierarchy.split(',').any(|name| name == controller)
+}
+
+impl Cgroup {
+    /// Returns the container's directory in the hierarchy of `controller`, if it is in that one.
+    fn joined(&self, controller: &str) -> Option<&Path> {
+        let mut joined = self.hierarchies.iter();
+        let found = joined.find(|joined| has(&joined.name, controller));
+        found.map(|joined| joined.directory.as_path())
+    }
+}
+
 /// Returns the container's directory in the hierarchy of `controller`, which is made if this is its first use.
 fn join(cgroup: &mut Cgroup, controller: &'static str) -> io::Result<PathBuf> {
-    let has = |hierarchy: &str, controller| hierarchy.split(',').any(|name| name == controller);
-    let mut joined = cgroup.hierarchies.iter();
-    if let Some(joined) = joined.find(|joined| has(&joined.name, controller)) {
-        return Ok(joined.directory.clone());
+    if let Some(directory) = cgroup.joined(controller) {
+        return Ok(directory.to_owned());
     }
     let name = hierarchy(controller)?;
     let base = Path::new(ROOT).join(&name);

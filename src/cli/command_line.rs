@@ -1,100 +1,187 @@
-//! From the words of the command line to a command, and from clap's complaints to Docker's.
+//! From the words of the command line to a call of a command.
 
+use crate::cli::command::{Call, Command};
+use crate::cli::commands::{COMMANDS, GROUPS, find, of_group};
 use crate::cli::failure::Refusal;
-use crate::cli::{Arguments, unimplemented};
-use anyhow::Result;
+use crate::cli::output::Stream;
+use crate::cli::{foreign, help, refuse};
 use clap::builder::TypedValueParser as _;
-use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Arg, ArgAction, CommandFactory as _, FromArgMatches as _};
+use clap::error::ErrorKind;
+use clap::{Arg, ArgAction, Args, FromArgMatches as _};
 use std::env;
-use std::error::Error as _;
 use std::ffi::OsString;
-use std::fmt::Write as _;
+use std::path::PathBuf;
 
 /// What a command line asks for.
 #[derive(Debug)]
 pub(crate) enum Parsed {
-    Command(Arguments),
-    /// `--help` or `--version`: this text on stdout.
-    Text(String),
+    Command(Call),
+    /// `--help` or `--version`: this text. It goes to stderr if nobody asked for it.
+    Text(Stream, String),
 }
 
-/// Docker's grouped spellings: `ddock image ls` is `ddock images`.
-#[rustfmt::skip]
-const SPELLINGS: &[(&str, &str, &[&str])] = &[
-    ("image", "ls", &["images"]),
-    ("image", "list", &["images"]),
-    ("image", "pull", &["pull"]),
-    ("image", "rm", &["rmi"]),
-    ("image", "remove", &["rmi"]),
-    ("image", "inspect", &["inspect", "--type=image"]),
-    ("container", "run", &["run"]),
-    ("container", "ls", &["ps"]),
-    ("container", "list", &["ps"]),
-    ("container", "ps", &["ps"]),
-    ("container", "port", &["port"]),
-    ("container", "rm", &["rm"]),
-    ("container", "remove", &["rm"]),
-    ("container", "logs", &["logs"]),
-    ("container", "attach", &["attach"]),
-    ("container", "stop", &["stop"]),
-    ("container", "kill", &["kill"]),
-    ("container", "wait", &["wait"]),
-    ("container", "inspect", &["inspect", "--type=container"]),
-    ("system", "info", &["info"]),
-    ("manifest", "inspect", &["manifest-inspect"]),
-    // One word to clap, so that its help and its complaints say what the user typed.
-    ("system", "check", &["system check"]),
-    ("system", "reset", &["system reset"]),
-    ("network", "connect", &["network connect"]),
-    ("network", "create", &["network create"]),
-    ("network", "disconnect", &["network disconnect"]),
-    ("network", "ls", &["network ls"]),
-    ("network", "list", &["network ls"]),
-    ("network", "inspect", &["network inspect"]),
-    ("network", "rm", &["network rm"]),
-    ("network", "remove", &["network rm"]),
-    ("network", "prune", &["network prune"]),
-    ("volume", "create", &["volume create"]),
-    ("volume", "ls", &["volume ls"]),
-    ("volume", "list", &["volume ls"]),
-    ("volume", "inspect", &["volume inspect"]),
-    ("volume", "rm", &["volume rm"]),
-    ("volume", "remove", &["volume rm"]),
-    ("volume", "prune", &["volume prune"]),
-];
+/// The flags before the command.
+#[derive(Debug, Args)]
+struct Globals {
+    /// Directory of images and containers [default: /var/lib/ddock as root, else ~/.local/share/ddock]
+    #[arg(long, env = "DDOCK_ROOT", value_name = "DIR", hide_env = true)]
+    root: Option<PathBuf>,
+    /// Print the version
+    #[arg(short, long)]
+    version: bool,
+}
+
+const PROGRAM: &str = "ddock";
+
+/// Those of the flags before the command that have a value, which may be the next word.
+const GLOBALS_WITH_VALUES: &[&str] = &["--root"];
 
 /// Parses the process's arguments, the program's name first.
-pub(crate) fn parse(mut words: Vec<OsString>) -> Result<Parsed, Refusal> {
-    let at = command_position(&words);
-    if let Some(text) = expand_group(&mut words, at)? {
-        return Ok(Parsed::Text(text));
-    }
-    let command = words.get(at).and_then(|word| word.to_str()).unwrap_or("");
-    let mut clap = Arguments::command().mut_args(as_dockers);
-    if clap.find_subcommand(command).is_some() {
-        clap = clap.mut_subcommand(command, |mut command| {
-            // Its flags exist from here on; those of the other commands never come to be.
-            command.build();
-            command.mut_args(as_dockers)
-        });
-    }
-    let parsed = clap
-        .try_get_matches_from_mut(&words)
-        .and_then(|mut matches| Arguments::from_arg_matches_mut(&mut matches));
-    match parsed {
-        Ok(arguments) => Ok(Parsed::Command(arguments)),
-        Err(error) if !error.use_stderr() => {
-            // The help of flags as they were declared, without the `[=BOOL]` of `accept_switch`.
-            let plain = Arguments::command().try_get_matches_from(&words).err();
-            let help = plain.filter(|plain| !plain.use_stderr()).unwrap_or(error);
-            Ok(Parsed::Text(help.render().to_string()))
+///
+/// The flags of the one command that is called come to be, and no others: making them is most of what parsing costs.
+pub(crate) fn parse(words: Vec<OsString>) -> Result<Parsed, Refusal> {
+    let at = command_position(&words).min(words.len());
+    let mut words = words.into_iter().skip(1);
+    let before: Vec<OsString> = words.by_ref().take(at.saturating_sub(1)).collect();
+    let globals = match matches(own_flags(), before) {
+        Ok(mut matches) => Globals::from_arg_matches_mut(&mut matches)
+            .map_err(|it| refuse::refuse(&it, "", "ddock"))?,
+        Err(error) if error.kind() == ErrorKind::DisplayHelp => {
+            return Ok(Parsed::Text(Stream::Stdout, help::program(&own_flags())));
         }
-        Err(error) if error.kind() == ErrorKind::MissingSubcommand => {
-            Ok(Parsed::Text(Arguments::command().render_help().to_string()))
-        }
-        Err(error) => Err(refuse(&error, command, &words[..at.min(words.len())])),
+        Err(error) => return Err(refuse::refuse(&error, "", "ddock")),
+    };
+    if globals.version {
+        return Ok(Parsed::Text(
+            Stream::Stdout,
+            concat!("ddock ", env!("CARGO_PKG_VERSION"), "\n").to_owned(),
+        ));
     }
+    let words: Vec<OsString> = words.collect();
+    match named(&words)? {
+        Named::Program => Ok(Parsed::Text(Stream::Stderr, help::program(&own_flags()))),
+        Named::Group(group, stream) => Ok(Parsed::Text(stream, help::group(group))),
+        Named::Help(topic) => help_on(topic).map(|text| Parsed::Text(Stream::Stdout, text)),
+        Named::Command(command, length) => {
+            let name = spelled(&words[..length]);
+            let mut words = words;
+            words.drain(..length);
+            call(command, &name, words, globals.root)
+        }
+    }
+}
+
+/// What the first words after the flags name.
+enum Named<'a> {
+    /// Nothing.
+    Program,
+    /// A group, and nothing of it; where its help is to go.
+    Group(&'a str, Stream),
+    /// `help` and what is asked about.
+    Help(&'a [OsString]),
+    /// A command of so many words.
+    Command(&'static Command, usize),
+}
+
+fn named(words: &[OsString]) -> Result<Named<'_>, Refusal> {
+    let Some(first) = words.first() else {
+        return Ok(Named::Program);
+    };
+    let first = first.to_str().unwrap_or_default();
+    if first == "help" {
+        return Ok(Named::Help(&words[1..]));
+    }
+    if is_group(first) {
+        return match words.get(1).and_then(|word| word.to_str()) {
+            None => Ok(Named::Group(first, Stream::Stderr)),
+            Some("--help" | "-h" | "help") => Ok(Named::Group(first, Stream::Stdout)),
+            Some(second) => match find(&format!("{first} {second}")) {
+                Some(command) => Ok(Named::Command(command, 2)),
+                None => Err(unknown_in_group(first, second)),
+            },
+        };
+    }
+    match find(first) {
+        Some(command) => Ok(Named::Command(command, 1)),
+        None => Err(unknown(&words[0].to_string_lossy())),
+    }
+}
+
+/// Reads the words after a command that is called by `name`.
+fn call(
+    command: &'static Command,
+    name: &str,
+    words: Vec<OsString>,
+    root: Option<PathBuf>,
+) -> Result<Parsed, Refusal> {
+    let name = format!("ddock {name}");
+    match matches(declared(command), words) {
+        Ok(matches) => Ok(Parsed::Command(Call {
+            command,
+            matches,
+            root,
+            protected: None,
+        })),
+        Err(error) if error.kind() == ErrorKind::DisplayHelp => {
+            let help = help::command(command, &name, declared(command));
+            Ok(Parsed::Text(Stream::Stdout, help))
+        }
+        Err(error) => Err(refuse::refuse(&error, command.name(), &name)),
+    }
+}
+
+/// Returns the help that `ddock help TOPIC` asks for.
+fn help_on(topic: &[OsString]) -> Result<String, Refusal> {
+    let topic = spelled(topic);
+    if topic.is_empty() {
+        return Ok(help::program(&own_flags()));
+    }
+    if is_group(&topic) {
+        return Ok(help::group(&topic));
+    }
+    let unknown = || Refusal::new(format!("unknown help topic: {topic}")).code(1);
+    let command = find(&topic).ok_or_else(unknown)?;
+    Ok(help::command(
+        command,
+        &format!("ddock {topic}"),
+        declared(command),
+    ))
+}
+
+fn spelled(words: &[OsString]) -> String {
+    let words: Vec<_> = words.iter().map(|word| word.to_string_lossy()).collect();
+    words.join(" ")
+}
+
+fn is_group(word: &str) -> bool {
+    GROUPS.iter().any(|(group, _)| *group == word)
+}
+
+/// Returns the refusal of a first word that is no command.
+fn unknown(word: &str) -> Refusal {
+    let names = COMMANDS.iter().flat_map(|command| command.names).copied();
+    let names = names.filter(|name| !name.contains(' '));
+    let names = names.chain(GROUPS.iter().map(|(group, _)| *group));
+    foreign::command(&[word]).unwrap_or_else(|| {
+        let refusal = Refusal::new(format!("unknown command `{word}`")).code(1);
+        refuse::with_nearest(refusal, nearest(word, names)).help("ddock")
+    })
+}
+
+fn unknown_in_group(group: &str, word: &str) -> Refusal {
+    let names = of_group(group).map(|(name, _)| name);
+    foreign::command(&[group, word]).unwrap_or_else(|| {
+        let refusal = Refusal::new(format!("unknown command `{group} {word}`")).code(1);
+        let nearest = nearest(word, names).map(|name| format!("{group} {name}"));
+        refuse::with_nearest(refusal, nearest).help(format!("ddock {group}"))
+    })
+}
+
+/// Returns the name that `word` may have been meant for: as with Docker, at most two slips away.
+fn nearest(word: &str, names: impl Iterator<Item = &'static str>) -> Option<String> {
+    let slips = names.map(|name| (strsim::damerau_levenshtein(word, name), name));
+    let (slips, name) = slips.min_by_key(|(slips, _)| *slips)?;
+    (slips <= 2 && slips < word.chars().count()).then(|| name.to_owned())
 }
 
 /// Tells whether these are words of `run`, before they are parsed: whoever is told wrong loses time, and nothing else.
@@ -108,50 +195,31 @@ pub(super) fn is_run(words: &[OsString]) -> bool {
 fn command_position(words: &[OsString]) -> usize {
     let mut at = 1;
     while let Some(word) = words.get(at) {
-        let takes_value = word == "--root";
-        if !takes_value && !word.as_encoded_bytes().starts_with(b"-") {
+        let takes_next = word
+            .to_str()
+            .is_some_and(|word| GLOBALS_WITH_VALUES.contains(&word));
+        if !takes_next && !word.as_encoded_bytes().starts_with(b"-") {
             break;
         }
-        at += if takes_value { 2 } else { 1 };
+        at += if takes_next { 2 } else { 1 };
     }
     at
 }
 
-/// Replaces `image ls` by `images` and the like. Returns the help of a group named without a command.
-fn expand_group(words: &mut Vec<OsString>, at: usize) -> Result<Option<String>, Refusal> {
-    let Some(group) = words.get(at).and_then(|word| word.to_str()) else {
-        return Ok(None);
-    };
-    if !SPELLINGS.iter().any(|(known, ..)| *known == group) {
-        return Ok(None);
-    }
-    let group = group.to_owned();
-    let command = words.get(at + 1).map(|word| word.to_string_lossy());
-    let Some(command) = command.filter(|word| !matches!(&**word, "--help" | "-h" | "help")) else {
-        return Ok(Some(group_help(&group)));
-    };
-    let spelling = SPELLINGS
-        .iter()
-        .find(|(known, verb, _)| *known == group && *verb == command);
-    let Some((.., replacement)) = spelling else {
-        return Err(
-            unimplemented::command(&[&group, &command]).unwrap_or_else(|| {
-                Refusal::new(format!("unknown command `{group} {command}`"))
-                    .help(format!("ddock {group}"))
-            }),
-        );
-    };
-    words.splice(at..at + 2, replacement.iter().map(OsString::from));
-    Ok(None)
+fn own_flags() -> clap::Command {
+    Globals::augment_args(clap::Command::new(PROGRAM))
 }
 
-fn group_help(group: &str) -> String {
-    let mut text = format!("Usage: ddock {group} COMMAND\n\nCommands:\n");
-    for (_, verb, replacement) in SPELLINGS.iter().filter(|(known, ..)| *known == group) {
-        writeln!(text, "  {verb:<12}as `ddock {}`", replacement.join(" "))
-            .expect("writing to a string cannot fail");
-    }
-    text
+/// Returns a command's flags as they are declared, for its help.
+fn declared(command: &Command) -> clap::Command {
+    (command.flags)(clap::Command::new(command.name()))
+}
+
+/// Reads `words` by the flags of `command`.
+fn matches(command: clap::Command, words: Vec<OsString>) -> Result<clap::ArgMatches, clap::Error> {
+    let mut command = command.no_binary_name(true);
+    command.build();
+    command.mut_args(as_dockers).try_get_matches_from(words)
 }
 
 /// Has flags read as Docker's library for them does (Go's pflag).
@@ -195,98 +263,6 @@ fn accept_switch(flag: Arg) -> Arg {
         .value_parser(switch)
 }
 
-/// Says in our words what clap has against the words of `command`, or against those `before` it.
-fn refuse(error: &clap::Error, command: &str, before: &[OsString]) -> Refusal {
-    let word = context(error, ContextKind::InvalidArg).unwrap_or_default();
-    let flag = word.split('=').next().unwrap_or_default();
-    let is_before = |flag: &str| {
-        before
-            .iter()
-            .any(|word| word.to_string_lossy().starts_with(flag))
-    };
-    let help = match error.kind() {
-        ErrorKind::InvalidSubcommand => "ddock".to_owned(),
-        _ if command.is_empty() || (!flag.is_empty() && is_before(flag)) => "ddock".to_owned(),
-        _ => format!("ddock {command}"),
-    };
-    match error.kind() {
-        ErrorKind::InvalidSubcommand => unimplemented::command(&[command]).unwrap_or_else(|| {
-            let refusal = Refusal::new(format!("unknown command `{command}`"));
-            with_nearest(refusal, context(error, ContextKind::SuggestedSubcommand)).help(help)
-        }),
-        ErrorKind::UnknownArgument if !flag.starts_with('-') => {
-            Refusal::new(format!("unexpected argument `{word}`")).help(help)
-        }
-        ErrorKind::UnknownArgument => unimplemented::flag(command, flag).unwrap_or_else(|| {
-            let refusal = Refusal::new(format!("unknown flag `{flag}`"));
-            with_nearest(refusal, context(error, ContextKind::SuggestedArg)).help(help)
-        }),
-        ErrorKind::MissingRequiredArgument => {
-            Refusal::new(format!("`{help}` needs {}", bare(&word))).help(help)
-        }
-        ErrorKind::InvalidValue | ErrorKind::ValueValidation => {
-            Refusal::new(bad_value(error, bare(&word))).help(help)
-        }
-        ErrorKind::ArgumentConflict => {
-            let prior = context(error, ContextKind::PriorArg).unwrap_or_default();
-            let (one, other) = (bare(&word), bare(&prior));
-            Refusal::new(format!("conflicting options: `{one}` and `{other}`")).help(help)
-        }
-        _ => Refusal::new(first_paragraph(error)).help(help),
-    }
-}
-
-/// Says which value of `flag` is wrong, and why.
-fn bad_value(error: &clap::Error, flag: &str) -> String {
-    let value = context(error, ContextKind::InvalidValue).unwrap_or_default();
-    if value.is_empty() {
-        return format!("`{flag}` needs a value");
-    }
-    let reason = match (error.source(), error.get(ContextKind::ValidValue)) {
-        (Some(reason), _) => reason.to_string(),
-        (None, Some(ContextValue::Strings(valid))) => format!("expected {}", valid.join(", ")),
-        _ => return format!("invalid value `{value}` for `{flag}`"),
-    };
-    format!("invalid value `{value}` for `{flag}`: {reason}")
-}
-
-/// Returns `--name` for `--name <NAME>`, `--rm` for `--rm[=<RM>]` and `IMAGE` for `<IMAGE>...`.
-fn bare(argument: &str) -> &str {
-    let name = if argument.starts_with('-') {
-        argument.split([' ', '[', '=']).next().unwrap_or(argument)
-    } else {
-        argument.trim_end_matches("...")
-    };
-    match name.strip_prefix(['<', '[']) {
-        Some(placeholder) => &placeholder[..placeholder.len() - 1],
-        None => name,
-    }
-}
-
-/// Returns the first word that clap's `error` carries as `kind`.
-fn context(error: &clap::Error, kind: ContextKind) -> Option<String> {
-    match error.get(kind)? {
-        ContextValue::String(text) => Some(text.clone()),
-        ContextValue::Strings(texts) => texts.first().cloned(),
-        _ => None,
-    }
-}
-
-fn with_nearest(refusal: Refusal, nearest: Option<String>) -> Refusal {
-    match nearest {
-        Some(nearest) => refusal.hint(format!("did you mean `{nearest}`?")),
-        None => refusal,
-    }
-}
-
-/// Returns clap's own complaint as one line, without its label and its usage text.
-fn first_paragraph(error: &clap::Error) -> String {
-    let text = error.render().to_string();
-    let paragraph = text.split("\n\n").next().unwrap_or_default();
-    let lines: Vec<&str> = paragraph.lines().map(str::trim).collect();
-    lines.join(" ").trim_start_matches("error: ").to_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -311,30 +287,54 @@ mod tests {
     #[test]
     fn both_spellings_are_the_same_command() {
         let command = |line: &str| match parse(words(line)) {
-            Ok(Parsed::Command(arguments)) => format!("{:?}", arguments.command),
+            Ok(Parsed::Command(call)) => format!("{} {:?}", call.command.name(), call.matches),
             other => panic!("{line}: {other:?}"),
         };
         for (grouped, plain) in [
             ("image ls -q", "images -q"),
             ("image rm -f x", "rmi -f x"),
             ("--root /r image pull x", "--root /r pull x"),
-            ("image inspect x", "inspect --type image x"),
             ("container ls -a", "ps -a"),
             ("container rm x", "rm x"),
             ("container run -it x y", "run -it x y"),
-            ("container inspect x", "inspect --type=container x"),
             ("system info", "info"),
         ] {
             assert_eq!(command(grouped), command(plain), "{grouped}");
         }
     }
 
+    #[test]
+    fn every_name_is_one_commands_and_in_a_group_that_is_told_of() {
+        let names: Vec<_> = COMMANDS.iter().flat_map(|it| it.names).copied().collect();
+        for name in &names {
+            let same = names.iter().filter(|other| *other == name).count();
+            assert_eq!(same, 1, "{name}");
+            assert!(!is_group(name), "{name}");
+            if let Some((group, _)) = name.split_once(' ') {
+                assert!(is_group(group), "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn flags_before_the_command_may_have_the_next_word_for_a_value() {
+        let mut flags = own_flags();
+        flags.build();
+        let mut declared = Vec::new();
+        for flag in flags.get_opts().filter(|it| it.get_action().takes_values()) {
+            declared.extend(flag.get_long().map(|long| format!("--{long}")));
+            declared.extend(flag.get_short().map(|short| format!("-{short}")));
+        }
+        assert_eq!(declared, GLOBALS_WITH_VALUES);
+    }
+
     /// Every command's every flag that takes a value, with words that begin with a hyphen.
     #[test]
     fn the_word_after_a_flag_is_its_value_whatever_it_begins_with() {
-        for command in Arguments::command().get_subcommands_mut() {
+        for known in COMMANDS {
+            let name = known.name();
+            let mut command = declared(known);
             command.build();
-            let name = command.get_name().to_owned();
             let flags = command.get_opts().filter(|flag| {
                 let takes_value = flag.get_action().takes_values();
                 takes_value && !flag.is_require_equals_set()
@@ -346,7 +346,7 @@ mod tests {
                 let id = flag.get_id().to_string();
                 for spelling in spellings {
                     for value in ["-x", "-x=1", "--rm", "--", "-", "-1", ""] {
-                        let parser = clap::Command::new("test").arg(flag.clone());
+                        let parser = clap::Command::new(PROGRAM).arg(flag.clone());
                         let parser = parser.disable_help_flag(true);
                         let matches = parser.try_get_matches_from(["test", &spelling, value]);
                         let matches = matches
@@ -377,6 +377,7 @@ mod tests {
 
         $ ddock image sl
         ddock: unknown command `image sl`
+        hint: did you mean `image ls`?
 
         Run 'ddock image --help' for more information
 
@@ -540,7 +541,7 @@ mod tests {
     #[test]
     fn help_goes_to_stdout() {
         let text = |line: &str| match parse(words(line)) {
-            Ok(Parsed::Text(text)) => text,
+            Ok(Parsed::Text(_, text)) => text,
             other => panic!("{line}: {other:?}"),
         };
         for line in [
@@ -551,14 +552,20 @@ mod tests {
             "image --help",
             "run --help",
             "images -h",
+            "help image",
+            "image help",
         ] {
             assert!(text(line).contains("Usage: ddock"), "{line}");
         }
-        let run = text("run --rm --help");
+        let run = text("run --help");
         // Only `--explain` has a value that can be left out: switches are shown without.
-        let optional: Vec<_> = run.lines().filter(|line| line.contains("[=<")).collect();
-        assert!(run.contains("--rm") && optional.len() == 1, "{run}");
-        assert!(optional[0].contains("--explain[=<FORM>]"), "{run}");
+        let optional: Vec<_> = run.lines().filter(|line| line.contains("[=F")).collect();
+        assert!(run.contains("--rm ") && optional.len() == 1, "{run}");
+        assert!(optional[0].contains("--explain[=FORM]"), "{run}");
+        assert!(run.lines().count() <= 180, "{run}");
+        assert_eq!(text("help run"), run);
+        assert_eq!(text("run --rm --help"), run);
+        assert!(text("help container run").contains("Usage: ddock container run [OPTIONS] IMAGE"));
         assert!(text("-v").contains(env!("CARGO_PKG_VERSION")));
     }
 }

@@ -27,6 +27,20 @@ pub(crate) struct Arguments {
     names: Vec<String>,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct ContainerArguments {
+    /// Names, IDs or the beginnings of IDs
+    #[arg(value_name = "CONTAINER", required = true)]
+    names: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ImageArguments {
+    /// Names, IDs or the beginnings of IDs
+    #[arg(value_name = "IMAGE", required = true)]
+    names: Vec<String>,
+}
+
 /// `--type`
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Kind {
@@ -39,14 +53,25 @@ pub(crate) enum Kind {
 /// Prints what was found as one JSON array, then says what was not; of one name a container goes before an image, a network and
 /// a volume.
 pub(crate) fn run(arguments: &Arguments, root: &Path) -> Result<()> {
+    inspect(&arguments.names, arguments.kind, root)
+}
+
+/// As [`run`], of containers only.
+pub(crate) fn containers(arguments: &ContainerArguments, root: &Path) -> Result<()> {
+    inspect(&arguments.names, Some(Kind::Container), root)
+}
+
+/// As [`run`], of images only.
+pub(crate) fn images(arguments: &ImageArguments, root: &Path) -> Result<()> {
+    inspect(&arguments.names, Some(Kind::Image), root)
+}
+
+fn inspect(names: &[String], kind: Option<Kind>, root: &Path) -> Result<()> {
     let store = place::existing(root)?;
     let find = |name: &str| {
-        find(store.as_ref(), name, arguments.kind)
-            .with_context(|| format!("cannot inspect `{name}`"))
+        find(store.as_ref(), name, kind).with_context(|| format!("cannot inspect `{name}`"))
     };
-    each(&arguments.names, find, |name| {
-        missing_line(name, arguments.kind)
-    })
+    each(names, find, |name| missing_line(name, kind))
 }
 
 /// Prints what `find` finds by names as one JSON array, then says what is not there, a line each.

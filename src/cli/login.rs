@@ -44,7 +44,7 @@ pub(crate) struct LogoutArguments {
 }
 
 /// Logs in: asks the registry before anything is kept.
-pub(crate) fn login(arguments: LoginArguments) -> Result<()> {
+pub(crate) fn login(arguments: &LoginArguments) -> Result<()> {
     let registry = registry(arguments.server.as_deref())?;
     let context = || format!("cannot log in to `{registry}`");
     // Before anybody types: no place to keep it would be a waste of that.
@@ -85,10 +85,10 @@ fn registry(server: Option<&str>) -> Result<String> {
 }
 
 /// Returns the user's name and password, as given or typed. The complaints are Docker's.
-fn who(arguments: LoginArguments) -> Result<(String, Secret)> {
+fn who(arguments: &LoginArguments) -> Result<(String, Secret)> {
     let refuse = |text: &str| Err(Refusal::new(text).code(1).into());
     let is_terminal = || io::stdin().is_terminal();
-    let (user, password) = match (arguments.username, arguments.password) {
+    let (user, password) = match (arguments.username.clone(), arguments.password.clone()) {
         (_, Some(_)) if arguments.password_stdin => {
             return refuse("--password and --password-stdin are mutually exclusive");
         }

@@ -97,18 +97,27 @@ fn references_that_are_none_are_refused() {
 }
 
 #[test]
-fn usage_errors_are_125_and_name_the_word() {
+fn usage_errors_have_dockers_codes_and_name_the_word() {
     let ddock = Ddock::new();
-    for (args, word) in [
-        (&["pul"][..], "pul"),
-        (&["--fly"], "--fly"),
-        (&["run", "--fly", "x"], "--fly"),
-        (&["run"], "run"),
-        (&["pull"], "pull"),
-        (&["build", "."], "build"),
-        (&["compose"], "compose"),
+    for (args, code, word) in [
+        (&["pul"][..], 1, "pull"),
+        (&["image", "nope"], 1, "image nope"),
+        (&["help", "nope"], 1, "nope"),
+        (&["--fly"], 125, "--fly"),
+        (&["run", "--fly", "x"], 125, "--fly"),
+        (&["image", "ls", "--fly"], 125, "--fly"),
+        (&["run", "--name"], 125, "--name"),
+        (&["run", "-m", "lots", "x"], 125, "--memory"),
+        (&["ps", "--all=maybe"], 125, "--all"),
+        (&["run"], 1, "run"),
+        (&["pull"], 1, "pull"),
+        (&["container", "rm"], 1, "container rm"),
+        (&["pull", "a", "b"], 1, "b"),
+        (&["ps", "a"], 1, "a"),
+        (&["build", "."], 125, "build"),
+        (&["compose"], 125, "compose"),
     ] {
-        ddock.run(args).exits(125).says(word);
+        ddock.run(args).exits(code).says(word);
     }
 }
 

@@ -14,6 +14,7 @@ mod budget;
 mod caller;
 mod cannot_start;
 mod choose;
+mod command_line;
 mod costs;
 mod detached;
 mod differential;

@@ -217,19 +217,20 @@ fn session(arguments: &Arguments) -> Wish {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::Command;
     use crate::cli::command_line::{Parsed, parse};
+    use clap::FromArgMatches as _;
 
     /// What `ddock <line>` asks for, split at blanks.
     fn parsed(line: &str) -> Result<Run, Refusal> {
         let words = format!("ddock {line}");
         let words = words.split_whitespace().map(Into::into).collect();
         match parse(words)? {
-            Parsed::Command(arguments) => match arguments.command {
-                Command::Run(arguments) => (*arguments).try_into(),
-                other => panic!("{line}: {other:?}"),
-            },
-            Parsed::Text(text) => panic!("{line}: {text}"),
+            Parsed::Command(mut call) => {
+                assert_eq!(call.command.name(), "run");
+                let arguments = Arguments::from_arg_matches_mut(&mut call.matches);
+                arguments.unwrap().try_into()
+            }
+            other @ Parsed::Text(..) => panic!("{line}: {other:?}"),
         }
     }
 

@@ -52,7 +52,7 @@ const GROUPED_TO_COME: &[(&str, &[&str])] = &[
     ("container", &[
         "checkpoint", "cleanup", "clone", "commit", "cp", "create", "diff", "exec",
         "exists", "export", "init", "mount", "pause", "prune", "rename",
-        "restart", "restore", "start", "stats", "top", "unmount", "unpause", "update",
+        "restart", "restore", "runlabel", "start", "stats", "top", "unmount", "unpause", "update",
     ]),
     ("image", &[
         "diff", "exists", "history", "import", "load", "mount", "prune", "push", "save", "scp",
@@ -152,20 +152,29 @@ const FLAGS: &[(&str, &str, &[&str])] = &[
 
 /// Returns the refusal of a command if it is a known one: `words` are the first one or two of the command line.
 pub(crate) fn command(words: &[&str]) -> Option<Refusal> {
-    let (first, second) = (*words.first()?, words.get(1).copied());
-    if let Some((_, commands)) = GROUPED_TO_COME.iter().find(|(group, _)| *group == first) {
-        let second = second.filter(|second| commands.contains(second))?;
-        return Some(Refusal::new(format!("`{first} {second}` is not there yet")));
-    }
+    // `image build` is `build`.
+    let (group, last) = match words {
+        [group, last] => (Some(group), last),
+        [last] => (None, last),
+        _ => return None,
+    };
+    let name = words.join(" ");
     let elsewhere = COMMANDS_ELSEWHERE
         .iter()
-        .find(|(commands, _, _)| commands.contains(&first));
-    if let Some((_, why, instead)) = elsewhere {
-        return Some(Refusal::new(format!("`{first}` is not there: {why}")).hint(*instead));
+        .find(|(commands, _, _)| commands.contains(last));
+    let grouped = GROUPED_TO_COME
+        .iter()
+        .find(|(it, _)| group == Some(it))
+        .map(|(_, commands)| *commands);
+    let is_to_come = match group {
+        Some(_) => grouped.is_some_and(|commands| commands.contains(last)),
+        None => COMMANDS_TO_COME.contains(last),
+    };
+    if is_to_come {
+        return Some(Refusal::new(format!("`{name}` is not there yet")));
     }
-    COMMANDS_TO_COME
-        .contains(&first)
-        .then(|| Refusal::new(format!("`{first}` is not there yet")))
+    let (_, why, instead) = elsewhere?;
+    Some(Refusal::new(format!("`{name}` is not there: {why}")).hint(*instead))
 }
 
 /// Returns the refusal of a `flag` of `command` if it is a known one.

@@ -2,8 +2,8 @@
 
 mod when;
 
-use crate::cli::failure::Refusal;
-use crate::cli::output::{self, Stream as Output};
+use crate::cli::failure::{Refusal, Told};
+use crate::cli::output::{self, Closed, Stream as Output};
 use crate::container::log::{Driver, Entry, Reader, Stream};
 use crate::container::{self, Record};
 use crate::engine::place;
@@ -15,6 +15,7 @@ use clap::Args;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use rustix::io::{Errno, retry_on_intr};
+use rustix::stdio::stdout;
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -35,6 +36,9 @@ const LOOK: Timespec = Timespec {
     tv_sec: 1,
     tv_nsec: 0,
 };
+
+/// How Docker's `logs -f` ends when nobody reads it any more: by SIGPIPE.
+const BROKEN_PIPE: u8 = 141;
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
@@ -70,6 +74,14 @@ fn tail(text: &str) -> Result<Tail, &'static str> {
 
 /// Prints a container's log, each stream to its own.
 pub(crate) fn run(arguments: &Arguments, root: &Path) -> Result<()> {
+    match show(arguments, root) {
+        // Who followed it was not at its end.
+        Err(error) if arguments.follow && error.is::<Closed>() => Err(Told(BROKEN_PIPE).into()),
+        shown => shown,
+    }
+}
+
+fn show(arguments: &Arguments, root: &Path) -> Result<()> {
     let name = &arguments.container;
     let store = place::existing(root)?;
     let store = store.ok_or_else(|| NotFound::container(name))?;
@@ -153,12 +165,17 @@ fn follow(
         if !runs || printer.is_over {
             return Ok(());
         }
+        // Asked for nothing, it tells that nobody reads any more, even where there is nothing to print.
+        let mut ends = vec![PollFd::from_borrowed_fd(stdout(), PollFlags::empty())];
+        ends.extend(watch.map(|watch| PollFd::new(watch, PollFlags::IN)));
+        let pause = if watch.is_some() { LOOK } else { GLANCE };
+        retry_on_intr(|| poll(&mut ends, Some(&pause))).context("waiting for the log")?;
+        if ends[0].revents().contains(PollFlags::ERR) {
+            return Err(Closed.into());
+        }
         let Some(watch) = watch else {
-            retry_on_intr(|| poll(&mut [], Some(&GLANCE))).context("waiting for the log")?;
             continue;
         };
-        let mut ends = [PollFd::new(watch, PollFlags::IN)];
-        retry_on_intr(|| poll(&mut ends, Some(&LOOK))).context("waiting for the log")?;
         let mut events = [0; 4096];
         match rustix::io::read(watch, &mut events) {
             Ok(_) | Err(Errno::AGAIN | Errno::INTR) => {}

@@ -22,15 +22,15 @@ pub(crate) struct Terminal {
 impl Terminal {
     /// Starts a command as the leader of a new session on a terminal of this size.
     pub(crate) fn start(command: &Command, rows: u16, columns: u16) -> Terminal {
-        Terminal::start_with(command, rows, columns, None)
+        Terminal::start_with(command, rows, columns, (None, None))
     }
 
-    /// As [`Terminal::start`], with another stdout.
+    /// As [`Terminal::start`], with another stdin or stdout.
     pub(crate) fn start_with(
         command: &Command,
         rows: u16,
         columns: u16,
-        stdout: Option<Stdio>,
+        (stdin, stdout): (Option<Stdio>, Option<Stdio>),
     ) -> Terminal {
         let screen = rustix::pty::openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
         rustix::pty::grantpt(&screen).unwrap();
@@ -47,19 +47,19 @@ impl Terminal {
 
         // setsid(1) makes its stdin the controlling terminal; it execs, so that the child is the command itself.
         let mut session = Command::new("setsid");
-        session
-            .arg("--ctty")
-            .arg(command.get_program())
-            .args(command.get_args());
+        if stdin.is_none() {
+            session.arg("--ctty");
+        }
+        session.arg(command.get_program()).args(command.get_args());
         session.env_clear();
         for (key, value) in command.get_envs() {
             session.env(key, value.unwrap_or_default());
         }
-        let stdio = || Stdio::from(line.try_clone().unwrap());
+        let on_line = || Stdio::from(line.try_clone().unwrap());
         let child = session
-            .stdin(stdio())
-            .stdout(stdout.unwrap_or_else(stdio))
-            .stderr(stdio())
+            .stdin(stdin.unwrap_or_else(on_line))
+            .stdout(stdout.unwrap_or_else(on_line))
+            .stderr(on_line())
             .spawn()
             .unwrap();
         Terminal {

@@ -5,6 +5,15 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 use unicode_width::UnicodeWidthStr;
 
+/// Reads a boolean as Go's `strconv.ParseBool` does, which Docker's flags and options go through.
+pub(crate) fn parse_boolean(text: &str) -> Option<bool> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+        _ => None,
+    }
+}
+
 /// Returns `bytes` in decimal units with at most `digits` significant digits: `29.7MB`.
 pub(crate) fn size(bytes: u64, digits: usize) -> String {
     const UNITS: [&str; 7] = ["B", "kB", "MB", "GB", "TB", "PB", "EB"];

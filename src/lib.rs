@@ -35,6 +35,7 @@ mod monitor;
 mod narration;
 mod network;
 mod note;
+mod options;
 mod platform;
 mod pull;
 mod reference;

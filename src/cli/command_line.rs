@@ -5,6 +5,7 @@ use crate::cli::commands::{COMMANDS, GROUPS, find, of_group};
 use crate::cli::failure::Refusal;
 use crate::cli::output::Stream;
 use crate::cli::{foreign, help, refuse};
+use crate::human;
 use clap::builder::TypedValueParser as _;
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, Args, FromArgMatches as _};
@@ -247,14 +248,8 @@ fn as_dockers(flag: Arg) -> Arg {
 fn accept_switch(flag: Arg) -> Arg {
     // All of them start as false, unless they say otherwise.
     let default = flag.get_default_values().first().cloned();
-    let switch = clap::builder::NonEmptyStringValueParser::new().try_map(|text| {
-        match text.as_str() {
-            // Go's strconv.ParseBool, which Docker's flags go through.
-            "1" | "t" | "T" | "true" | "TRUE" | "True" => Ok(true),
-            "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
-            _ => Err("expected `true` or `false`"),
-        }
-    });
+    let switch = clap::builder::NonEmptyStringValueParser::new()
+        .try_map(|text| human::parse_boolean(&text).ok_or("expected `true` or `false`"));
     flag.action(ArgAction::Set)
         .num_args(0..=1)
         .require_equals(true)

@@ -215,8 +215,8 @@ fn status(status: &Status, now: DateTime<Utc>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::container::{Log, Stop};
     use crate::digest::Digest;
+    use crate::options::{Log, Stop};
     use std::collections::BTreeMap;
 
     fn time(text: &str) -> DateTime<Utc> {

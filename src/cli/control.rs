@@ -3,9 +3,10 @@
 use crate::cli::failure::Refusal;
 use crate::cli::run::invalid_signal;
 use crate::cli::{failure, output};
-use crate::container::{self, Record, Status, Stop};
+use crate::container::{self, Record, Status};
 use crate::engine::place;
 use crate::monitor::{self, Outcome, Vanished};
+use crate::options::Stop;
 use crate::store::{NotFound, Store};
 use crate::sys::signal;
 use anyhow::{Context, Result};

@@ -4,10 +4,11 @@ mod when;
 
 use crate::cli::failure::{Refusal, Told};
 use crate::cli::output::{self, Closed, Stream as Output};
-use crate::container::log::{Driver, Entry, Reader, Stream};
+use crate::container::log::{Entry, Reader, Stream};
 use crate::container::{self, Record};
 use crate::engine::place;
 use crate::human;
+use crate::options::Driver;
 use crate::store::{NotFound, Store};
 use anyhow::{Context, Result};
 use chrono::{DateTime, SecondsFormat, Utc};

@@ -3,7 +3,7 @@
 use crate::cli::failure::Refusal;
 use crate::cli::foreign;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use std::error::Error as _;
+use std::error::Error;
 
 /// Says in our words what clap has against the words of the command known as `command`, which was called by `name`.
 ///
@@ -45,11 +45,17 @@ fn bad_value(error: &clap::Error, flag: &str) -> String {
         return format!("`{flag}` needs a value");
     }
     let reason = match (error.source(), error.get(ContextKind::ValidValue)) {
-        (Some(reason), _) => reason.to_string(),
+        (Some(reason), _) => chain(reason),
         (None, Some(ContextValue::Strings(valid))) => format!("expected {}", valid.join(", ")),
         _ => return format!("invalid value `{value}` for `{flag}`"),
     };
     format!("invalid value `{value}` for `{flag}`: {reason}")
+}
+
+/// Returns an error with all that caused it, on one line.
+fn chain(error: &(dyn Error + 'static)) -> String {
+    let causes = std::iter::successors(error.source(), |cause| (*cause).source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 /// Returns `--name` for `--name <NAME>`, `--rm` for `--rm[=<RM>]` and `IMAGE` for `<IMAGE>...`.

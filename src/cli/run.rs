@@ -4,10 +4,11 @@ mod arguments;
 mod connect;
 mod donors;
 mod explain;
-mod lifetime;
+mod id_file;
 mod mounts;
 mod origin;
 mod peers;
+mod prepare;
 mod start;
 
 use crate::cli::failure::Refusal;
@@ -16,10 +17,10 @@ use crate::cli::{detach_keys, output, pull};
 use crate::engine::place;
 use crate::image;
 use crate::monitor::{DetachKeys, Session};
-use crate::network::{Port, Publication};
+use crate::options::{ContainerOptions, Network, Root, Streams, UserNamespace};
 use crate::platform::Platform;
 use crate::reference::Reference;
-use crate::spec::{Network, Request};
+use crate::spec::{Host, Settled};
 use crate::store::{NotFound, Store};
 use crate::sys::kernel;
 use crate::sys::program::Protected;
@@ -29,72 +30,67 @@ use clap::ValueEnum;
 use std::collections::BTreeSet;
 use std::io::{self, IsTerminal as _};
 use std::os::fd::{OwnedFd, RawFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use donors::Donors;
 use explain::Explain;
-use lifetime::{IdFile, Lifetime};
-use origin::Wanted;
+use id_file::IdFile;
 use peers::Peers;
 
-pub(crate) use arguments::{Arguments, address4, address6, alias, invalid_signal};
+pub(crate) use arguments::{Arguments, invalid_signal};
 pub(crate) use start::code_of;
 
 /// What `ddock run` was asked to do: the container's shape, and what is done around it.
 #[derive(Debug)]
 pub(crate) struct Run {
-    /// What its root is made from.
-    origin: Wanted,
-    /// The container's shape. Its ID and directory are empty until it is created.
-    request: Request,
+    options: ContainerOptions,
     /// `--name`, well formed.
     name: Option<String>,
-    session: Wish,
-    lifetime: Lifetime,
-    /// `--rm`
-    remove: bool,
-    publish: Publish,
+    session: SessionOptions,
+    /// `--preserve-fds` and `--preserve-fd`, by number.
+    handed: BTreeSet<RawFd>,
+    /// `--replace`
+    replace: bool,
+    /// `--cidfile`
+    cidfile: Option<PathBuf>,
     pull: PullPolicy,
-    platform: Option<Platform>,
     /// How the image is pulled.
     pull_flags: PullFlags,
     /// `-q`
     quiet: bool,
-    user_namespace: UserNamespace,
     /// `--explain`
     explain: Option<Explain>,
-    /// `--volumes-from`, in order.
-    volumes_from: Vec<String>,
+    /// `--dry-run`
+    is_dry: bool,
 }
 
-/// Who is to be attached to which of the command's streams.
+/// What a client and its container are to have to do with each other.
 #[derive(Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "flags are booleans")]
-struct Wish {
+struct SessionOptions {
     /// Leave as soon as the command runs.
     detached: bool,
-    /// `-i`: the command has an input.
-    interactive: bool,
-    stdin: bool,
-    stdout: bool,
-    stderr: bool,
     /// `--sig-proxy`
     sig_proxy: bool,
     /// `--detach-keys`
     detach_keys: Option<String>,
 }
 
-impl Wish {
+impl SessionOptions {
     /// Returns what the monitor is told; Docker's configuration is read only where keys are watched.
-    fn session(&self, terminal: bool) -> Result<Session> {
+    fn session(&self, options: &ContainerOptions) -> Result<Session> {
+        let Streams {
+            stdin,
+            stdout,
+            stderr,
+        } = options.attached;
         Ok(Session {
             detached: self.detached,
-            stdin: self.stdin,
-            keeps_stdin: self.interactive,
-            stdout: self.stdout,
-            stderr: self.stderr,
+            stdin,
+            keeps_stdin: options.interactive,
+            stdout,
+            stderr,
             sig_proxy: self.sig_proxy,
-            detach_keys: if (terminal && self.stdin) || self.detach_keys.is_some() {
+            detach_keys: if (options.terminal && stdin) || self.detach_keys.is_some() {
                 detach_keys::choose(self.detach_keys.as_deref())?
             } else {
                 DetachKeys::default()
@@ -107,30 +103,10 @@ impl Run {
     /// Tells whether an image for `platform` saves a pull. With `--pull never` there is none to save,
     /// and what is wrong with the image is said later.
     fn takes(&self, platform: &Platform) -> bool {
-        let wanted = self.platform.as_ref();
+        let wanted = self.options.platform.as_ref();
         self.pull == PullPolicy::Never
             || wanted.is_none_or(|wanted| wanted.rank(platform).is_some())
     }
-}
-
-/// `--userns`
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum UserNamespace {
-    /// None for root; for an ordinary user one in which he is root.
-    Default,
-    /// An ordinary user is himself inside, or this user and group.
-    KeepId(Option<u32>, Option<u32>),
-}
-
-/// Which of the container's ports others can reach, and where.
-#[derive(Debug, Default)]
-struct Publish {
-    /// `-p`, in order.
-    publications: Vec<Publication>,
-    /// `-P`: whatever is exposed and not published, at free ports.
-    all: bool,
-    /// `--expose`, in order.
-    exposed: Vec<Port>,
 }
 
 /// `--pull`
@@ -149,20 +125,22 @@ const PULLS: usize = 3;
 /// A process of this `program` becomes the command.
 pub(crate) fn run(arguments: Arguments, root: &Path, program: Protected) -> Result<u8> {
     let mut run = Run::try_from(arguments)?;
-    let handed = handed(&run.lifetime.handed)?;
-    let session = run.session.session(run.request.terminal)?;
-    if run.session.stdin && run.request.terminal && !io::stdin().is_terminal() {
+    let handed = handed(&run.handed)?;
+    let session = run.session.session(&run.options)?;
+    if session.stdin && run.options.terminal && !io::stdin().is_terminal() {
         return Err(no_terminal().into());
     }
-    let id_file = run.lifetime.cidfile.as_deref().map(IdFile::create);
+    let wish = format!("cannot run `{}`", run.options.root);
+    let mut mapping = place::mapping(root).with_context(|| wish.clone())?;
+    // Before anything is pulled, made or removed.
+    let host = Host::detect(prepare::spec_mapping(&mapping)).with_context(|| wish.clone())?;
+    let settled = Settled::choose(&run.options, &host).with_context(|| wish.clone())?;
+    let id_file = run.cidfile.as_deref().map(IdFile::create);
     let id_file = id_file.transpose()?;
-    let mut mapping =
-        place::mapping(root).with_context(|| format!("cannot run `{}`", run.origin))?;
-    let found = match &run.origin {
-        Wanted::Image(image) => provide(&run, image, root, &mapping)?,
-        Wanted::Directory { .. } => None,
+    let found = match &run.options.root {
+        Root::Image(image) => provide(&run, image, root, &mapping)?,
+        Root::Directory { .. } => None,
     };
-    let wish = format!("cannot run `{}`", run.origin);
     let company = enter(&mut run, root, &mut mapping).context(wish)?;
     let store = found.map_or_else(|| Store::open(root, &mapping.to_string()), Ok)?;
     start::start(
@@ -171,6 +149,7 @@ pub(crate) fn run(arguments: Arguments, root: &Path, program: Protected) -> Resu
         id_file,
         &store,
         &mapping,
+        (host, settled),
         (company, program),
     )
 }
@@ -208,11 +187,12 @@ struct Company {
 
 /// Finds the containers that are to be joined, and enters the user namespace: theirs, if there are any.
 fn enter(run: &mut Run, root: &Path, mapping: &mut Mapping) -> Result<Company> {
-    let donors = Donors::find(&mut run.request, root, &mapping.to_string())?;
-    let peers = match &run.request.namespaces.network {
-        Network::Named(networks) if !mapping.is_root() && !run.request.dry_run => {
+    let donors = Donors::find(&run.options.namespaces, root, &mapping.to_string())?;
+    let namespaces = &run.options.namespaces;
+    let peers = match &namespaces.network {
+        Network::Named(networks) if !mapping.is_root() && !run.is_dry => {
             ensure!(
-                run.user_namespace == UserNamespace::Default,
+                namespaces.user == UserNamespace::Default,
                 "conflicting options: --userns=keep-id and networks of yours, whose containers share a user namespace in which you are root"
             );
             let first = networks[0].network.as_str();
@@ -229,7 +209,7 @@ fn enter(run: &mut Run, root: &Path, mapping: &mut Mapping) -> Result<Company> {
             "the container to join was started with --userns=keep-id, and containers in networks of yours share a user namespace in which you are root"
         );
     }
-    match (company, run.user_namespace) {
+    match (company, namespaces.user) {
         (None, UserNamespace::Default) => mapping.enter()?,
         (Some(process), UserNamespace::Default) => mapping.join(process)?,
         (Some(_), UserNamespace::KeepId(..)) => bail!(
@@ -240,7 +220,8 @@ fn enter(run: &mut Run, root: &Path, mapping: &mut Mapping) -> Result<Company> {
                 .own()
                 .context("keep-id is only supported in rootless mode")?;
             let (uid, gid) = (uid.unwrap_or(own.0), gid.unwrap_or(own.1));
-            run.request.user.get_or_insert(format!("{uid}:{gid}"));
+            let own = format!("{uid}:{gid}").parse()?;
+            run.options.user.get_or_insert(own);
             mapping.keep(uid, gid);
             mapping.enter()?;
         }
@@ -284,7 +265,7 @@ fn obtain(run: &Run, image: &str, root: &Path, found: bool) -> Result<bool> {
     pull::in_child(
         root,
         image,
-        run.platform.as_ref(),
+        run.options.platform.as_ref(),
         &run.pull_flags,
         run.quiet,
     )?;

@@ -7,6 +7,7 @@ use crate::engine::place;
 use crate::engine::volume::{self, Listed};
 use crate::fault::Kind;
 use crate::human;
+use crate::options::Pair;
 use crate::store::{Store, VolumeName, VolumeRecord};
 use anyhow::{Context, Result};
 use chrono::SecondsFormat;
@@ -19,7 +20,7 @@ use std::str::FromStr;
 pub(crate) struct CreateArguments {
     /// Give the volume a label
     #[arg(short, long, value_name = "KEY=VALUE")]
-    label: Vec<String>,
+    label: Vec<Pair>,
     /// Which driver makes it: `local`
     #[arg(short, long, value_name = "DRIVER", default_value = "local", value_parser = ["local"])]
     driver: String,
@@ -112,11 +113,7 @@ impl Filter {
 
 /// Makes a volume and prints its name.
 pub(crate) fn create(arguments: &CreateArguments, root: &Path) -> Result<()> {
-    let label = |text: &String| {
-        let (key, value) = text.split_once('=').unwrap_or((text, ""));
-        (key.to_owned(), value.to_owned())
-    };
-    let labels = arguments.label.iter().map(label).collect();
+    let labels = arguments.label.iter().cloned().map(Pair::into).collect();
     let name = volume::create(root, arguments.name.clone(), labels);
     let name = name.context("cannot create the volume")?;
     output::print(&format!("{name}\n"))

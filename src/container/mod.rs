@@ -14,7 +14,7 @@ pub(crate) use init_files::make as make_init_files;
 pub(crate) use neighbours::Neighbours;
 pub(crate) use networks::{ICC, MTU, network_of};
 pub(crate) use reading::{find, list, records};
-pub(crate) use record::{Log, Origin, Record, Status, Stop};
+pub(crate) use record::{Origin, Record, Status};
 pub(crate) use sweep::sweep;
 
 use crate::digest::to_hex;

@@ -1,17 +1,15 @@
 //! What is known of a container, as its `state.json` keeps it.
 
-use crate::container::log::{Driver, Rotation};
 use crate::digest::Digest;
 use crate::network::{Attachment, Port, Published};
+use crate::options::{Log, Stop};
 use crate::spec::MountPoint;
 use crate::store::UsedVolume;
-use crate::sys::signal;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::time::Duration;
 
 /// A container, running or not.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -82,40 +80,6 @@ impl Origin {
             Self::Directory { .. } | Self::Unknown {} => None,
         }
     }
-}
-
-/// How a container is asked to end.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub(crate) struct Stop {
-    /// As the user or the image named it, and checked; SIGTERM otherwise.
-    pub(crate) signal: Option<String>,
-    /// Seconds until it is killed, for ever if negative; ten otherwise.
-    pub(crate) timeout: Option<i64>,
-}
-
-/// How long a command has to end by itself unless somebody says otherwise, in seconds, as with Docker.
-const GRACE: i64 = 10;
-
-impl Stop {
-    /// Returns the number of the signal that asks the command to end.
-    pub(crate) fn number(&self) -> i32 {
-        let named = self.signal.as_deref().and_then(signal::parse);
-        named.unwrap_or(libc::SIGTERM)
-    }
-
-    /// Returns how long it then has; `None` is for ever.
-    pub(crate) fn grace(&self) -> Option<Duration> {
-        // A negative one is no duration: then there is no end to the patience.
-        let seconds = u64::try_from(self.timeout.unwrap_or(GRACE));
-        seconds.ok().map(Duration::from_secs)
-    }
-}
-
-/// What becomes of what its command writes.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub(crate) struct Log {
-    pub(crate) driver: Driver,
-    pub(crate) rotation: Rotation,
 }
 
 /// Where a container is in its life.

@@ -275,7 +275,8 @@ fn set_nonblocking(descriptor: &OwnedFd) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::container::log::{Reader, Rotation};
+    use crate::container::log::Reader;
+    use crate::options::Rotation;
     use rustix::pipe::{PipeFlags, pipe_with};
 
     fn pipe() -> (OwnedFd, OwnedFd) {

@@ -1,7 +1,7 @@
 //! The monitor's life: starts the container, watches it until it ends, and cleans up.
 
 use crate::container::Container;
-use crate::container::log::{Rotation, Stream, Writer};
+use crate::container::log::{Stream, Writer};
 use crate::monitor::attach::{Client, End};
 use crate::monitor::connection::{Connected, Connection};
 use crate::monitor::hub::Hub;
@@ -11,6 +11,7 @@ use crate::monitor::streams::{Wiring, copy};
 use crate::monitor::watch::{self, FIRST, Input, Watch};
 use crate::monitor::{DOOR, DetachKeys, FromMonitor, independent};
 use crate::narration::{Narration, Step, tell};
+use crate::options::Rotation;
 use crate::runtime::{self, Connect, ExitStatus, Plan, Privilege, Running, StartError};
 use crate::sys::clone::{Clone, end_child, fork};
 use crate::sys::message::{Channel, Listener};

@@ -1,12 +1,12 @@
 //! The monitor's watch: a container that runs, its clients, and what passes between them.
 
-use crate::container::Stop;
 use crate::container::log::Stream;
 use crate::monitor::hub::Hub;
 use crate::monitor::servants::Serving;
 use crate::monitor::signals::Signals;
 use crate::monitor::{FromClient, FromMonitor, independent};
 use crate::network::Switch;
+use crate::options::Stop;
 use crate::runtime::Running;
 use crate::sys::message::{Channel, Listener, lacks_descriptors};
 use anyhow::{Context, Result, bail};

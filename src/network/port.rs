@@ -66,7 +66,7 @@ impl Port {
 }
 
 /// A port that is to be published, as `-p` says it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Publication {
     /// Where on the host; everywhere if it is none.
     pub(crate) address: Option<IpAddr>,

@@ -1,33 +1,25 @@
 //! The command line of the container's first process: entrypoint and command, the image's and the user's.
 
-use crate::spec::request::{ImageDefaults, Request};
+use crate::options::ContainerOptions;
+use crate::spec::subject::ImageDefaults;
 use anyhow::{Result, ensure};
 
 /// Returns the arguments of the container's first process.
 ///
 /// The user's entrypoint drops the image's command along with its entrypoint.
-pub(crate) fn merge(image: &ImageDefaults, request: &Request) -> Result<Vec<String>> {
-    let (entrypoint, default) = match &request.entrypoint {
-        Some(text) => (parse_entrypoint(text), &[][..]),
+pub(crate) fn merge(image: &ImageDefaults, options: &ContainerOptions) -> Result<Vec<String>> {
+    let (entrypoint, default) = match &options.entrypoint {
+        Some(words) => (reset_or(words), &[][..]),
         None => (reset_or(&image.entrypoint), image.command.as_slice()),
     };
-    let command = if request.command.is_empty() {
+    let command = if options.command.is_empty() {
         default
     } else {
-        &request.command
+        &options.command
     };
     let arguments: Vec<String> = entrypoint.iter().chain(command).cloned().collect();
     ensure!(!arguments.is_empty(), "no command specified");
     Ok(arguments)
-}
-
-/// `--entrypoint` is a program, or a JSON array of it and its first arguments; empty is no entrypoint.
-fn parse_entrypoint(text: &str) -> Vec<String> {
-    let words = match serde_json::from_str::<Vec<String>>(text) {
-        Ok(words) => words,
-        Err(_) => vec![text.to_owned()],
-    };
-    reset_or(&words)
 }
 
 /// One empty word is Docker's way to have no entrypoint, in an image as on the command line.
@@ -41,6 +33,7 @@ fn reset_or(entrypoint: &[String]) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::options::parse_entrypoint;
 
     fn words(text: &[&str]) -> Vec<String> {
         text.iter().map(|&word| word.to_owned()).collect()
@@ -85,13 +78,13 @@ mod tests {
                 command: words(command),
                 ..ImageDefaults::default()
             };
-            let request = Request {
-                entrypoint: flag.map(str::to_owned),
+            let options = ContainerOptions {
+                entrypoint: flag.map(parse_entrypoint),
                 command: words(arguments),
-                ..Request::default()
+                ..ContainerOptions::default()
             };
             assert_eq!(
-                merge(&image, &request).unwrap(),
+                merge(&image, &options).unwrap(),
                 words(expected),
                 "{flag:?}"
             );
@@ -104,20 +97,20 @@ mod tests {
             command: words(&["sh"]),
             ..ImageDefaults::default()
         };
-        let mut request = Request {
-            entrypoint: Some(String::new()),
-            ..Request::default()
+        let mut options = ContainerOptions {
+            entrypoint: Some(vec![String::new()]),
+            ..ContainerOptions::default()
         };
-        let error = merge(&image, &request).unwrap_err();
+        let error = merge(&image, &options).unwrap_err();
         assert_eq!(error.to_string(), "no command specified");
-        request.entrypoint = None;
-        assert!(merge(&image, &request).is_ok());
-        assert!(merge(&ImageDefaults::default(), &request).is_err());
+        options.entrypoint = None;
+        assert!(merge(&image, &options).is_ok());
+        assert!(merge(&ImageDefaults::default(), &options).is_err());
         let reset = ImageDefaults {
             entrypoint: words(&[""]),
             ..ImageDefaults::default()
         };
-        let error = merge(&reset, &request).unwrap_err();
+        let error = merge(&reset, &options).unwrap_err();
         assert_eq!(error.to_string(), "no command specified");
     }
 }

@@ -2,7 +2,7 @@
 
 mod asked;
 
-pub(crate) use asked::{Owner, find};
+pub(crate) use asked::{Asked, Owner, find};
 
 use anyhow::{Context, Result, ensure};
 use rustix::fs::{major, minor};

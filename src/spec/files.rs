@@ -1,12 +1,13 @@
 //! `/etc/hostname`, `/etc/hosts` and `/etc/resolv.conf` of a container.
 
-use crate::spec::namespaces::Network;
-use crate::spec::request::{HostAddress, NetworkNames, Request};
+use crate::options::{AddedHost, HostAddress, Network, NetworkNames};
 use crate::spec::resolv;
+use crate::spec::subject::Subject;
 use crate::sys::file;
 use anyhow::{Result, ensure};
 use std::fmt::Write;
 use std::io::ErrorKind;
+use std::net::IpAddr;
 use std::path::Path;
 
 /// A file of the container's directory that is mounted into the container.
@@ -34,15 +35,15 @@ ff02::2\tip6-allrouters
 /// files are those of that one.
 ///
 /// The line about the container itself is appended to `hosts` when its address is known.
-pub(crate) fn build(request: &Request, hostname: &str, ipv6: bool) -> Result<Vec<File>> {
-    let names = &request.names;
-    let (hosts, resolv_conf) = match request.namespaces.network {
+pub(crate) fn build(subject: &Subject, hostname: &str, ipv6: bool) -> Result<Vec<File>> {
+    let names = &subject.options.names;
+    let (hosts, resolv_conf) = match subject.options.namespaces.network {
         Network::Host => (read("/etc/hosts")?, resolv::of_host(names)?),
         Network::Container(_) => return Ok(Vec::new()),
         Network::Bridge | Network::None => (hosts(ipv6), resolv::private(names, ipv6)?),
         Network::Named(_) => (hosts(ipv6), resolv::named(names)?),
     };
-    let hosts = hosts + &added_hosts(names)?;
+    let hosts = hosts + &added_hosts(names, &subject.gateways)?;
     let contents = [format!("{hostname}\n"), hosts, resolv_conf];
     let files = NAMES.into_iter().zip(contents);
     Ok(files
@@ -64,12 +65,12 @@ fn hosts(ipv6: bool) -> String {
 }
 
 /// Returns the lines of `--add-host`, in order.
-fn added_hosts(names: &NetworkNames) -> Result<String> {
+fn added_hosts(names: &NetworkNames, gateways: &[IpAddr]) -> Result<String> {
     let mut lines = String::new();
-    for (name, address) in &names.hosts {
+    for AddedHost { name, address } in &names.hosts {
         let addresses = match address {
             HostAddress::Address(address) => std::slice::from_ref(address),
-            HostAddress::Gateway => &names.gateways[..],
+            HostAddress::Gateway => gateways,
         };
         ensure!(
             !addresses.is_empty(),
@@ -85,15 +86,19 @@ fn added_hosts(names: &NetworkNames) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::spec::namespaces::Namespaces;
+    use crate::options::{ContainerOptions, Namespaces};
 
-    fn in_network(network: Network) -> Request {
-        Request {
-            namespaces: Namespaces {
-                network,
-                ..Namespaces::default()
+    fn in_network(network: Network) -> Subject {
+        let namespaces = Namespaces {
+            network,
+            ..Namespaces::default()
+        };
+        Subject {
+            options: ContainerOptions {
+                namespaces,
+                ..ContainerOptions::default()
             },
-            ..Request::default()
+            ..Subject::default()
         }
     }
 
@@ -120,20 +125,15 @@ mod tests {
 
     #[test]
     fn added_hosts_come_in_order_and_the_gateway_may_be_two() {
-        let mut names = NetworkNames {
-            hosts: vec![
-                (
-                    "a".into(),
-                    HostAddress::Address("10.0.0.1".parse().unwrap()),
-                ),
-                ("host".into(), HostAddress::Gateway),
-            ],
+        let hosts = ["a:10.0.0.1", "host:host-gateway"];
+        let names = NetworkNames {
+            hosts: hosts.map(|text| text.parse().unwrap()).into(),
             ..NetworkNames::default()
         };
-        assert!(added_hosts(&names).is_err());
-        names.gateways = vec!["172.29.0.1".parse().unwrap(), "fd00::1".parse().unwrap()];
+        assert!(added_hosts(&names, &[]).is_err());
+        let gateways = ["172.29.0.1".parse().unwrap(), "fd00::1".parse().unwrap()];
         assert_eq!(
-            added_hosts(&names).unwrap(),
+            added_hosts(&names, &gateways).unwrap(),
             "10.0.0.1\ta\n172.29.0.1\thost\nfd00::1\thost\n"
         );
     }

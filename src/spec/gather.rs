@@ -1,97 +1,92 @@
 //! Everything that flags, other containers and the image want mounted, each place once.
 
-use crate::spec::host::Host;
-use crate::spec::request::{ImageVolumes, Request};
-use crate::spec::wanted::{Below, Bind, Content, MountPoint, Volume, Wanted};
-use crate::spec::{mount_flag, tmpfs, volume_flag, wanted};
-use anyhow::{Context, Result, ensure};
+use crate::options::{
+    Below, Bind, Content, ImageVolumes, MountOptions, Volume, target, tmpfs_options,
+};
+use crate::spec::point::MountPoint;
+use crate::spec::subject::Subject;
+use crate::store::VolumeName;
+use anyhow::{Context, Result};
 use std::path::Path;
 
 /// The directories that `--read-only-tmpfs` keeps writable. Podman's.
 const SCRATCH: [&str; 3] = ["/run", "/tmp", "/var/tmp"];
 
+/// Something to mount, and the name of the volume if it is one.
+pub(crate) struct Wanted {
+    pub(crate) options: MountOptions,
+    pub(crate) volume: Option<VolumeName>,
+}
+
 /// Returns what flags, other containers and the image ask for: what comes first has the place.
-pub(crate) fn all(image_volumes: &[String], request: &Request, host: &Host) -> Result<Vec<Wanted>> {
-    let (files, directory) = (&request.files, host.current_directory.as_deref());
-    let volumes = files.volumes.iter();
-    let mounts = files.mounts.iter();
-    let mut all: Vec<Wanted> = volumes
-        .map(|text| volume_flag::parse(text, directory))
-        .chain(mounts.map(|text| mount_flag::parse(text, directory)))
-        .chain(files.tmpfs.iter().map(|text| tmpfs::parse(text)))
-        .collect::<Result<_>>()?;
-    refuse_duplicates(&all)?;
-    let add = |all: &mut Vec<Wanted>, wanted: Wanted| {
+pub(crate) fn all(image_volumes: &[String], subject: &Subject) -> Result<Vec<Wanted>> {
+    let files = &subject.options.files;
+    let mut all = files.mounts.clone();
+    let add = |all: &mut Vec<MountOptions>, wanted: MountOptions| {
         if all.iter().all(|other| other.target != wanted.target) {
             all.push(wanted);
         }
     };
     // Of two containers with a mount at one place the later one has it.
-    for point in files.inherited.iter().rev() {
-        add(&mut all, inherited(point)?);
+    for inherited in files.inherited.iter().rev() {
+        add(&mut all, inherited.clone());
     }
     for text in image_volumes {
-        let target = wanted::target(&Path::new("/").join(text))
+        let target = target(&Path::new("/").join(text))
             .with_context(|| format!("the image declares the volume `{text}`"))?;
         let content = match files.image_volumes {
             ImageVolumes::Anonymous => Content::Volume(Volume::anonymous()),
-            ImageVolumes::Tmpfs => Content::Tmpfs(tmpfs::options("exec")?),
+            ImageVolumes::Tmpfs => Content::Tmpfs(tmpfs_options("exec")?),
             ImageVolumes::Ignored => continue,
         };
-        add(&mut all, Wanted::plain(target, content));
+        add(&mut all, MountOptions::plain(target, content));
     }
     if files.read_only && files.read_only_tmpfs {
         for path in SCRATCH {
-            let content = Content::Tmpfs(tmpfs::options("exec,mode=1777")?);
-            add(&mut all, Wanted::plain(path.into(), content));
+            let content = Content::Tmpfs(tmpfs_options("exec,mode=1777")?);
+            add(&mut all, MountOptions::plain(path.into(), content));
         }
     }
-    Ok(all)
+    let all = all.into_iter();
+    Ok(all.map(|options| name(options, &subject.mounted)).collect())
 }
 
-/// Returns the images that `--mount` names.
-pub(crate) fn images(request: &Request) -> Result<Vec<String>> {
-    let mut images = Vec::new();
-    for text in &request.files.mounts {
-        // Where the caller is matters to binds alone.
-        if let Content::Image(image) = mount_flag::parse(text, Some(Path::new("/")))?.content {
-            images.push(image.name);
+/// Gives a volume that has no name the one that it had when the container was started before, or a new one.
+fn name(options: MountOptions, mounted: &[MountPoint]) -> Wanted {
+    let volume = match &options.content {
+        Content::Volume(volume) => {
+            let before = mounted.iter().find(|it| it.target == options.target);
+            let before = before.and_then(|point| point.volume.as_ref());
+            let name = volume.name.as_ref().or(before);
+            Some(name.cloned().unwrap_or_else(VolumeName::random))
         }
-    }
-    Ok(images)
-}
-
-/// Returns the mount of another container for this one.
-fn inherited(point: &MountPoint) -> Result<Wanted> {
-    let content = match &point.volume {
-        // Not copied to: it is another's.
-        Some(name) => Content::Volume(Volume {
-            copy: false,
-            ..Volume::named(name.clone())
-        }),
-        None => Content::Bind(Bind {
-            source: point.source.clone(),
-            propagation: wanted::propagation(&point.propagation).unwrap_or("rprivate"),
-            below: Below::Alike,
-            idmap: point.idmap.clone(),
-            make: false,
-        }),
+        Content::Bind(_) | Content::Tmpfs(_) | Content::Image(_) => None,
     };
-    Ok(Wanted {
-        read_only: point.read_only,
-        mode: point.mode.clone(),
-        ..Wanted::plain(wanted::target(&point.target)?, content)
-    })
+    Wanted { options, volume }
 }
 
-fn refuse_duplicates(mounts: &[Wanted]) -> Result<()> {
-    for (index, mount) in mounts.iter().enumerate() {
-        let path = &mount.target;
-        ensure!(
-            mounts[..index].iter().all(|other| other.target != *path),
-            "Duplicate mount point: {}",
-            path.display()
-        );
+impl MountPoint {
+    /// Returns what a container asks for that takes the mount over; none if it is nothing that can be shared.
+    pub(crate) fn inherited(&self) -> Result<Option<MountOptions>> {
+        let content = match (self.kind.as_str(), &self.volume) {
+            // Not copied to: it is another's.
+            ("volume", Some(name)) => Content::Volume(Volume {
+                copy: false,
+                ..Volume::named(name.clone())
+            }),
+            ("bind", _) => Content::Bind(Bind {
+                source: self.source.clone(),
+                propagation: self.propagation.parse().unwrap_or_default(),
+                below: Below::Alike,
+                idmap: self.idmap.clone(),
+                make: false,
+            }),
+            _ => return Ok(None),
+        };
+        Ok(Some(MountOptions {
+            read_only: self.read_only,
+            mode: self.mode.clone(),
+            ..MountOptions::plain(target(&self.target)?, content)
+        }))
     }
-    Ok(())
 }

@@ -1,8 +1,10 @@
 //! `U`: what of the host becomes the property of the container's user.
 
-use crate::spec::request::Request;
+use crate::options::Content;
+use crate::spec::gather::Wanted;
+use crate::spec::subject::Subject;
 use crate::spec::user::User;
-use crate::spec::wanted::{Content, Wanted};
+
 use crate::store;
 use anyhow::{Result, ensure};
 use std::path::{Path, PathBuf};
@@ -44,11 +46,14 @@ pub(crate) struct Given {
 }
 
 /// Returns what is to be handed over, or refuses to.
-pub(super) fn plan(wanted: &[Wanted], request: &Request, user: &User) -> Result<Vec<Given>> {
-    let given = wanted.iter().filter(|wanted| wanted.given);
-    let sources = given.filter_map(|wanted| match &wanted.content {
+pub(super) fn plan(wanted: &[Wanted], subject: &Subject, user: &User) -> Result<Vec<Given>> {
+    let given = wanted.iter().filter(|wanted| wanted.options.given);
+    let sources = given.filter_map(|wanted| match &wanted.options.content {
         Content::Bind(bind) => Some(bind.source.clone()),
-        Content::Volume(volume) => Some(store::volume_data(&request.volumes, &volume.name)),
+        Content::Volume(_) => {
+            let name = wanted.volume.as_ref()?;
+            Some(store::volume_data(&subject.volumes, name))
+        }
         Content::Tmpfs(_) | Content::Image(_) => None,
     });
     let (uid, gid) = (user.uid, user.gid);

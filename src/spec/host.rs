@@ -1,16 +1,15 @@
-//! What the machine and the caller are: the facts a spec depends on besides image and flags.
+//! What the machine is: the facts a spec depends on besides image and flags.
 
+use crate::human;
 use anyhow::{Context, Result};
-use std::ffi::OsString;
-use std::path::PathBuf;
 
-/// Facts about the machine and the caller.
+/// Facts about the machine.
 #[derive(Debug, Clone)]
 pub(crate) struct Host {
     /// The IDs that containers of an ordinary user have; none for root, who has them all.
     pub(crate) mapping: Option<Mapping>,
-    /// Processors this process may run on.
-    pub(crate) cpus: u32,
+    /// Counts the machine's processors.
+    pub(crate) cpus: fn() -> Result<u32>,
     /// The capabilities that a container can be given, by their numbers' bits.
     pub(crate) capabilities: u64,
     /// The AppArmor profile of containers that ask for none; none where there is no AppArmor, or no right to it.
@@ -19,12 +18,6 @@ pub(crate) struct Host {
     pub(crate) hostname: String,
     /// Whether a new network speaks IPv6.
     pub(crate) ipv6: bool,
-    /// The caller's working directory; none if it was deleted.
-    pub(crate) current_directory: Option<PathBuf>,
-    /// Reads a variable of the caller's environment.
-    pub(crate) variable: fn(&str) -> Option<OsString>,
-    /// Returns the names of the caller's variables; names that are not UTF-8 nobody can ask for.
-    pub(crate) variables: fn() -> Vec<String>,
 }
 
 /// How many IDs a user namespace has, counted from 0, and who the caller is in it.
@@ -37,26 +30,16 @@ pub(crate) struct Mapping {
 }
 
 impl Host {
-    /// Returns the facts about this machine, of which the caller knows some. `mapping` is none for root.
-    pub(crate) fn detect(mapping: Option<Mapping>, profile: Option<&'static str>) -> Result<Self> {
-        let cpus = rustix::thread::sched_getaffinity(None)
-            .context("counting processors")?
-            .count();
+    /// Returns the facts about this machine; `mapping` is none for root.
+    pub(crate) fn detect(mapping: Option<Mapping>) -> Result<Self> {
         let name = rustix::system::uname();
         Ok(Self {
             mapping,
-            cpus,
+            cpus: processors,
             capabilities: capabilities(mapping)?,
-            profile,
+            profile: None,
             hostname: name.nodename().to_string_lossy().into_owned(),
             ipv6: speaks_ipv6(),
-            // A deleted directory matters only to whoever names a source relative to it.
-            current_directory: std::env::current_dir().ok(),
-            variable: |name| std::env::var_os(name),
-            variables: || {
-                let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
-                names.collect()
-            },
         })
     }
 }
@@ -74,6 +57,15 @@ fn speaks_ipv6() -> bool {
             !matches!(inherits.as_deref(), Ok("1" | "3")) && never.is_ok_and(|never| never == "0")
         }
     }
+}
+
+/// The processors that run, whichever of them our caller left to us.
+pub(super) const PROCESSORS: &str = "/sys/devices/system/cpu/online";
+
+fn processors() -> Result<u32> {
+    let list = fs_err::read_to_string(PROCESSORS)?;
+    let numbers = human::parse_numbers(list.trim()).context("counting processors")?;
+    Ok(u32::try_from(numbers.len())?)
 }
 
 /// Root can give what it has itself; a user namespace starts with all that the kernel knows (`user_namespaces(7)`).
@@ -97,14 +89,13 @@ mod tests {
 
     #[test]
     fn this_machine_is_known() {
-        let host = Host::detect(None, None).unwrap();
-        assert!(host.cpus >= 1);
+        let host = Host::detect(None).unwrap();
+        assert!((host.cpus)().unwrap() >= 1);
         assert_ne!(
             host.capabilities & 1,
             0,
             "tests run as root, with CAP_CHOWN"
         );
-        assert!((host.variable)("PATH").is_some());
     }
 
     #[test]

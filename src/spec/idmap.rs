@@ -1,166 +1,45 @@
-//! The option `idmap` of binds: whose the files of the host are inside.
+//! Whose the files of a bind are inside, on this machine.
 
+use crate::options::{IdMaps, IdRange, Idmap};
 use crate::spec::host::Host;
-use anyhow::{Context, Result, ensure};
-use serde::{Deserialize, Serialize};
+use anyhow::{Result, ensure};
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-/// What an `idmap` asks for.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Idmap {
-    /// The owner of the source is root inside.
-    Owner,
-    /// As podman writes it: each range of the host's IDs and what it is inside.
-    Given(IdMaps),
-}
-
-/// The IDs on the disk as they are seen, and the other way round for what is written. What is in no range is nobody's.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct IdMaps {
-    #[serde(rename = "uidMappings", default, skip_serializing_if = "Vec::is_empty")]
-    pub(crate) users: Vec<IdRange>,
-    #[serde(rename = "gidMappings", default, skip_serializing_if = "Vec::is_empty")]
-    pub(crate) groups: Vec<IdRange>,
-}
-
-/// A range of IDs as config.json has it: the container is what lies on the disk there, the host is who sees it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct IdRange {
-    #[serde(rename = "containerID")]
-    disk: u32,
-    #[serde(rename = "hostID")]
-    seen: u32,
-    size: u32,
-}
-
-/// How many IDs there are: the last number stands for none (`user_namespaces(7)`).
-const ALL: u32 = u32::MAX;
-
-impl Idmap {
-    /// Returns what `uids=DISK-SEEN-COUNT#…;gids=…` means; a kind of IDs that is not named stays as it is.
-    pub(crate) fn parse(text: &str) -> Result<Self> {
-        let mut maps = IdMaps::default();
-        for part in text.split(';') {
-            let (kind, ranges) = part.split_once('=').unwrap_or((part, ""));
-            let known = match kind {
-                "uids" => &mut maps.users,
-                "gids" => &mut maps.groups,
-                _ => anyhow::bail!(
-                    "invalid idmap: {text} (expected `uids=0-1000-1#…;gids=…`, each as \
-                     ON_THE_HOST-INSIDE-COUNT)"
-                ),
-            };
-            ensure!(known.is_empty(), "invalid idmap: {text}: `{kind}` twice");
-            *known = ranges.split('#').map(range).collect::<Result<_>>()?;
-            refuse_overlap(known)?;
-        }
-        for kind in [&mut maps.users, &mut maps.groups] {
-            if kind.is_empty() {
-                kind.extend(root_is(0));
-            }
-        }
-        Ok(Self::Given(maps))
-    }
-
-    /// Returns what the mount of `source` has to map; nothing if all is right without.
-    pub(crate) fn maps(&self, source: &Path, host: &Host) -> Result<Option<IdMaps>> {
-        let owner = match fs_err::metadata(source) {
-            Ok(found) => Some((found.uid(), found.gid())),
-            // It is made then, and root's.
-            Err(error) if error.kind() == ErrorKind::NotFound => None,
-            Err(error) => return Err(error.into()),
-        };
-        match (self, host.mapping) {
-            (Self::Given(maps), None) => Ok(Some(maps.clone())),
-            (Self::Given(_), Some(_)) => anyhow::bail!(
-                "only root can choose who owns the files of a mount: leave out what is behind `idmap`; \
-                 root inside is you anyway"
-            ),
-            (Self::Owner, None) => {
-                Ok(owner
-                    .filter(|owner| *owner != (0, 0))
-                    .map(|(user, group)| IdMaps {
-                        users: root_is(user),
-                        groups: root_is(group),
-                    }))
-            }
-            // Root of the user namespace is the caller, and so are the caller's files.
-            (Self::Owner, Some(mapping)) => {
-                ensure!(
-                    owner.is_none_or(|(user, _)| user == mapping.own_user),
-                    "`{}` is not yours, and only root can choose who owns the files of a mount: \
-                     leave out `idmap`",
-                    source.display()
-                );
-                Ok(None)
-            }
-        }
-    }
-}
-
-/// Returns ranges by which `owner` is seen as root, and everyone else as themselves.
-///
-/// The host's root and the container's user of the owner's number are left without a counterpart. Were they each
-/// other's, a process without any rights inside could write the files of the host's root, and make set-uid ones.
-fn root_is(owner: u32) -> Vec<IdRange> {
-    let same = |start, end: u32| IdRange {
-        disk: start,
-        seen: start,
-        size: end - start,
+/// Returns what the mount of `source` has to map; nothing if all is right without.
+pub(crate) fn maps(idmap: &Idmap, source: &Path, host: &Host) -> Result<Option<IdMaps>> {
+    let owner = match fs_err::metadata(source) {
+        Ok(found) => Some((found.uid(), found.gid())),
+        // It is made then, and root's.
+        Err(error) if error.kind() == ErrorKind::NotFound => None,
+        Err(error) => return Err(error.into()),
     };
-    if owner == 0 {
-        return vec![same(0, ALL)];
-    }
-    let root = IdRange {
-        disk: owner,
-        seen: 0,
-        size: 1,
-    };
-    let others = [same(1, owner), same(owner.saturating_add(1), ALL)];
-    let others = others.into_iter().filter(|range| range.size > 0);
-    [root].into_iter().chain(others).collect()
-}
-
-/// Returns one range. An `@` says that it is relative to the container's user namespace: root's has none.
-fn range(text: &str) -> Result<IdRange> {
-    let mut numbers = text.strip_prefix('@').unwrap_or(text).split('-');
-    let mut number = || numbers.next()?.parse::<u32>().ok();
-    let found = (number(), number(), number());
-    let fits = |start: u32, size: u32| start.checked_add(size).is_some();
-    let range = match found {
-        (Some(disk), Some(seen), Some(size)) if numbers.next().is_none() => {
-            Some(IdRange { disk, seen, size })
+    match (idmap, host.mapping) {
+        (Idmap::Given(maps), None) => Ok(Some(maps.clone())),
+        (Idmap::Given(_), Some(_)) => anyhow::bail!(
+            "only root can choose who owns the files of a mount: leave out what is behind `idmap`; \
+             root inside is you anyway"
+        ),
+        (Idmap::Owner, None) => {
+            Ok(owner
+                .filter(|owner| *owner != (0, 0))
+                .map(|(user, group)| IdMaps {
+                    users: IdRange::root_is(user),
+                    groups: IdRange::root_is(group),
+                }))
         }
-        _ => None,
-    };
-    range
-        .filter(|range| {
-            range.size > 0 && fits(range.disk, range.size) && fits(range.seen, range.size)
-        })
-        .with_context(|| {
-            format!("invalid range of IDs: `{text}` (expected ON_THE_HOST-INSIDE-COUNT)")
-        })
-}
-
-/// Two IDs of one side cannot be one of the other.
-fn refuse_overlap(ranges: &[IdRange]) -> Result<()> {
-    for (index, one) in ranges.iter().enumerate() {
-        let meets = |start: fn(&IdRange) -> u32, other: &IdRange| {
-            start(one) < start(other) + other.size && start(other) < start(one) + one.size
-        };
-        let mut others = ranges[..index].iter();
-        let is_free = |other| !meets(|it| it.disk, other) && !meets(|it| it.seen, other);
-        ensure!(
-            others.all(is_free),
-            "the ranges of an `idmap` overlap at `{}-{}-{}`",
-            one.disk,
-            one.seen,
-            one.size
-        );
+        // Root of the user namespace is the caller, and so are the caller's files.
+        (Idmap::Owner, Some(mapping)) => {
+            ensure!(
+                owner.is_none_or(|(user, _)| user == mapping.own_user),
+                "`{}` is not yours, and only root can choose who owns the files of a mount: \
+                 leave out `idmap`",
+                source.display()
+            );
+            Ok(None)
+        }
     }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -168,54 +47,6 @@ mod tests {
     use super::*;
     use crate::spec::host::Mapping;
     use crate::spec::tests::host;
-
-    fn shown(ranges: &[IdRange]) -> String {
-        let line = |range: &IdRange| format!("{} {} {}", range.disk, range.seen, range.size);
-        ranges.iter().map(line).collect::<Vec<_>>().join(", ")
-    }
-
-    #[test]
-    fn the_owner_is_root_and_everyone_else_but_the_hosts_root_stays() {
-        for (owner, expected) in [
-            (0, "0 0 4294967295"),
-            (1, "1 0 1, 2 2 4294967293"),
-            (1000, "1000 0 1, 1 1 999, 1001 1001 4294966294"),
-            (u32::MAX - 1, "4294967294 0 1, 1 1 4294967293"),
-        ] {
-            assert_eq!(shown(&root_is(owner)), expected);
-        }
-    }
-
-    #[test]
-    fn ranges_are_podmans() {
-        let parsed = |text| match Idmap::parse(text).unwrap() {
-            Idmap::Given(maps) => (shown(&maps.users), shown(&maps.groups)),
-            other @ Idmap::Owner => panic!("{other:?}"),
-        };
-        let all = "0 0 4294967295";
-        let own = |users: &str, groups: &str| (users.to_owned(), groups.to_owned());
-        assert_eq!(parsed("uids=0-1-10"), own("0 1 10", all));
-        assert_eq!(
-            parsed("uids=@0-1-10#20-0-1;gids=5-6-7"),
-            own("0 1 10, 20 0 1", "5 6 7")
-        );
-        for text in [
-            "",
-            "uids",
-            "uids=",
-            "x=0-1-1",
-            "uids=0-1",
-            "uids=0-1-0",
-            "uids=0-1-1-1",
-            "uids=0-1-a",
-            "uids=4294967295-0-1",
-            "uids=0-0-2#1-5-1",
-            "uids=0-0-2#5-1-1",
-            "uids=0-1-1;uids=0-1-1",
-        ] {
-            assert!(Idmap::parse(text).is_err(), "{text}");
-        }
-    }
 
     #[test]
     fn ordinary_users_map_nothing() {
@@ -231,14 +62,14 @@ mod tests {
             ..host()
         };
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(Idmap::Owner.maps(dir.path(), &user).unwrap(), None);
+        assert_eq!(maps(&Idmap::Owner, dir.path(), &user).unwrap(), None);
         let others = dir.path().join("other");
         fs_err::write(&others, "").unwrap();
         std::os::unix::fs::chown(&others, Some(4321), None).unwrap();
-        let refused = Idmap::Owner.maps(&others, &user).unwrap_err();
+        let refused = maps(&Idmap::Owner, &others, &user).unwrap_err();
         assert!(refused.to_string().contains("is not yours"), "{refused}");
-        let given = Idmap::parse("uids=0-1-1").unwrap();
-        let refused = given.maps(dir.path(), &user).unwrap_err();
+        let given = "uids=0-1-1".parse().unwrap();
+        let refused = maps(&given, dir.path(), &user).unwrap_err();
         assert!(refused.to_string().contains("only root"), "{refused}");
     }
 
@@ -246,12 +77,12 @@ mod tests {
     fn what_is_roots_or_missing_needs_no_map() {
         let dir = tempfile::tempdir().unwrap();
         let missing = dir.path().join("missing");
-        assert_eq!(Idmap::Owner.maps(&missing, &host()).unwrap(), None);
+        assert_eq!(maps(&Idmap::Owner, &missing, &host()).unwrap(), None);
         std::os::unix::fs::chown(dir.path(), Some(0), Some(0)).unwrap();
-        assert_eq!(Idmap::Owner.maps(dir.path(), &host()).unwrap(), None);
+        assert_eq!(maps(&Idmap::Owner, dir.path(), &host()).unwrap(), None);
         std::os::unix::fs::chown(dir.path(), Some(7), Some(0)).unwrap();
-        let maps = Idmap::Owner.maps(dir.path(), &host()).unwrap().unwrap();
-        assert_eq!(maps.groups, root_is(0));
-        assert_eq!(maps.users, root_is(7));
+        let maps = maps(&Idmap::Owner, dir.path(), &host()).unwrap().unwrap();
+        assert_eq!(maps.groups, IdRange::root_is(0));
+        assert_eq!(maps.users, IdRange::root_is(7));
     }
 }

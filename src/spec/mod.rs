@@ -12,16 +12,17 @@ mod hiding;
 mod host;
 mod idmap;
 mod limits;
-mod mount_flag;
 mod mounts;
 mod namespaces;
 mod own_mounts;
+mod point;
 mod propagation;
-mod request;
 mod resolv;
 mod rights;
 mod seccomp;
 mod security;
+mod settled;
+mod subject;
 mod sysctls;
 mod time_zone;
 mod tmpfs;
@@ -29,26 +30,20 @@ mod tree;
 mod ulimits;
 mod user;
 mod view;
-mod volume_flag;
-mod wanted;
 
 pub(crate) use files::File;
-pub(crate) use gather::images;
 pub(crate) use given::Given;
 pub(crate) use host::{Host, Mapping};
 pub(crate) use mounts::VolumeUse;
-pub(crate) use namespaces::{
-    Donor, Ipc, Joined, Membership, Namespaces, Network, Pid, SHAREABLE_IPC,
-};
-pub(crate) use request::{
-    DefaultEnvironment, Devices, Files, HostAddress, ImageDefaults, ImageVolumes, Io, Limits,
-    NetworkNames, Request, Security,
-};
+pub(crate) use namespaces::{Donor, Donors, SHAREABLE_IPC};
+pub(crate) use point::MountPoint;
 pub(crate) use resolv::{HostServers, ask_responder};
 pub(crate) use security::has_selinux;
+pub(crate) use settled::Settled;
+pub(crate) use subject::{ImageDefaults, Subject};
 pub(crate) use user::Unmapped;
-pub(crate) use wanted::MountPoint;
 
+use crate::options::{ContainerOptions, Ipc, Network, UserName, check_name, clean};
 use crate::sys::file;
 use anyhow::{Context, Result, bail, ensure};
 use devices::Device;
@@ -69,9 +64,6 @@ const VERSION: &str = "1.1.0";
 /// Set here so that no container depends on who starts it.
 const UMASK: u32 = 0o022;
 
-/// The longest hostname of the kernel (sethostname(2)), in bytes.
-const HOSTNAME_LIMIT: usize = 64;
-
 /// A container as it is to be run.
 #[derive(Debug)]
 pub(crate) struct Built {
@@ -91,51 +83,56 @@ pub(crate) struct Built {
     pub(crate) notes: Vec<String>,
 }
 
-/// Builds the spec of a container.
+/// Builds the spec of a container, of which all is `settled` that needs no image.
 ///
 /// `root` is the image's merged tree: users and groups are looked up in it.
 /// Makes the missing source directories of `-v`, last, when nothing else can be refused.
 pub(crate) fn build(
     image: &ImageDefaults,
-    request: &Request,
+    subject: &Subject,
+    settled: Settled,
     host: &Host,
     root: BorrowedFd<'_>,
 ) -> Result<Built> {
-    let user = find_user(image, request, host, root)?;
-    let hostname = hostname(request, host)?;
-    let domain_name = domain_name(request)?;
-    let asked = devices::find(&request.devices, owner(request, host))?;
-    let mut devices = if request.security.privileged {
+    let options = &subject.options;
+    let Settled {
+        rights,
+        limits,
+        devices: asked,
+    } = settled;
+    let user = find_user(image, options, host, root)?;
+    let hostname = hostname(subject, host)?;
+    let domain_name = domain_name(subject)?;
+    let mut devices = if options.security.privileged {
         devices::of_host()?
     } else {
         devices::default()
     };
     devices::add(&mut devices, asked.nodes);
-    let rights = Rights::choose(&request.security, host)?;
-    let resources = resources(request, host, asked.rules)?;
-    let sysctls = sysctls::build(&request.limits.sysctls, own(request, host))?;
-    let shown = if request.namespaces.proc_of_host {
+    let resources = resources(options, host, limits, asked.rules);
+    let sysctls = sysctls::build(&options.limits.sysctls, own(options, host));
+    let shown = if options.namespaces.proc_of_host {
         Vec::new()
     } else {
         view::build(&resources, &read_if_there)?
     };
     let mut notes = rights.notes();
-    let mut mounts = mounts::plan(&image.volumes, request, host, &user, devices, root)?;
-    mounts.show(&shown, &request.directory);
+    let mut mounts = mounts::plan(&image.volumes, subject, host, &user, devices, root)?;
+    mounts.show(&shown, &subject.directory);
     let document = Document {
         version: VERSION,
-        root: json!({ "path": root_path(request), "readonly": request.files.read_only }),
-        hostname: (!request.namespaces.uts_of_host).then_some(&hostname), // else the host's to set
+        root: json!({ "path": root_path(subject), "readonly": options.files.read_only }),
+        hostname: (!options.namespaces.uts_of_host).then_some(&hostname), // else the host's to set
         domain_name,
-        annotations: annotations(request),
-        process: process(image, request, host, &user, &hostname, &rights)?,
+        annotations: annotations(options),
+        process: process(image, options, host, &user, &hostname, &rights)?,
         mounts: &mounts.list,
-        linux: linux(request, host, &mounts, (&resources, &sysctls), rights)?,
+        linux: linux(subject, host, &mounts, (&resources, &sysctls), rights)?,
     };
     let ipv6 = host.ipv6 && !sysctls::disable_ipv6(&sysctls);
-    let mut files = files::build(request, &hostname, ipv6)?;
+    let mut files = files::build(subject, &hostname, ipv6)?;
     files.extend(shown.into_iter().map(|shown| shown.file));
-    if !request.dry_run {
+    if !subject.dry_run {
         notes.extend(make_directories(&mounts.missing)?);
     }
     Ok(Built {
@@ -180,16 +177,17 @@ struct Linux {
 
 /// Returns the spec's `linux`.
 fn linux(
-    request: &Request,
+    subject: &Subject,
     host: &Host,
     mounts: &Mounts,
     (resources, sysctls): (&Map<String, Value>, &BTreeMap<String, String>),
     rights: Rights,
 ) -> Result<Linux> {
+    let options = &subject.options;
     let nodes: Vec<Value> = mounts.nodes.iter().map(Device::to_json).collect();
     let fields = json!({
-        "namespaces": request.namespaces.list(),
-        "cgroupsPath": cgroup_path(request, host),
+        "namespaces": namespaces::list(&options.namespaces, &subject.donors),
+        "cgroupsPath": cgroup_path(subject, host),
         "resources": resources,
         "sysctl": sysctls,
         "devices": nodes,
@@ -204,14 +202,14 @@ fn linux(
 }
 
 /// Returns the host's directory, or where other runtimes find the root in a bundle.
-fn root_path(request: &Request) -> &Path {
-    request.root.as_deref().unwrap_or(Path::new("rootfs"))
+fn root_path(subject: &Subject) -> &Path {
+    subject.root.as_deref().unwrap_or(Path::new("rootfs"))
 }
 
 /// Returns the user's annotations and our own; none if there are none.
-fn annotations(request: &Request) -> Option<Value> {
-    let mut annotations = json!(request.annotations);
-    if request.namespaces.ipc == Ipc::Shareable {
+fn annotations(options: &ContainerOptions) -> Option<Value> {
+    let mut annotations = json!(options.annotations);
+    if options.namespaces.ipc == Ipc::Shareable {
         annotations[SHAREABLE_IPC] = "true".into();
     }
     let is_empty = annotations.as_object().is_some_and(Map::is_empty);
@@ -220,11 +218,12 @@ fn annotations(request: &Request) -> Option<Value> {
 
 fn find_user(
     image: &ImageDefaults,
-    request: &Request,
+    options: &ContainerOptions,
     host: &Host,
     root: BorrowedFd<'_>,
 ) -> Result<User> {
-    let asked = request.user.as_deref().filter(|user| !user.is_empty());
+    let asked = options.user.as_ref().map(UserName::as_str);
+    let asked = asked.filter(|user| !user.is_empty());
     let passwd = tree::read(root, Path::new("/etc/passwd"))?;
     let group = tree::read(root, Path::new("/etc/group"))?;
     let user = user::look_up(asked.unwrap_or(&image.user), &passwd, &group)?;
@@ -232,86 +231,73 @@ fn find_user(
         Some(mapping) => user.fit(mapping)?,
         None => user,
     };
-    user.with_groups(&request.groups, &group, host.mapping)
+    user.with_groups(&options.groups, &group, host.mapping)
 }
 
-fn hostname(request: &Request, host: &Host) -> Result<String> {
-    let asked = request.hostname.as_deref().filter(|name| !name.is_empty());
-    let name = match (asked, &request.namespaces.network) {
+fn hostname(subject: &Subject, host: &Host) -> Result<String> {
+    let options = &subject.options;
+    let asked = options.hostname.as_deref().filter(|name| !name.is_empty());
+    let donor = subject.donors.network.as_ref();
+    let name = match (asked, &options.namespaces.network) {
         (Some(name), _) => name,
-        (None, Network::Container(donor)) => donor.hostname.as_str(),
-        (None, _) if request.namespaces.uts_of_host => host.hostname.as_str(),
+        (None, Network::Container(_)) => donor.map_or("", |donor| &donor.hostname),
+        (None, _) if options.namespaces.uts_of_host => host.hostname.as_str(),
         (None, Network::Host) => host.hostname.as_str(),
-        (None, Network::Bridge | Network::Named(_) | Network::None) => request
+        (None, Network::Bridge | Network::Named(_) | Network::None) => subject
             .id
             .get(..12)
             .context("the container's ID is too short")?,
     };
-    check_name("hostname", name)?;
+    check_name("hostname", Some(name))?;
     Ok(name.to_owned())
 }
 
 /// The other container's, with its network.
-fn domain_name(request: &Request) -> Result<Option<&str>> {
-    let asked = request.domain_name.as_deref().filter(|it| !it.is_empty());
-    let name = match (asked, &request.namespaces.network) {
-        (None, Network::Container(donor)) => donor.domain_name.as_deref(),
-        (asked, _) => asked,
-    };
-    check_name("domain name", name.unwrap_or_default())?;
-    Ok(name.filter(|_| !request.namespaces.uts_of_host))
-}
-
-/// The kernel takes at most 64 bytes (sethostname(2), setdomainname(2)).
-fn check_name(what: &str, name: &str) -> Result<()> {
-    ensure!(
-        name.len() <= HOSTNAME_LIMIT
-            && !name.contains(|c: char| c.is_whitespace() || c.is_control()),
-        "invalid {what} `{}`: at most {HOSTNAME_LIMIT} bytes without blanks",
-        crate::human::printable(name)
-    );
-    Ok(())
+fn domain_name(subject: &Subject) -> Result<Option<&str>> {
+    let options = &subject.options;
+    let asked = options.domain_name.as_deref().filter(|it| !it.is_empty());
+    // None but one that joins another's network has a donor of that.
+    let donor = subject.donors.network.as_ref();
+    let name = asked.or(donor.and_then(|donor| donor.domain_name.as_deref()));
+    check_name("domain name", name)?;
+    Ok(name.filter(|_| !options.namespaces.uts_of_host))
 }
 
 fn process(
     image: &ImageDefaults,
-    request: &Request,
+    options: &ContainerOptions,
     host: &Host,
     user: &User,
     hostname: &str,
     rights: &Rights,
 ) -> Result<Value> {
     let mut process = json!({
-        "terminal": request.terminal,
-        "user": { "uid": user.uid, "gid": user.gid, "umask": request.umask.unwrap_or(UMASK), "additionalGids": user.groups },
-        "args": command::merge(image, request)?,
-        "env": environment::build(image, request, hostname, &user.home, host)?,
-        "cwd": working_directory(image, request)?,
+        "terminal": options.terminal,
+        "user": { "uid": user.uid, "gid": user.gid, "umask": options.umask.unwrap_or(UMASK), "additionalGids": user.groups },
+        "args": command::merge(image, options)?,
+        "env": environment::build(image, options, hostname, &user.home),
+        "cwd": working_directory(image, options)?,
         "capabilities": capabilities::sets(rights.capabilities.clone(), user.uid),
         // Not by default, as with Docker: su, sudo and ping of an image work.
         "noNewPrivileges": rights.no_new_privileges,
     });
-    if let Some(profile) = &rights.profile {
-        process["apparmorProfile"] = profile.as_str().into();
+    if let Some(profile) = rights.profile(host) {
+        process["apparmorProfile"] = profile.into();
     }
     // What is not asked for is the caller's, so it is not named.
-    let rlimits = ulimits::build(&request.limits.ulimits)?;
+    let rlimits = ulimits::build(&options.limits.ulimits);
     if !rlimits.is_empty() {
         process["rlimits"] = rlimits.into();
     }
-    if let Some(score) = request.limits.oom_score {
-        ensure!(
-            (-1000..=1000).contains(&score),
-            "Invalid value {score}, range for oom score adj is [-1000, 1000]"
-        );
+    if let Some(score) = options.limits.oom_score {
         process["oomScoreAdj"] = score.into();
     }
     Ok(process)
 }
 
 /// Returns the directory the command starts in.
-fn working_directory(image: &ImageDefaults, request: &Request) -> Result<PathBuf> {
-    let asked = request.working_directory.as_deref().unwrap_or_default();
+fn working_directory(image: &ImageDefaults, options: &ContainerOptions) -> Result<PathBuf> {
+    let asked = options.working_directory.as_deref().unwrap_or_default();
     let text = match (asked, image.working_directory.as_str()) {
         ("", "") => "/",
         ("", default) => default,
@@ -321,31 +307,24 @@ fn working_directory(image: &ImageDefaults, request: &Request) -> Result<PathBuf
         text.starts_with('/'),
         "the working directory '{text}' is invalid, it needs to be an absolute path"
     );
-    Ok(tree::clean(Path::new(text)))
+    Ok(clean(Path::new(text)))
 }
 
 /// Only root owns the root of the hierarchy; a relative path leaves it to the runtime where the container's cgroup can be.
-fn cgroup_path(request: &Request, host: &Host) -> PathBuf {
-    let asked = request.limits.cgroup_parent.as_str();
+fn cgroup_path(subject: &Subject, host: &Host) -> PathBuf {
+    let asked = subject.options.limits.cgroup_parent.as_str();
     let parent = if asked.is_empty() { "ddock" } else { asked };
     // Like any path from a root, it does not lead out of that.
-    let path = tree::clean(&Path::new("/").join(parent)).join(&request.id);
+    let path = clean(&Path::new("/").join(parent)).join(&subject.id);
     match (host.mapping, path.strip_prefix("/")) {
         (Some(_), Ok(inside)) => inside.to_owned(),
         _ => path,
     }
 }
 
-fn owner(request: &Request, host: &Host) -> devices::Owner {
-    devices::Owner {
-        is_privileged: request.security.privileged,
-        in_user_namespace: host.mapping.is_some(),
-    }
-}
-
-fn own(request: &Request, host: &Host) -> sysctls::Own {
+fn own(options: &ContainerOptions, host: &Host) -> sysctls::Own {
     sysctls::Own {
-        network: request.namespaces.network.is_own(),
+        network: options.namespaces.network.is_own(),
         users: host.mapping.is_some(),
     }
 }
@@ -359,17 +338,18 @@ fn read_if_there(path: &str) -> Result<Option<String>> {
 }
 
 fn resources(
-    request: &Request,
+    options: &ContainerOptions,
     host: &Host,
+    limits: Map<String, Value>,
     device_rules: Vec<Value>,
-) -> Result<Map<String, Value>> {
-    let mut resources = limits::build(&request.limits, host.cpus)?;
+) -> Map<String, Value> {
+    let mut resources = limits;
     // Inside a user namespace the kernel itself keeps devices out: no node can be made there.
     if host.mapping.is_none() {
-        let rules = devices::cgroup_rules(request.security.privileged, device_rules);
+        let rules = devices::cgroup_rules(options.security.privileged, device_rules);
         resources.insert("devices".into(), Value::Array(rules));
     }
-    Ok(resources)
+    resources
 }
 
 /// Makes the sources that are missing, and returns a note about each.

@@ -1,11 +1,10 @@
 //! What every container has mounted, whatever is asked for: the kernel's file systems, devices, files in `/etc`.
 
+use crate::options::{IdMaps, Ipc, Network, Pid};
 use crate::spec::devices::Device;
 use crate::spec::host::Host;
-use crate::spec::idmap::IdMaps;
 use crate::spec::mounts::Mount;
-use crate::spec::namespaces::{Ipc, Network, Pid};
-use crate::spec::request::Request;
+use crate::spec::subject::Subject;
 use std::path::{Path, PathBuf};
 
 /// The file systems of every container: where, type, source, options.
@@ -45,22 +44,22 @@ const SHM: &str = "/dev/shm";
 const TTY_GROUP: u32 = 5;
 
 /// Returns the file systems of every container, as far as this one can have them.
-pub(crate) fn file_systems(request: &Request, host: &Host) -> Vec<Mount> {
+pub(crate) fn file_systems(subject: &Subject, host: &Host) -> Vec<Mount> {
     let group = host
         .mapping
         .is_none_or(|mapping| mapping.groups > TTY_GROUP);
     let mount = |(destination, kind, source, options): (&str, &'static str, &str, &str)| {
-        if destination == SHM && request.namespaces.ipc == Ipc::None {
+        if destination == SHM && subject.options.namespaces.ipc == Ipc::None {
             return None;
         }
-        let shared = shared(kind, destination, request, host);
+        let shared = shared(kind, destination, subject, host);
         let bind = shared.is_some();
         let extra: &[&str] = match kind {
             _ if !bind => &[],
             "sysfs" | "cgroup" => &["rbind", "rprivate", "rro"],
             _ => &["rbind", "rprivate"],
         };
-        let options = match request.files.shm_size {
+        let options = match subject.options.files.shm_size {
             Some(size) if source == "shm" => {
                 options.replace("size=65536k", &format!("size={size}"))
             }
@@ -77,7 +76,7 @@ pub(crate) fn file_systems(request: &Request, host: &Host) -> Vec<Mount> {
         }
         let options = extra.iter().copied().chain(options.split(','));
         let options = options.filter(|&option| match option {
-            "ro" | "rro" => !request.security.privileged,
+            "ro" | "rro" => !subject.options.security.privileged,
             "gid=5" => group,
             _ => true,
         });
@@ -96,8 +95,8 @@ pub(crate) fn file_systems(request: &Request, host: &Host) -> Vec<Mount> {
 ///
 /// These file systems belong to a namespace: only who owns that may mount a new one, and an ordinary user does not own
 /// the host's. Shared memory is a file system of its own without belonging to a namespace.
-fn shared(kind: &str, destination: &str, request: &Request, host: &Host) -> Option<PathBuf> {
-    let namespaces = &request.namespaces;
+fn shared(kind: &str, destination: &str, subject: &Subject, host: &Host) -> Option<PathBuf> {
+    let namespaces = &subject.options.namespaces;
     let is_hosts = match kind {
         "sysfs" => namespaces.network == Network::Host,
         "proc" => namespaces.pid == Pid::Host,
@@ -105,9 +104,9 @@ fn shared(kind: &str, destination: &str, request: &Request, host: &Host) -> Opti
         "mqueue" => namespaces.ipc == Ipc::Host,
         _ => false,
     };
-    match &namespaces.ipc {
-        Ipc::Host if destination == SHM => Some(SHM.into()),
-        Ipc::Container(donor) if destination == SHM => Some(donor.path(Path::new(SHM))),
+    match (&namespaces.ipc, &subject.donors.ipc) {
+        (Ipc::Host, _) if destination == SHM => Some(SHM.into()),
+        (_, Some(donor)) if destination == SHM => Some(donor.path(Path::new(SHM))),
         _ => (is_hosts && host.mapping.is_some()).then(|| destination.into()),
     }
 }
@@ -117,13 +116,15 @@ pub(crate) fn device(device: Device) -> Mount {
     Mount::bind(device.host, device.path, &options)
 }
 
-pub(crate) fn etc_file(name: &str, request: &Request) -> Mount {
-    let directory = match &request.namespaces.network {
-        Network::Container(donor) => &donor.directory,
-        _ => &request.directory,
-    };
+pub(crate) fn etc_file(name: &str, subject: &Subject) -> Mount {
+    let donor = subject.donors.network.as_ref();
+    let directory = donor.map_or(&subject.directory, |donor| &donor.directory);
     let source = directory.join(name);
     let destination = Path::new("/etc").join(name);
-    let write = if request.files.read_only { "ro" } else { "rw" };
+    let write = if subject.options.files.read_only {
+        "ro"
+    } else {
+        "rw"
+    };
     Mount::bind(source, destination, &["rprivate", write])
 }

@@ -1,13 +1,13 @@
 //! Whether mounts can spread from a source as a bind asks for (`mount_namespaces(7)`).
 
-use crate::spec::wanted::Bind;
+use crate::options::Bind;
 use anyhow::{Result, bail};
 use std::path::{Path, PathBuf};
 
 /// Refuses a bind that asks for more than the mount that its source lies on gives. The words are Docker's.
 pub(crate) fn check(bind: &Bind) -> Result<()> {
-    let wants_shared = bind.propagation.ends_with("shared");
-    if !wants_shared && !bind.propagation.ends_with("slave") {
+    let wants_shared = bind.propagation.is_shared();
+    if !wants_shared && !bind.propagation.is_slave() {
         return Ok(());
     }
     let source = fs_err::canonicalize(&bind.source)?;

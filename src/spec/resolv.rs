@@ -1,8 +1,8 @@
 //! `/etc/resolv.conf` of a container: the host's, as far as it can work there, and what the flags say instead.
 
 use crate::network::RESOLVER;
+use crate::options::NetworkNames;
 use crate::spec::files::read;
-use crate::spec::request::NetworkNames;
 use anyhow::Result;
 use std::fmt::Write;
 use std::io::ErrorKind;

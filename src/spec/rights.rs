@@ -1,8 +1,8 @@
 //! What a container may do, of all that limits it: capabilities, system calls, files of the kernel, profiles.
 
+use crate::options::Security;
 use crate::spec::host::Host;
-use crate::spec::request::Security;
-use crate::spec::security::{self, Confinement};
+use crate::spec::security::{Confinement, Refused};
 use crate::spec::{capabilities, seccomp};
 use anyhow::Result;
 use serde_json::value::RawValue;
@@ -11,8 +11,7 @@ use serde_json::value::RawValue;
 pub(super) struct Rights {
     pub(super) capabilities: capabilities::Names,
     pub(super) no_new_privileges: bool,
-    /// `process.apparmorProfile`
-    pub(super) profile: Option<String>,
+    confinement: Confinement,
     /// `linux.seccomp`
     pub(super) filter: Option<Box<RawValue>>,
     pub(super) hides_paths: bool,
@@ -21,22 +20,18 @@ pub(super) struct Rights {
 }
 
 impl Rights {
-    pub(super) fn choose(request: &Security, host: &Host) -> Result<Self> {
-        let (added, dropped) = (&request.capabilities_added, &request.capabilities_dropped);
-        let capabilities = if request.privileged {
+    pub(super) fn choose(security: &Security, host: &Host) -> Result<Self> {
+        let (added, dropped) = (&security.capabilities_added, &security.capabilities_dropped);
+        let capabilities = if security.privileged {
             capabilities::all(host.capabilities)
         } else {
             capabilities::choose(added, dropped, host.capabilities)?
         };
-        let withheld = capabilities::withheld(&capabilities, dropped, host.capabilities)?;
-        let options = security::Security::parse(&request.options, request.privileged)?;
+        let withheld = capabilities::withheld(&capabilities, dropped, host.capabilities);
+        let options = Refused::choose(&security.options, security.privileged)?;
         Ok(Self {
             filter: seccomp::build(&options.seccomp, &capabilities)?,
-            profile: match options.apparmor {
-                Confinement::Default => host.profile.map(str::to_owned),
-                Confinement::Unconfined => None,
-                Confinement::Profile(name) => Some(name),
-            },
+            confinement: options.apparmor,
             capabilities,
             no_new_privileges: options.no_new_privileges,
             hides_paths: options.hides_paths,
@@ -54,5 +49,14 @@ impl Rights {
             "the container does without {}, which containers have by default: the caller's bounding set is without",
             names.join(", ")
         )]
+    }
+
+    /// Returns `process.apparmorProfile`.
+    pub(super) fn profile<'a>(&'a self, host: &'a Host) -> Option<&'a str> {
+        match &self.confinement {
+            Confinement::Default => host.profile,
+            Confinement::Unconfined => None,
+            Confinement::Profile(name) => Some(name),
+        }
     }
 }

@@ -1,11 +1,9 @@
 //! Who the command runs as: names and numbers looked up in the image's `/etc/passwd` and `/etc/group`.
 
+use crate::options::{GroupName, LARGEST, parse_number};
 use crate::spec::host::Mapping;
 use anyhow::{Result, bail, ensure};
 use thiserror::Error;
-
-/// The largest ID there is: larger ones are negative to programs that know IDs as signed.
-const LARGEST: u32 = 0x7fff_ffff;
 
 /// Who the command runs as.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -89,15 +87,12 @@ impl User {
     /// Adds groups by name or number; one that the container cannot have is an error, as the user asked for it.
     pub(crate) fn with_groups(
         mut self,
-        wanted: &[String],
+        wanted: &[GroupName],
         group: &str,
         mapping: Option<Mapping>,
     ) -> Result<Self> {
         for name in wanted {
-            ensure!(
-                name != "keep-groups",
-                "`--group-add keep-groups` is not there: the caller's own groups stay outside"
-            );
+            let name = name.as_str();
             let gid = group_number(name, group)?;
             if let Some(Mapping { groups, .. }) = mapping {
                 let is_mapped = gid < groups && groups > 1;
@@ -149,20 +144,6 @@ pub(crate) fn check_mapped(kind: Kind, id: u32, mapping: Mapping) -> Result<(), 
     Err(Unmapped(format!(
         "{what} {id} cannot be had without root: only {what} IDs below {count} are mapped"
     )))
-}
-
-/// Returns the number that `text` is, or none if it is a name. A number out of range is refused, never taken for a name.
-fn parse_number(text: &str) -> Result<Option<u32>> {
-    let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
-    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Ok(None);
-    }
-    let number = text.parse().ok().filter(|&number| number <= LARGEST);
-    ensure!(
-        number.is_some(),
-        "uids and gids must be in range 0-{LARGEST}, `{text}` is not"
-    );
-    Ok(number)
 }
 
 fn group_number(wanted: &str, group: &str) -> Result<u32> {

@@ -59,6 +59,7 @@ mod process;
 mod progress;
 mod pull;
 mod records;
+mod refused_flags;
 mod resume;
 mod rootfs;
 mod rootless;

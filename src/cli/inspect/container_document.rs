@@ -1,9 +1,9 @@
 //! A container as `docker inspect` describes it.
 
 use crate::cli::networks::{endpoint_id, predefined_id};
-use crate::container::log::Driver;
-use crate::container::{Log, Origin, Record, Status};
+use crate::container::{Origin, Record, Status};
 use crate::network::{Attachment, format_mac};
+use crate::options::{Driver, Log};
 use crate::spec::MountPoint;
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::{Value, json};
@@ -155,9 +155,8 @@ fn time(time: DateTime<Utc>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::container::Stop;
-    use crate::container::log::Rotation;
     use crate::digest::Digest;
+    use crate::options::{Rotation, Stop};
     use std::collections::BTreeMap;
 
     fn record() -> Record {

@@ -3,27 +3,28 @@
 use crate::cli::failure::Refusal;
 use crate::cli::networks::PREDEFINED;
 use crate::cli::output;
-use crate::cli::run::{address4, address6, alias};
 use crate::container::{self, Record, Status};
 use crate::engine::place;
 use crate::monitor::{self, Change};
 use crate::network;
+use crate::options::{address4, address6, alias};
 use crate::store::{NotFound, Store};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use serde_json::Value;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 
 #[derive(Debug, Args)]
 pub(crate) struct ConnectArguments {
     /// Its IPv4 address there
-    #[arg(long, value_name = "ADDRESS")]
-    ip: Option<String>,
+    #[arg(long, value_name = "ADDRESS", value_parser = address4)]
+    ip: Option<Ipv4Addr>,
     /// Its IPv6 address there
-    #[arg(long, value_name = "ADDRESS")]
-    ip6: Option<String>,
+    #[arg(long, value_name = "ADDRESS", value_parser = address6)]
+    ip6: Option<Ipv6Addr>,
     /// Another name that it has there
-    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    #[arg(long, value_name = "NAME", value_delimiter = ',', value_parser = alias)]
     alias: Vec<String>,
     /// Which network: its name, its ID or the beginning of that
     #[arg(value_name = "NETWORK")]
@@ -57,10 +58,7 @@ const WAY_OUT: &str = "`bridge` is `pasta` or `slirp4netns` for an ordinary user
 
 /// Connects a container that runs to a network.
 pub(crate) fn connect(arguments: &ConnectArguments, root: &Path) -> Result<()> {
-    let ip = arguments.ip.as_deref().map(address4).transpose()?;
-    let ip6 = arguments.ip6.as_deref().map(address6).transpose()?;
-    let aliases = arguments.alias.iter().map(|it| alias(it));
-    let aliases = aliases.collect::<Result<Vec<_>, _>>()?;
+    let aliases = arguments.alias.clone();
     let context = || {
         let (container, network) = (&arguments.container, &arguments.network);
         format!("cannot connect `{container}` to `{network}`")
@@ -79,7 +77,7 @@ pub(crate) fn connect(arguments: &ConnectArguments, root: &Path) -> Result<()> {
         .code(1)
         .into());
     }
-    if network == network::DEFAULT && (ip.is_some() || ip6.is_some()) {
+    if network == network::DEFAULT && (arguments.ip.is_some() || arguments.ip6.is_some()) {
         return Err(Refusal::new(
             "user specified IP address is supported on user defined networks only",
         )
@@ -88,8 +86,8 @@ pub(crate) fn connect(arguments: &ConnectArguments, root: &Path) -> Result<()> {
     }
     let change = Change::Connect {
         network,
-        address: ip,
-        address6: ip6,
+        address: arguments.ip,
+        address6: arguments.ip6,
         aliases,
     };
     make(&store, &record, is_users, change).with_context(context)

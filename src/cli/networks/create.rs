@@ -6,6 +6,7 @@ use crate::cli::output;
 use crate::container::{self, ICC, MTU};
 use crate::engine::place;
 use crate::network::{self, Network};
+use crate::options::Pair;
 use crate::store::{NetworkRecord, Pool};
 use anyhow::{Context, Result, bail, ensure};
 use chrono::Utc;
@@ -57,7 +58,7 @@ pub(crate) struct CreateArguments {
     attachable: bool,
     /// Give it a label
     #[arg(long, value_name = "KEY=VALUE")]
-    label: Vec<String>,
+    label: Vec<Pair>,
     /// Set an option: `com.docker.network.driver.mtu=BYTES` or `com.docker.network.bridge.enable_icc=false`
     #[arg(short, long = "opt", value_name = "KEY=VALUE")]
     option: Vec<String>,
@@ -82,7 +83,7 @@ pub(crate) fn create(arguments: &CreateArguments, root: &Path) -> Result<()> {
             name: arguments.name.clone(),
             created: Utc::now(),
             internal: arguments.internal,
-            labels: pairs(&arguments.label),
+            labels: arguments.label.iter().cloned().map(Pair::into).collect(),
             options,
         })
     };

@@ -11,27 +11,24 @@ mod networks;
 mod security;
 
 pub(crate) use lifetime::invalid_signal;
-pub(crate) use networks::{address4, address6, alias};
 
 use crate::cli::failure::Refusal;
 use crate::cli::names;
 use crate::cli::pull_flags::PullFlags;
-use crate::cli::run::origin::Wanted;
-use crate::cli::run::{Explain, PullPolicy, Run, Wish};
+use crate::cli::run::{Explain, PullPolicy, Run, SessionOptions};
+use crate::options::{ContainerOptions, Root};
 use crate::platform::Platform;
-use crate::spec::Request;
+use anyhow::Result;
 use clap::{ArgAction, Args};
 use command::CommandFlags;
 use devices::DeviceFlags;
 use files::FileFlags;
-use lifetime::{LifetimeFlags, StreamName};
+use lifetime::LifetimeFlags;
 use limits::LimitFlags;
 use namespaces::NamespaceFlags;
 use network::NetworkFlags;
 use networks::MembershipFlags;
 use security::SecurityFlags;
-use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 // Flags stop at the image: from there on every word belongs to the command, so both are one list.
 // `-h` is the host name, as Docker has it; help is `--help` only.
@@ -112,77 +109,78 @@ pub(crate) struct Arguments {
 }
 
 impl TryFrom<Arguments> for Run {
-    type Error = Refusal;
+    type Error = anyhow::Error;
 
-    fn try_from(arguments: Arguments) -> Result<Self, Refusal> {
+    /// Reads what the flags name of this process's environment and of files, and refuses what makes no sense together.
+    fn try_from(arguments: Arguments) -> Result<Self> {
         if let Some(name) = &arguments.name {
             names::check(name)?;
         }
-        let session = session(&arguments);
-        let lifetime = arguments.lifetime.check(arguments.rm)?;
+        let lifetime = &arguments.lifetime;
+        lifetime.check(arguments.rm)?;
         let mut words = arguments.image_and_command.into_iter();
         let first = words.next().unwrap_or_default();
-        let origin = origin(first, &arguments.files, arguments.platform.as_ref())?;
-        let command = arguments.command;
-        let default_environment = command.default_environment();
-        let namespaces = arguments.namespaces.read(arguments.membership.read()?)?;
-        arguments.network.check(&namespaces.network)?;
-        Ok(Self {
-            origin,
-            name: arguments.name,
-            session,
-            lifetime,
-            remove: arguments.rm,
-            pull: arguments.pull,
+        let root = root(first, arguments.files.rootfs, arguments.platform.as_ref())?;
+        let (publish, names) = arguments.network.read();
+        let options = ContainerOptions {
+            root,
             platform: arguments.platform,
+            command: words.collect(),
+            entrypoint: arguments.command.entrypoint(),
+            working_directory: arguments.command.workdir.clone(),
+            user: arguments.command.user.clone(),
+            groups: arguments.command.group_add.clone(),
+            umask: arguments.command.umask,
+            time_zone: arguments.command.tz.clone(),
+            environment: arguments.command.environment()?,
+            hostname: arguments.namespaces.hostname.clone(),
+            domain_name: arguments.namespaces.domainname.clone(),
+            terminal: arguments.tty,
+            interactive: arguments.interactive,
+            attached: lifetime.attached(arguments.interactive),
+            remove: arguments.rm,
+            init: lifetime.init,
+            timeout: lifetime.timeout.filter(|seconds| *seconds > 0),
+            stop: lifetime.stop(),
+            log: lifetime.log()?,
+            labels: lifetime.labels()?,
+            annotations: lifetime.annotations(),
+            files: arguments.files.read()?,
+            namespaces: arguments.namespaces.read(arguments.membership.read()?),
+            names,
+            publish,
+            limits: arguments.limits.into(),
+            devices: arguments.devices.into(),
+            security: arguments.security.read()?,
+        };
+        options.check()?;
+        Ok(Self {
+            options,
+            name: arguments.name,
+            session: SessionOptions {
+                detached: lifetime.detach,
+                sig_proxy: lifetime.sig_proxy,
+                detach_keys: lifetime.detach_keys.clone(),
+            },
+            handed: lifetime.handed(),
+            replace: lifetime.replace,
+            cidfile: lifetime.cidfile.clone(),
+            pull: arguments.pull,
             pull_flags: arguments.pull_flags,
             quiet: arguments.quiet,
             explain: arguments.explain,
-            volumes_from: arguments.files.volumes_from.clone(),
-            user_namespace: arguments.namespaces.user_namespace()?,
-            publish: arguments.network.publish()?,
-            request: Request {
-                id: String::new(),
-                directory: PathBuf::new(),
-                root: None,
-                volumes: PathBuf::new(),
-                command: words.collect(),
-                entrypoint: command.entrypoint,
-                environment: command.env,
-                default_environment,
-                environment_files: command.env_file,
-                working_directory: command.workdir,
-                user: command.user,
-                groups: command.group_add,
-                umask: command.umask,
-                time_zone: command.tz,
-                hostname: arguments.namespaces.hostname.clone(),
-                domain_name: arguments.namespaces.domainname.clone(),
-                terminal: arguments.tty,
-                dry_run: arguments.dry_run,
-                annotations: BTreeMap::new(),
-                files: arguments.files.try_into()?,
-                namespaces,
-                names: arguments.network.try_into()?,
-                limits: arguments.limits.into(),
-                devices: arguments.devices.into(),
-                security: arguments.security.into(),
-            },
+            is_dry: arguments.dry_run,
         })
     }
 }
 
 /// Returns what the first word names.
-fn origin(
-    first: String,
-    files: &FileFlags,
-    platform: Option<&Platform>,
-) -> Result<Wanted, Refusal> {
-    if !files.rootfs {
-        return Ok(Wanted::Image(first));
+fn root(first: String, is_directory: bool, platform: Option<&Platform>) -> Result<Root> {
+    if !is_directory {
+        return Ok(Root::Image(first));
     }
     refuse_platform(platform)?;
-    Wanted::directory(&first)
+    Root::directory(&first)
 }
 
 /// A directory is for whatever platform it is for. What a variable says for every image means nothing to it.
@@ -196,41 +194,27 @@ fn refuse_platform(platform: Option<&Platform>) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Returns who is attached to what.
-fn session(arguments: &Arguments) -> Wish {
-    let flags = &arguments.lifetime;
-    let has = |stream| flags.attach.is_empty() || flags.attach.contains(&stream);
-    let (stdout, stderr) = (has(StreamName::Stdout), has(StreamName::Stderr));
-    // Who gives a command its input and sees nothing of it waits for its code all the same, as Docker's client does.
-    let detached = flags.detach;
-    Wish {
-        detached,
-        interactive: arguments.interactive,
-        stdin: arguments.interactive && !flags.detach && has(StreamName::Stdin),
-        stdout: stdout && !detached,
-        stderr: stderr && !detached,
-        sig_proxy: flags.sig_proxy,
-        detach_keys: flags.detach_keys.clone(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::cli::command_line::{Parsed, parse};
     use clap::FromArgMatches as _;
+    use std::ffi::OsString;
 
     /// What `ddock <line>` asks for, split at blanks.
-    fn parsed(line: &str) -> Result<Run, Refusal> {
+    fn parsed(line: &str) -> Result<Run> {
         let words = format!("ddock {line}");
-        let words = words.split_whitespace().map(Into::into).collect();
+        parsed_words(words.split_whitespace().map(Into::into).collect())
+    }
+
+    fn parsed_words(words: Vec<OsString>) -> Result<Run> {
         match parse(words)? {
             Parsed::Command(mut call) => {
                 assert_eq!(call.command.name(), "run");
                 let arguments = Arguments::from_arg_matches_mut(&mut call.matches);
                 arguments.unwrap().try_into()
             }
-            other @ Parsed::Text(..) => panic!("{line}: {other:?}"),
+            other @ Parsed::Text(..) => panic!("{other:?}"),
         }
     }
 
@@ -246,12 +230,12 @@ mod tests {
             ("container run alpine --version", "alpine", &["--version"]),
             ("--root /x run alpine --bogus", "alpine", &["--bogus"]),
             ("--root -x run --label -x=1 alpine -y", "alpine", &["-y"]),
-            ("run -h -x -w --rm -e -X=1 alpine", "alpine", &[]),
+            ("run -h -x -w /-rm -e -X=1 alpine", "alpine", &[]),
             ("run --hostname -- --entrypoint -x alpine", "alpine", &[]),
         ] {
             let run = parsed(line).unwrap();
             assert_eq!(
-                (run.origin.to_string().as_str(), run.request.command),
+                (run.options.root.to_string().as_str(), run.options.command),
                 (image, owned(command)),
                 "{line}"
             );
@@ -276,64 +260,129 @@ mod tests {
         ] {
             let run = parsed(line).unwrap();
             assert_eq!(
-                (run.session.interactive, run.request.terminal, run.remove),
+                (
+                    run.options.interactive,
+                    run.options.terminal,
+                    run.options.remove
+                ),
                 expected,
                 "{line}"
             );
-            assert_eq!(run.origin.to_string(), "x", "{line}");
+            assert_eq!(run.options.root.to_string(), "x", "{line}");
         }
     }
 
     #[test]
-    fn every_flag_arrives() {
-        let run = parsed(
-            "run -q --name box -h inside -e A=1 -eB --env=C=-3 --env-file f -w /w -u 1:2 -v /a:/b:ro -v=/c:/d \
-             --tmpfs /t:size=1m --mount dst=/m --shm-size 1m --entrypoint /e --read-only --net host -m 64m --cpus 1.5 --pids-limit -1 \
-             --privileged --cap-add ALL --cap-drop kill --security-opt seccomp=x --pull always --platform linux/arm64 \
-             --pid host --ipc shareable --cgroupns host --domainname dom --group-add g --umask 077 --tz local \
-             --unsetenv V --env-merge M=${M} img cmd",
-        )
-        .unwrap();
-        let shape = (
-            run.name.as_deref(),
-            run.pull,
-            run.quiet,
-            run.platform.map(|p| p.to_string()),
-        );
+    fn what_is_done_around_the_container_arrives() {
+        let run =
+            parsed("run -q --name box --pull always --replace -d --sig-proxy=false x").unwrap();
         assert_eq!(
-            shape,
-            (
-                Some("box"),
-                PullPolicy::Always,
-                true,
-                Some("linux/arm64".to_owned())
-            )
+            (run.name.as_deref(), run.pull),
+            (Some("box"), PullPolicy::Always)
         );
-        insta::assert_compact_debug_snapshot!(run.request, @r#"
-        Request { id: "", directory: "", root: None, volumes: "", command: ["cmd"], entrypoint: Some("/e"), environment: ["A=1", "B", "C=-3"], environment_files: ["f"], default_environment: DefaultEnvironment { with_callers: false, unset: ["V"], unset_all: false, merged: ["M=${M}"] }, working_directory: Some("/w"), user: Some("1:2"), groups: ["g"], umask: Some(63), time_zone: Some("local"), hostname: Some("inside"), domain_name: Some("dom"), terminal: false, dry_run: false, annotations: {}, files: Files { read_only: true, read_only_tmpfs: false, volumes: ["/a:/b:ro", "/c:/d"], mounts: ["dst=/m"], tmpfs: ["/t:size=1m"], shm_size: Some(1048576), image_volumes: Anonymous, inherited: [], images: {} }, namespaces: Namespaces { network: Host, mac: None, pid: Host, ipc: Shareable, uts_of_host: false, cgroup_of_host: true, proc_of_host: false }, names: NetworkNames { servers: [], search: [], options: [], hosts: [], gateways: [] }, limits: Limits { memory: Some(67108864), memory_swap: None, memory_reservation: None, memory_swappiness: None, oom_kill_disable: false, oom_score: None, nano_cpus: Some(1500000000), cpu_shares: None, cpu_period: None, cpu_quota: None, cpu_rt_period: None, cpu_rt_runtime: None, cpuset_cpus: "", cpuset_mems: "", pids: Some(-1), io: Io { weight: None, weight_devices: [], read_bytes: [], write_bytes: [], read_operations: [], write_operations: [] }, cgroup_parent: "", ulimits: [], sysctls: [] }, devices: Devices { nodes: [], rules: [] }, security: Security { privileged: true, capabilities_added: ["ALL"], capabilities_dropped: ["kill"], options: ["seccomp=x"] } }
-        "#);
+        assert!(run.quiet && run.replace && run.session.detached && !run.session.sig_proxy);
+    }
+
+    /// Every flag that says what the container is, with values that are not the defaults; what excludes each other is in
+    /// another line.
+    const EVERY_FLAG: [&str; 3] = [
+        "run -it --rm --platform linux/arm64 -h inside --domainname dom -e A=1 -e DDOCK_NO_SUCH --env-file /dev/null --env-host \
+         --env-merge M=${M} --unsetenv V --unsetenv-all -w /w -u 1:2 --group-add g --umask 077 --tz local --entrypoint [\"/e\",\"x\"] \
+         -v /a:/b:ro,noexec -v /c:/d:idmap=uids=0-1-1 -v named:/e:nocopy -v /f --mount type=bind,src=./x,dst=/m,ro,bind-recursive=writable \
+         --mount type=volume,src=data,dst=/n,volume-subpath=y,volume-label=k=v --mount type=image,src=other,dst=/o --tmpfs /t:size=1m \
+         --volumes-from other:ro --image-volume tmpfs --shm-size 1m --read-only --read-only-tmpfs --volume-driver local \
+         --pid host --ipc shareable --cgroupns host --proc host --userns keep-id:uid=7 --isolation default \
+         --network name=net,ip6=fd00::5,alias=x --network other --ip 10.0.0.5 --mac-address 02:00:00:00:00:01 \
+         -p 127.0.0.1:8000-8001:80-81/udp -P --expose 90 --dns 1.1.1.1 --dns-search a.example --dns-option ndots:1 \
+         --add-host a:10.0.0.1 --add-host b:host-gateway \
+         --init --log-driver local --log-opt max-size=1m --log-opt max-file=3 --stop-signal USR1 --stop-timeout 3 --timeout 60 \
+         --label a=b --label-file /dev/null --annotation c=d --restart no img cmd -x",
+        "run --ip6 fd00::5 --network-alias y --network net --uts host -a stdout \
+         -m 1g --memory-swap -1 --memory-reservation 512m --memory-swappiness=7 --oom-kill-disable --oom-score-adj -5 \
+         -c 512 --cpu-period 1000 --cpu-quota -1 --cpu-rt-period 20 --cpu-rt-runtime 10 --cpuset-cpus 0-1 --cpuset-mems 0 \
+         --pids-limit 9 --blkio-weight 500 --blkio-weight-device /dev/a:10 --device-read-bps /dev/b:1 --device-write-bps /dev/c:2 \
+         --device-read-iops /dev/d:3 --device-write-iops /dev/e:4 --cgroup-parent /x --ulimit nofile=1:2 --ulimit core=-1 \
+         --sysctl net.a=1 --device /dev/f:/dev/g:r --privileged --cap-add ALL --cap-drop kill --security-opt seccomp=unconfined \
+         --security-opt no-new-privileges --security-opt systempaths=unconfined --security-opt apparmor=p --security-opt label=disable img",
+        "run --rootfs --cpus 1.5 --device-cgroup-rule b=*:*=rwm /srv/root:O",
+    ];
+
+    /// What of a command line is not the container's: who sees it, where its image is from, what is told.
+    const AROUND: [&str; 25] = [
+        "name",
+        "pull",
+        "explain",
+        "dry-run",
+        "quiet",
+        "help",
+        "detach",
+        "detach-keys",
+        "sig-proxy",
+        "preserve-fds",
+        "preserve-fd",
+        "cidfile",
+        "replace",
+        "mirror",
+        "insecure-registry",
+        "tls-verify",
+        "creds",
+        "authfile",
+        "retry",
+        "retry-delay",
+        "kernel-memory",
+        "storage-opt",
+        "restart",
+        "isolation",
+        "volume-driver",
+    ];
+
+    #[test]
+    fn what_is_asked_is_kept_whole() {
+        for (number, line) in EVERY_FLAG.into_iter().enumerate() {
+            // A rule has blanks, at which lines are split here.
+            let words = format!("ddock {line}");
+            let words = words.split_whitespace().map(|word| match word {
+                "b=*:*=rwm" => "b *:* rwm".into(),
+                word => word.into(),
+            });
+            let mut options = parsed_words(words.collect()).unwrap().options;
+            let text = serde_json::to_string_pretty(&options).unwrap();
+            let read: ContainerOptions = serde_json::from_str(&text).unwrap();
+            assert_eq!(read, options, "{line}");
+            // As the tests' caller has them.
+            options.environment.callers.clear();
+            let directory = std::env::current_dir().unwrap();
+            let text = serde_json::to_string_pretty(&options).unwrap();
+            let text = text.replace(directory.to_str().unwrap(), "/here");
+            insta::assert_snapshot!(format!("options_{number}"), text);
+        }
+    }
+
+    #[test]
+    fn no_flag_is_forgotten_in_what_is_kept() {
+        let mut command = Arguments::augment_args(clap::Command::new("run"));
+        command.build();
+        let lines = EVERY_FLAG.concat();
+        for flag in command.get_opts() {
+            let Some(long) = flag.get_long() else {
+                continue;
+            };
+            let short = flag.get_short().map(|it| format!(" -{it} "));
+            let is_there = lines.contains(&format!(" --{long} "))
+                || lines.contains(&format!(" --{long}="))
+                || short.is_some_and(|short| lines.contains(&short))
+                || (matches!(long, "interactive" | "tty") && lines.contains(" -it "));
+            assert!(
+                is_there || AROUND.contains(&long),
+                "`--{long}` is not in EVERY_FLAG"
+            );
+        }
     }
 
     #[test]
     fn zero_is_no_limit() {
-        let request = parsed("run -m 0 --cpus 0 x").unwrap().request;
-        let limits = request.limits;
+        let limits = parsed("run -m 0 --cpus 0 x").unwrap().options.limits;
         assert_eq!((limits.memory, limits.nano_cpus), (None, None));
-    }
-
-    #[test]
-    fn every_limit_arrives() {
-        let run = parsed(
-            "run -m 1g --memory-swap -1 --memory-reservation 512m --memory-swappiness=-1 --oom-kill-disable --oom-score-adj -5 \
-             -c 512 --cpu-period 1000 --cpu-quota -1 --cpu-rt-period 20 --cpu-rt-runtime 10 --cpuset-cpus 0-1 --cpuset-mems 0 \
-             --blkio-weight 500 --blkio-weight-device /dev/a:10 --device-read-bps /dev/b:1 --device-write-bps /dev/c:2 \
-             --device-read-iops /dev/d:3 --device-write-iops /dev/e:4 --cgroup-parent /x --ulimit nofile=1:2 --ulimit core=0 \
-             --sysctl net.a=1 --device /dev/f --device-cgroup-rule c=1 img",
-        )
-        .unwrap();
-        insta::assert_compact_debug_snapshot!((run.request.limits, run.request.devices), @r#"
-        (Limits { memory: Some(1073741824), memory_swap: Some(-1), memory_reservation: Some(536870912), memory_swappiness: Some(-1), oom_kill_disable: true, oom_score: Some(-5), nano_cpus: None, cpu_shares: Some(512), cpu_period: Some(1000), cpu_quota: Some(-1), cpu_rt_period: Some(20), cpu_rt_runtime: Some(10), cpuset_cpus: "0-1", cpuset_mems: "0", pids: None, io: Io { weight: Some(500), weight_devices: ["/dev/a:10"], read_bytes: ["/dev/b:1"], write_bytes: ["/dev/c:2"], read_operations: ["/dev/d:3"], write_operations: ["/dev/e:4"] }, cgroup_parent: "/x", ulimits: ["nofile=1:2", "core=0"], sysctls: ["net.a=1"] }, Devices { nodes: ["/dev/f"], rules: ["c=1"] })
-        "#);
     }
 
     #[test]

@@ -2,12 +2,12 @@
 
 use crate::cli::failure::Refusal;
 use crate::cli::output;
-use crate::cli::run::Publish;
 use crate::cli::run::peers::Peers;
 use crate::container::Container;
 use crate::monitor::Connection;
 use crate::network::{self, Listener, Port, Program, Publication, Ready, Switch, Wish};
-use crate::spec::{Membership, Network, Request};
+use crate::options::{ContainerOptions, Membership, Network, Publish};
+use crate::spec::Subject;
 use crate::sys::userns::Mapping;
 use anyhow::{Context, Result, ensure};
 use std::net::{IpAddr, Ipv4Addr};
@@ -24,14 +24,15 @@ pub(super) struct Prepared {
     listeners: Vec<Listener>,
 }
 
-/// Makes the networks of `request` if they are not there, and takes the ports to be published.
+/// Makes the networks that are asked for if they are not there, and takes the ports to be published.
 pub(super) fn prepare(
-    request: &Request,
+    subject: &Subject,
     container: &Container,
     mapping: &Mapping,
     peers: Option<Peers>,
-    publications: &[Publication],
 ) -> Result<Prepared> {
+    let (options, dry_run) = (&subject.options, subject.dry_run);
+    let publications = &publications(&options.publish, &container.record.exposed);
     let mut prepared = Prepared {
         networks: Vec::new(),
         program: None,
@@ -39,7 +40,7 @@ pub(super) fn prepare(
         gateways: Vec::new(),
         listeners: Vec::new(),
     };
-    let discards = match request.namespaces.network {
+    let discards = match options.namespaces.network {
         Network::Host => Some("host"),
         Network::None => Some("none"),
         _ => None,
@@ -49,14 +50,14 @@ pub(super) fn prepare(
             "WARNING: Published ports are discarded when using {mode} network mode\n"
         ));
     }
-    match &request.namespaces.network {
+    match &options.namespaces.network {
         Network::Host => prepared.gateways.push(Ipv4Addr::LOCALHOST.into()),
-        Network::Bridge | Network::Named(_) if request.dry_run => {}
+        Network::Bridge | Network::Named(_) if dry_run => {}
         Network::Bridge if mapping.is_root() => {
-            prepared.add(default(request, container), container)?;
+            prepared.add(default(options, container), container)?;
         }
         Network::Bridge => {
-            refuse_address(request)?;
+            refuse_address(options)?;
             prepared.program = program(!publications.is_empty())?;
         }
         Network::Named(memberships) if mapping.is_root() => {
@@ -80,7 +81,7 @@ pub(super) fn prepare(
 }
 
 /// Returns what is to be published of a container that serves the ports `exposed`.
-pub(super) fn publications(publish: &Publish, exposed: &[Port]) -> Vec<Publication> {
+fn publications(publish: &Publish, exposed: &[Port]) -> Vec<Publication> {
     let mut publications = publish.publications.clone();
     let given: Vec<Port> = publications.iter().map(|it| it.container).collect();
     let others = exposed
@@ -138,8 +139,8 @@ fn program(publishes: bool) -> Result<Option<Program>> {
 }
 
 /// What connects an ordinary user's container has an address of its own.
-fn refuse_address(request: &Request) -> Result<(), Refusal> {
-    if request.namespaces.mac.is_none() {
+fn refuse_address(options: &ContainerOptions) -> Result<(), Refusal> {
+    if options.namespaces.mac.is_none() {
         return Ok(());
     }
     Err(
@@ -149,13 +150,13 @@ fn refuse_address(request: &Request) -> Result<(), Refusal> {
     )
 }
 
-fn default(request: &Request, container: &Container) -> Wish {
+fn default(options: &ContainerOptions, container: &Container) -> Wish {
     Wish {
         network: network::Network::predefined(),
         seed: container.seed(),
         address: None,
         address6: None,
-        mac: request.namespaces.mac,
+        mac: options.namespaces.mac,
         is_way_out: true,
         link: link(0),
         aliases: Vec::new(),

@@ -1,8 +1,9 @@
 //! The running containers whose namespaces another one is to join.
 
 use crate::container::{self, Record, Status};
+use crate::options::{Ipc, Namespaces, Network, Pid};
 use crate::runtime;
-use crate::spec::{Donor, Joined, Request, SHAREABLE_IPC};
+use crate::spec::{self, Donor, SHAREABLE_IPC};
 use crate::store::{NotFound, Store};
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
@@ -10,20 +11,55 @@ use std::path::Path;
 
 /// Containers that must go on running until their namespaces are held.
 #[derive(Default)]
-pub(super) struct Donors(Vec<runtime::Donor>);
+pub(super) struct Donors {
+    processes: Vec<runtime::Donor>,
+    /// What a spec has to know of them.
+    pub(super) known: spec::Donors,
+}
+
+/// What of a container is joined.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Joined {
+    Network,
+    Pid,
+    Ipc,
+}
 
 impl Donors {
-    /// Finds every container that `request` names, and fills in what is known of it.
-    pub(super) fn find(request: &mut Request, root: &Path, mapping: &str) -> Result<Self> {
-        let mut found = Vec::new();
-        for (what, donor) in request.namespaces.donors() {
+    /// Finds every container that is to be joined.
+    pub(super) fn find(asked: &Namespaces, root: &Path, mapping: &str) -> Result<Self> {
+        let mut donors = Self::default();
+        let network = match &asked.network {
+            Network::Container(name) => Some(name),
+            Network::Bridge | Network::Named(_) | Network::None | Network::Host => None,
+        };
+        let pid = match &asked.pid {
+            Pid::Container(name) => Some(name),
+            Pid::Private | Pid::Host => None,
+        };
+        let ipc = match &asked.ipc {
+            Ipc::Container(name) => Some(name),
+            Ipc::Private | Ipc::None | Ipc::Shareable | Ipc::Host => None,
+        };
+        let mut find = |what, name: Option<&String>| -> Result<Option<Donor>> {
+            let Some(name) = name else {
+                return Ok(None);
+            };
             if !Store::exists(root)? {
-                return Err(NotFound::container(&donor.name).into());
+                return Err(NotFound::container(name).into());
             }
             let store = Store::open(root, mapping)?;
-            found.push(fill(&store, what, donor)?);
-        }
-        Ok(Self(found))
+            let (process, donor) = hold(&store, what, name)?;
+            donors.processes.push(process);
+            Ok(Some(donor))
+        };
+        let known = spec::Donors {
+            network: find(Joined::Network, network)?,
+            pid: find(Joined::Pid, pid)?,
+            ipc: find(Joined::Ipc, ipc)?,
+        };
+        donors.known = known;
+        Ok(donors)
     }
 
     /// Returns the process whose user namespace the container must be in: each user namespace has its own of the others.
@@ -31,7 +67,7 @@ impl Donors {
     pub(super) fn process(&self, peer: Option<u32>) -> Result<Option<u32>> {
         let mut processes = peer
             .into_iter()
-            .chain(self.0.iter().map(runtime::Donor::pid));
+            .chain(self.processes.iter().map(runtime::Donor::pid));
         let Some(first) = processes.next() else {
             return Ok(None);
         };
@@ -47,7 +83,7 @@ impl Donors {
 
     /// Fails if one ended meanwhile: what was opened by its PID may be another process's.
     pub(super) fn check(&self) -> Result<()> {
-        for donor in &self.0 {
+        for donor in &self.processes {
             ensure!(
                 donor.runs()?,
                 "the container to join ended: process {}",
@@ -58,10 +94,10 @@ impl Donors {
     }
 }
 
-fn fill(store: &Store, what: Joined, donor: &mut Donor) -> Result<runtime::Donor> {
-    let record = container::find(store, &donor.name)?;
+fn hold(store: &Store, what: Joined, name: &str) -> Result<(runtime::Donor, Donor)> {
+    let record = container::find(store, name)?;
     let id = &record.id;
-    let Some(process) = hold(&record)? else {
+    let Some(process) = process_of(&record)? else {
         match what {
             Joined::Network => bail!("cannot join network of a non running container: {id}"),
             Joined::Pid => bail!("container {id} is not running"),
@@ -76,18 +112,17 @@ fn fill(store: &Store, what: Joined, donor: &mut Donor) -> Result<runtime::Donor
         "can't join IPC of container {id}: non-shareable IPC (hint: use IpcMode:shareable for the donor container)"
     );
     let hostname = config["hostname"].as_str().map(str::to_owned);
-    *donor = Donor {
-        name: std::mem::take(&mut donor.name),
+    let donor = Donor {
         process: process.pid(),
         directory,
         // One that shares the host's name has none of its own.
         hostname: hostname.unwrap_or_else(host_name),
         domain_name: config["domainname"].as_str().map(str::to_owned),
     };
-    Ok(process)
+    Ok((process, donor))
 }
 
-fn hold(record: &Record) -> Result<Option<runtime::Donor>> {
+fn process_of(record: &Record) -> Result<Option<runtime::Donor>> {
     match record.status {
         Status::Running {
             pid, start_time, ..

@@ -1,54 +1,48 @@
 //! What the flags of `run` about mounts name in the store: other containers and images.
 
-use crate::cli::run::Run;
 use crate::container::{self, Container};
 use crate::image;
-use crate::spec::{self, MountPoint, Request};
+use crate::options::{Files, MountOptions, VolumesFrom};
+use crate::spec::Subject;
 use crate::store::Store;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
-/// Adds to `request` the mounts of other containers and the layers of other images, and makes the container hold these.
-pub(super) fn look_up(
-    run: &Run,
+/// Finds the layers of the images that are to be mounted, and makes the container hold them.
+pub(super) fn find_images(
     store: &Store,
     container: &mut Container,
-    request: &mut Request,
+    subject: &mut Subject,
 ) -> Result<()> {
-    for text in &run.volumes_from {
-        request.files.inherited.extend(mounts_of(store, text)?);
-    }
-    for name in spec::images(request)? {
+    for name in subject.options.files.images() {
         // Under one lock, so that the image cannot go in between.
         let shared = store.shared()?;
-        let image = image::find(store, &name)
+        let image = image::find(store, name)
             .with_context(|| format!("the image of `--mount type=image,source={name}`"))?;
         container.hold(&shared, &image)?;
         let layers = image.lower_directories(store)?;
-        request.files.images.insert(name, layers);
+        subject.images.insert(name.to_owned(), layers);
     }
     Ok(())
 }
 
-/// Returns the volumes and binds of the container that a `--volumes-from` names.
-fn mounts_of(store: &Store, text: &str) -> Result<Vec<MountPoint>> {
-    let (name, mode) = text.split_once(':').unwrap_or((text, ""));
-    let mut read_only = None;
-    for word in mode.split(',').filter(|word| !word.is_empty()) {
-        match word {
-            "ro" => read_only = Some(true),
-            "rw" => read_only = Some(false),
-            // Labels, which mean nothing here.
-            "z" | "Z" => {}
-            _ => bail!("invalid mode: {mode}"),
+/// Returns the volumes and binds of the containers that `--volumes-from` names.
+pub(super) fn inherit(store: &Store, files: &Files) -> Result<Vec<MountOptions>> {
+    let mut all = Vec::new();
+    for VolumesFrom {
+        container: name,
+        read_only,
+    } in &files.volumes_from
+    {
+        let record = container::find(store, name)
+            .with_context(|| format!("the container of `--volumes-from {name}`"))?;
+        for point in &record.mounts {
+            let mount = point.inherited()?;
+            // What that one may not write to, nobody may by it.
+            all.extend(mount.map(|mount| MountOptions {
+                read_only: mount.read_only || *read_only,
+                ..mount
+            }));
         }
     }
-    let mut mounts = container::find(store, name)
-        .with_context(|| format!("the container of `--volumes-from {text}`"))?
-        .mounts;
-    mounts.retain(|mount| matches!(mount.kind.as_str(), "bind" | "volume"));
-    for mount in &mut mounts {
-        // What that one may not write to, nobody may by it.
-        mount.read_only |= read_only == Some(true);
-    }
-    Ok(mounts)
+    Ok(all)
 }

@@ -1,61 +1,20 @@
 //! What a container's root is made from: an image of the store, or a directory of the host.
 
-use crate::cli::failure::Refusal;
 use crate::cli::output;
-use crate::cli::run::Run;
 use crate::container;
 use crate::image::{self, Image, ImageConfig};
 use crate::narration::{Step, tell};
+use crate::options::{ContainerOptions, Root};
 use crate::platform::Platform;
 use crate::runtime::Rootfs;
 use crate::store::Store;
 use crate::sys::userns::Mapping;
 use anyhow::{Context, Result, bail, ensure};
 use rustix::fs::{Mode, OFlags, fstat, open, stat};
-use std::fmt::{self, Display};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-/// What the user named.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Wanted {
-    /// An image, by any of its names.
-    Image(String),
-    /// `--rootfs`
-    Directory {
-        path: PathBuf,
-        /// `:O`: what the container changes goes over it, and not into it.
-        covered: bool,
-    },
-}
-
-impl Wanted {
-    /// Interprets `DIRECTORY[:O]`. As podman has it, a colon before anything else is part of the name.
-    pub(super) fn directory(text: &str) -> Result<Self, Refusal> {
-        let (path, covered) = match text.rsplit_once(':') {
-            Some((path, "O")) => (path, true),
-            Some((path, option)) if option == "idmap" || option.starts_with("idmap=") => {
-                return Err(Refusal::new(format!(
-                    "`--rootfs {path}:{option}` is not there yet"
-                )));
-            }
-            _ => (text, false),
-        };
-        let path = path.into();
-        Ok(Self::Directory { path, covered })
-    }
-}
-
-impl Display for Wanted {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Image(name) => formatter.write_str(name),
-            Self::Directory { path, .. } => path.display().fmt(formatter),
-        }
-    }
-}
-
-/// What was found by that.
+/// What was found by the name of a root.
 #[derive(Debug)]
 pub(super) enum Origin {
     Image(Box<Image>),
@@ -68,11 +27,11 @@ pub(super) enum Origin {
 }
 
 impl Origin {
-    pub(super) fn find(run: &Run, store: &Store) -> Result<Self> {
-        match &run.origin {
-            Wanted::Image(name) => {
+    pub(super) fn find(options: &ContainerOptions, store: &Store) -> Result<Self> {
+        match &options.root {
+            Root::Image(name) => {
                 let image = image::find(store, name)?;
-                check_platform(run, &image)?;
+                check_platform(options, &image)?;
                 tell(|| Step::Image {
                     name: name.clone(),
                     id: image.id.short().to_string(),
@@ -80,7 +39,7 @@ impl Origin {
                 });
                 Ok(Self::Image(Box::new(image)))
             }
-            Wanted::Directory { path, covered } => {
+            Root::Directory { path, covered } => {
                 let (path, handle) = open_directory(path)?;
                 tell(|| Step::Rootfs {
                     directory: path.display().to_string(),
@@ -102,7 +61,7 @@ impl Origin {
     }
 
     /// Returns what is written down of it; the user called it `name`.
-    pub(super) fn record(&self, name: &Wanted) -> container::Origin {
+    pub(super) fn record(&self, name: &Root) -> container::Origin {
         match self {
             Self::Image(image) => container::Origin::Image {
                 image: image.id.clone(),
@@ -194,13 +153,13 @@ fn open_directory(path: &Path) -> Result<(PathBuf, OwnedFd)> {
 }
 
 /// An image for another platform is refused if this one was asked for, and may run by emulation if not.
-fn check_platform(run: &Run, image: &Image) -> Result<()> {
+fn check_platform(options: &ContainerOptions, image: &Image) -> Result<()> {
     let found = &image.record.platform;
-    if let Some(wanted) = &run.platform {
+    if let Some(wanted) = &options.platform {
         ensure!(
             wanted.rank(found).is_some(),
             "image with reference {} was found but its platform ({found}) does not match the specified platform ({wanted})",
-            run.origin
+            options.root
         );
     } else if Platform::host().rank(found).is_none() {
         output::tell(&format!(
@@ -210,26 +169,4 @@ fn check_platform(run: &Run, image: &Image) -> Result<()> {
         ));
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_an_option_is_taken_off_the_name() {
-        for (text, path, covered) in [
-            ("/a", "/a", false),
-            ("a/b:O", "a/b", true),
-            ("/a:X", "/a:X", false),
-            ("/a:O:O", "/a:O", true),
-            ("/a:O/b", "/a:O/b", false),
-        ] {
-            let path = path.into();
-            let expected = Wanted::Directory { path, covered };
-            assert_eq!(Wanted::directory(text).unwrap(), expected, "{text}");
-        }
-        let refusal = Wanted::directory("/a:idmap=uids=0-1-1").unwrap_err();
-        assert!(refusal.to_string().contains("not there yet"), "{refusal}");
-    }
 }

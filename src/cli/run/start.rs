@@ -1,31 +1,25 @@
 //! From the flags of `run` to a container that has ended.
 
 use crate::cli::failure::{self, DDOCK_FAILED};
-use crate::cli::run::lifetime::{IdFile, pairs};
+use crate::cli::run::id_file::IdFile;
 use crate::cli::run::origin::Origin;
-use crate::cli::run::peers::Peers;
-use crate::cli::run::{Company, Run, connect, explain, mounts};
+use crate::cli::run::prepare::{Facts, Prepared, prepare};
+use crate::cli::run::{Company, Run, explain};
 use crate::cli::{names, output};
-use crate::container::log::Driver;
-use crate::container::{self, Container, Record, Status, Stop, Volumes};
-use crate::engine;
+use crate::container::{self, Container, Record, Status, Volumes};
 use crate::engine::place;
-use crate::image::ImageConfig;
-use crate::monitor::{self, Connection, End, Job, Leave, Outcome, Session};
+use crate::monitor::{self, End, Job, Leave, Outcome, Session};
 use crate::narration::{Narration, Step, tell};
-use crate::runtime::{Leftover, Plan, Privilege, apparmor};
-use crate::spec::{self, Given, Host, ImageDefaults, Request};
+use crate::options::Driver;
+use crate::runtime::{Leftover, Privilege};
+use crate::spec::{Host, Settled};
 use crate::store::{NameInUse, NotFound, Store};
 use crate::sys::program::Protected;
 use crate::sys::userns::Mapping;
-use crate::sys::{owner, signal};
 use anyhow::{Context, Result};
 use chrono::Utc;
-use nix::sched::CloneFlags;
-use rustix::fs::{Gid, Uid};
-use std::collections::BTreeMap;
-use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 /// How many random names are tried before the store is taken to be full of them.
 const NAME_ATTEMPTS: usize = 16;
@@ -39,19 +33,26 @@ pub(super) fn start(
     id_file: Option<IdFile>,
     store: &Store,
     mapping: &Mapping,
+    (host, settled): (Host, Settled),
     (company, program): (Company, Protected),
 ) -> Result<u8> {
-    let wish = || format!("cannot run `{}`", run.origin);
+    let wish = || format!("cannot run `{}`", run.options.root);
     // Before anything looks at what this process has: how many processors, for one.
     let leftover = Leftover::of_caller().with_context(wish)?;
     let narration = run.explain.map(explain::listen).transpose()?;
     place::sweep(store, &failure::note);
     let (mut container, origin) = create(run, store).with_context(wish)?;
-    if let Some(mut file) = id_file.filter(|_| !run.request.dry_run) {
+    if let Some(mut file) = id_file.filter(|_| !run.is_dry) {
         file.write(&container.record.id).with_context(wish)?;
     }
     let Company { donors, peers } = company;
-    let prepared = prepare(run, store, mapping, peers, &mut container, origin)
+    let facts = Facts {
+        host,
+        settled,
+        donors: donors.known.clone(),
+        mapping,
+    };
+    let prepared = prepare(run, store, facts, peers, &mut container, origin)
         .and_then(|prepared| donors.check().map(|()| prepared));
     narration.as_ref().map_or(Ok(()), Narration::pass_on)?;
     let Prepared {
@@ -67,7 +68,7 @@ pub(super) fn start(
             return Err(error).with_context(wish);
         }
     };
-    if run.request.dry_run {
+    if run.is_dry {
         container.ended(None).with_context(wish)?;
         output::print(&format!("{config}\n"))?;
         return Ok(0);
@@ -83,8 +84,8 @@ pub(super) fn start(
         plan: &plan,
         root,
         privilege: privilege(mapping, program),
-        log: keeps_log(run).then_some(run.lifetime.log.rotation),
-        timeout: run.lifetime.timeout,
+        log: keeps_log(run).then_some(run.options.log.rotation),
+        timeout: run.options.timeout.map(Duration::from_secs),
         session,
         handed,
         connection,
@@ -134,31 +135,27 @@ fn left(leave: Leave) -> u8 {
 
 /// Whoever sees the output of a container that leaves nothing needs no log of it.
 fn keeps_log(run: &Run) -> bool {
-    run.lifetime.log.driver != Driver::None && (run.session.detached || !run.remove)
+    run.options.log.driver != Driver::None && (run.session.detached || !run.options.remove)
 }
 
 /// Finds the image and makes the container under one lock, so that the image cannot go in between.
 fn create(run: &Run, store: &Store) -> Result<(Container, Origin)> {
-    // Before the store is locked: they may come from a pipe.
-    let labels = run.lifetime.labels.read()?;
-    let annotations = run.lifetime.annotations.iter().map(String::as_str);
-    let annotations = pairs("annotation", annotations)?;
     for _ in 0..NAME_ATTEMPTS {
         let shared = store.shared()?;
-        let origin = Origin::find(run, store)?;
+        let origin = Origin::find(&run.options, store)?;
         let record = Record {
             id: container::new_id(),
             name: run.name.clone().map_or_else(names::random, Ok)?,
-            origin: origin.record(&run.origin),
+            origin: origin.record(&run.options.root),
             holds: None,
             volumes: Vec::new(),
             command: Vec::new(),
             created: Utc::now(),
-            auto_remove: run.remove,
-            labels: labels.clone(),
-            annotations: annotations.clone(),
-            stop: run.lifetime.stop.clone(),
-            log: run.lifetime.log.clone(),
+            auto_remove: run.options.remove,
+            labels: run.options.labels.clone(),
+            annotations: run.options.annotations.clone(),
+            stop: run.options.stop.clone(),
+            log: run.options.log.clone(),
             mounts: Vec::new(),
             networks: Vec::new(),
             holds_switch: false,
@@ -168,9 +165,7 @@ fn create(run: &Run, store: &Store) -> Result<(Container, Origin)> {
         };
         match Container::create(store, shared, origin.image(), record) {
             Err(error) if run.name.is_none() && error.is::<NameInUse>() => {}
-            Err(error)
-                if run.lifetime.replace && !run.request.dry_run && error.is::<NameInUse>() =>
-            {
+            Err(error) if run.replace && !run.is_dry && error.is::<NameInUse>() => {
                 replace(store, run.name.as_deref())?;
             }
             created => {
@@ -202,163 +197,6 @@ fn replace(store: &Store, name: Option<&str>) -> Result<()> {
     match container::find(store, &id).and_then(remove) {
         Err(error) if error.is::<NotFound>() => Ok(()),
         removed => removed.context("replacing the container that has the name"),
-    }
-}
-
-/// A container that lacks nothing but to be started.
-struct Prepared {
-    plan: Plan,
-    root: OwnedFd,
-    /// The text of its `config.json`.
-    config: String,
-    connection: Option<Connection>,
-}
-
-/// Puts the container's root together and decides everything else.
-fn prepare(
-    run: &Run,
-    store: &Store,
-    mapping: &Mapping,
-    peers: Option<Peers>,
-    container: &mut Container,
-    origin: Origin,
-) -> Result<Prepared> {
-    let config = origin.config(store)?;
-    let root_directory = origin.root_directory().map(Path::to_owned);
-    let root = origin.assemble(store, mapping, container)?;
-    if !(run.request.dry_run && root_directory.is_some()) {
-        container::make_init_files(root.as_fd())?;
-    }
-    let mut request = Request {
-        id: container.record.id.clone(),
-        directory: container.directory.clone(),
-        root: root_directory,
-        annotations: container.record.annotations.clone(),
-        volumes: store.volumes_directory(),
-        ..run.request.clone()
-    };
-    let (labels, stop) = (&mut container.record.labels, &mut container.record.stop);
-    inherit(&config, labels, stop);
-    mounts::look_up(run, store, container, &mut request)?;
-    let exposed = connect::exposed(&run.publish, &config.config.exposed_ports);
-    let publications = connect::publications(&run.publish, &exposed);
-    container.record.exposed = exposed;
-    let ready = connect::prepare(&request, container, mapping, peers, &publications)?;
-    request.names.gateways = ready.gateways();
-    let host = Host::detect(spec_mapping(mapping), profile(&request, mapping))?;
-    let built = spec::build(&defaults(config), &request, &host, root.as_fd())
-        .map_err(|error| engine::of_unmapped(error, mapping, store.root()))?;
-    for note in &built.notes {
-        output::tell(&format!("ddock: {note}\n"));
-    }
-    container.write_bundle(&built.config, &built.files)?;
-    tell(|| Step::Bundle {
-        config: container
-            .directory
-            .join("config.json")
-            .display()
-            .to_string(),
-    });
-    if !request.dry_run {
-        container.provide_volumes(&built.volumes)?;
-        hand_over(&built.given)?;
-    }
-    container.record.mounts = built.mount_points;
-    let mut plan = Plan::parse(&built.config).context("reading the container's config.json")?;
-    // Kept when the command has started.
-    let words = plan.process.arguments.iter();
-    container.record.command = words
-        .map(|word| word.to_string_lossy().into_owned())
-        .collect();
-    if let Some(terminal) = &mut plan.process.terminal
-        && let Some(size) = monitor::terminal_size()
-    {
-        *terminal = (size.ws_row, size.ws_col);
-    }
-    plan.process.has_init = run.lifetime.init && plan.namespaces.contains(CloneFlags::CLONE_NEWPID);
-    let connection = ready.connection(built.full_name, &request.names.servers);
-    Ok(Prepared {
-        plan,
-        root,
-        config: built.config,
-        connection,
-    })
-}
-
-/// Returns the AppArmor profile that the container has unless it asks for another, and has it loaded. Only root can do that, and
-/// where even root cannot, the container does without, which is said.
-fn profile(request: &Request, mapping: &Mapping) -> Option<&'static str> {
-    if !mapping.is_root() || request.security.privileged {
-        return None;
-    }
-    if request.dry_run {
-        return apparmor::is_on().then_some(apparmor::OWN);
-    }
-    apparmor::provide().unwrap_or_else(|error| {
-        output::tell(&format!(
-            "ddock: the container has no AppArmor profile: {error:#}\n"
-        ));
-        None
-    })
-}
-
-/// Makes files of the host the container's user's.
-fn hand_over(given: &[Given]) -> Result<()> {
-    for Given { source, uid, gid } in given {
-        let (user, group) = (Uid::from_raw(*uid), Gid::from_raw(*gid));
-        owner::give(source, user, group).with_context(|| {
-            let source = source.display();
-            format!("making `{source}` the property of user {uid} and group {gid}")
-        })?;
-    }
-    Ok(())
-}
-
-/// Takes over from the image what the user left open.
-fn inherit(config: &ImageConfig, labels: &mut BTreeMap<String, String>, stop: &mut Stop) {
-    for (key, value) in &config.config.labels {
-        labels.entry(key.clone()).or_insert_with(|| value.clone());
-    }
-    // What is no signal is an image's mistake, not a reason not to run it.
-    let images = config.config.stop_signal.as_ref();
-    let images = images.filter(|text| signal::parse(text).is_some());
-    stop.signal = stop.signal.take().or_else(|| images.cloned());
-}
-
-fn defaults(config: ImageConfig) -> ImageDefaults {
-    let config = config.config;
-    ImageDefaults {
-        user: config.user,
-        environment: config.env,
-        entrypoint: config.entrypoint.unwrap_or_default(),
-        command: config.cmd.unwrap_or_default(),
-        working_directory: config.working_dir,
-        volumes: config.volumes,
-    }
-}
-
-fn spec_mapping(mapping: &Mapping) -> Option<spec::Mapping> {
-    match mapping {
-        Mapping::Root => None,
-        // Who is alone is number 0, or the own number and nobody else.
-        Mapping::Single { inside, .. } => Some(spec::Mapping {
-            users: u32::from(inside.uid == 0),
-            groups: u32::from(inside.gid == 0),
-            own_user: inside.uid,
-            own_group: inside.gid,
-        }),
-        Mapping::Ranges {
-            uids, gids, inside, ..
-        } => Some(spec::Mapping {
-            users: uids
-                .count
-                .saturating_add(u32::from(inside.uid <= uids.count)),
-            groups: gids
-                .count
-                .saturating_add(u32::from(inside.gid <= gids.count)),
-            own_user: inside.uid,
-            own_group: inside.gid,
-        }),
     }
 }
 

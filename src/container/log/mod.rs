@@ -27,35 +27,6 @@ pub(crate) struct Entry {
     pub(crate) time: String,
 }
 
-/// `--log-driver`
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum Driver {
-    #[default]
-    JsonFile,
-    /// The same file, rotated by default.
-    Local,
-    None,
-}
-
-/// When a log goes on in a new file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Rotation {
-    /// Bytes of one file; without a number there is one file for ever.
-    pub(crate) max_size: Option<u64>,
-    /// How many files are kept, the one that is written among them.
-    pub(crate) max_files: u32,
-}
-
-impl Default for Rotation {
-    fn default() -> Self {
-        Self {
-            max_size: None,
-            max_files: 1,
-        }
-    }
-}
-
 /// Returns the file that is written (0), or the one that was so many rotations ago.
 fn file(directory: &Path, age: u32) -> PathBuf {
     directory.join(match age {
@@ -67,6 +38,7 @@ fn file(directory: &Path, age: u32) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::options::Rotation;
 
     fn entries(directory: &Path) -> Vec<(String, Stream)> {
         let mut reader = Reader::open(directory);

@@ -1,6 +1,7 @@
 //! Writing a log: whole lines, in files of a limited size.
 
-use crate::container::log::{Entry, Rotation, Stream, file};
+use crate::container::log::{Entry, Stream, file};
+use crate::options::Rotation;
 use anyhow::Result;
 use chrono::{SecondsFormat, Utc};
 use fs_err as fs;

@@ -3,11 +3,10 @@
 mod builtin;
 mod profile;
 
+use crate::options::SeccompProfile;
 use crate::runtime;
 use crate::spec::capabilities::Names;
-use crate::spec::security::Profile as Choice;
-use crate::sys::file;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -50,7 +49,10 @@ impl Machine {
 }
 
 /// Returns `linux.seccomp` of the spec for a container with `capabilities`; none if it is unconfined.
-pub(super) fn build(choice: &Choice, capabilities: &Names) -> Result<Option<Box<RawValue>>> {
+pub(super) fn build(
+    choice: &SeccompProfile,
+    capabilities: &Names,
+) -> Result<Option<Box<RawValue>>> {
     let release = rustix::system::uname();
     let release = release.release().to_string_lossy();
     let facts = Facts {
@@ -59,16 +61,18 @@ pub(super) fn build(choice: &Choice, capabilities: &Names) -> Result<Option<Box<
             .with_context(|| format!("the kernel's release `{release}` is no version"))?,
     };
     match choice {
-        Choice::Unconfined => Ok(None),
-        Choice::Builtin if builtin::is_usual(capabilities, facts) => {
+        SeccompProfile::Unconfined => Ok(None),
+        SeccompProfile::Builtin if builtin::is_usual(capabilities, facts) => {
             let text = runtime::COMPILED_PROFILE.to_owned();
             Ok(Some(RawValue::from_string(text)?))
         }
-        Choice::Builtin => lay_out(&builtin::filter(capabilities, facts)).map(Some),
-        Choice::File(path) => {
-            let text = file::read_given_to_string(path).context("opening the seccomp profile")?;
-            let filter = profile::evaluate(&text, capabilities, facts)
-                .with_context(|| format!("invalid seccomp profile `{}`", path.display()))?;
+        SeccompProfile::Builtin => lay_out(&builtin::filter(capabilities, facts)).map(Some),
+        SeccompProfile::File(file) => {
+            bail!("the seccomp profile `{}` was not read", file.display())
+        }
+        SeccompProfile::Text { file, text } => {
+            let filter = profile::evaluate(text, capabilities, facts)
+                .with_context(|| format!("invalid seccomp profile `{}`", file.display()))?;
             filter.as_ref().map(lay_out).transpose()
         }
     }

@@ -1,12 +1,13 @@
 //! What a spec may ask for that the runtime refuses.
 
+use crate::options::ContainerOptions;
 use crate::runtime::Plan;
-use crate::spec::tests::{built, host, image, request};
+use crate::spec::tests::{built, host, image};
 use serde_json::json;
 
 #[test]
 fn what_the_runtime_does_not_know_it_refuses() {
-    let spec = built(&image(), &request(), &host()).unwrap();
+    let spec = built(&image(), ContainerOptions::default(), &host()).unwrap();
     assert!(Plan::parse(&spec.to_string()).is_ok());
     for (object, field) in [
         ("", "hooks"),
@@ -29,7 +30,7 @@ fn what_the_runtime_does_not_know_it_refuses() {
 
 #[test]
 fn owners_are_mapped_of_binds_alone_and_both_kinds() {
-    let spec = built(&image(), &request(), &host()).unwrap();
+    let spec = built(&image(), ContainerOptions::default(), &host()).unwrap();
     let ids = json!([{"containerID": 7, "hostID": 0, "size": 1}]);
     for (options, users, groups, error) in [
         (

@@ -1,7 +1,13 @@
 //! The flags of `ddock run` about the command: who it is, and what it is given.
 
-use crate::spec::DefaultEnvironment;
+use crate::human::printable;
+use crate::options::{
+    Environment, GroupName, Merged, UserName, Variable, parse_entrypoint, parse_variables,
+};
+use crate::sys::file;
+use anyhow::{Context, Result};
 use clap::Args;
+use std::env;
 use std::path::PathBuf;
 
 #[derive(Debug, Args)]
@@ -9,31 +15,31 @@ use std::path::PathBuf;
 pub(super) struct CommandFlags {
     /// Set an environment variable; without a value, hand on ddock's own
     #[arg(short, long, value_name = "KEY[=VALUE]")]
-    pub(super) env: Vec<String>,
+    env: Vec<Variable>,
     /// Read environment variables from a file
     #[arg(long, value_name = "FILE")]
-    pub(super) env_file: Vec<PathBuf>,
+    env_file: Vec<PathBuf>,
     /// Take over all of ddock's own environment variables, beneath the image's
     #[arg(long)]
-    pub(super) env_host: bool,
+    env_host: bool,
     /// Set a variable from defaults: `PATH=${PATH}:/opt/bin`
     #[arg(long, value_name = "KEY=VALUE")]
-    pub(super) env_merge: Vec<String>,
+    env_merge: Vec<Merged>,
     /// Leave out a default variable, such as one of the image
     #[arg(long, value_name = "KEY")]
-    pub(super) unsetenv: Vec<String>,
+    unsetenv: Vec<String>,
     /// Leave out all default variables
     #[arg(long)]
-    pub(super) unsetenv_all: bool,
+    unsetenv_all: bool,
     /// Directory to start in; made if it is not there
     #[arg(short, long, value_name = "DIR")]
     pub(super) workdir: Option<String>,
     /// User to run as, by name or number
     #[arg(short, long, value_name = "USER[:GROUP]")]
-    pub(super) user: Option<String>,
+    pub(super) user: Option<UserName>,
     /// Add a group, by name or number
     #[arg(long, value_name = "GROUP")]
-    pub(super) group_add: Vec<String>,
+    pub(super) group_add: Vec<GroupName>,
     /// Permissions that new files do not get, in octal [default: 0022]
     #[arg(long, value_name = "MODE", value_parser = umask)]
     pub(super) umask: Option<u32>,
@@ -42,7 +48,7 @@ pub(super) struct CommandFlags {
     pub(super) tz: Option<String>,
     /// Run this program instead of the image's entrypoint
     #[arg(long, value_name = "PROGRAM")]
-    pub(super) entrypoint: Option<String>,
+    entrypoint: Option<String>,
 }
 
 fn umask(text: &str) -> Result<u32, &'static str> {
@@ -53,12 +59,73 @@ fn umask(text: &str) -> Result<u32, &'static str> {
 }
 
 impl CommandFlags {
-    pub(super) fn default_environment(&self) -> DefaultEnvironment {
-        DefaultEnvironment {
-            with_callers: self.env_host,
-            unset: self.unsetenv.clone(),
+    pub(super) fn entrypoint(&self) -> Option<Vec<String>> {
+        self.entrypoint.as_deref().map(parse_entrypoint)
+    }
+
+    /// Reads what the flags name of this process's environment and of files.
+    pub(super) fn environment(self) -> Result<Environment> {
+        let mut set = Vec::new();
+        for path in &self.env_file {
+            let content = file::read_given(path)?;
+            let lines = parse_variables(&content)
+                .with_context(|| format!("reading `{}`", path.display()))?;
+            for (name, value) in lines {
+                let value = value.map_or_else(|| callers(name), |value| Ok(Some(value.to_owned())));
+                // A bare name that the caller does not have is passed over.
+                set.extend(value?.map(|value| (name.to_owned(), Some(value))));
+            }
+        }
+        for variable in self.env {
+            match variable {
+                Variable::Set(name, value) => set.push((name, Some(value))),
+                Variable::Callers(name) => {
+                    let value = callers(&name)?;
+                    set.push((name, value));
+                }
+                Variable::CallersLike(prefix) => {
+                    let variables = all_callers(&prefix)?.into_iter();
+                    set.extend(variables.map(|(name, value)| (name, Some(value))));
+                }
+            }
+        }
+        let merged = self.env_merge.into_iter();
+        Ok(Environment {
+            callers: if self.env_host {
+                all_callers("")?
+            } else {
+                Vec::new()
+            },
+            unset: self.unsetenv,
             unset_all: self.unsetenv_all,
-            merged: self.env_merge.clone(),
+            merged: merged.map(|it| (it.name, it.text)).collect(),
+            set,
+        })
+    }
+}
+
+/// Returns this process's own variables whose names begin with `prefix`; names that are not UTF-8 nobody can ask for.
+fn all_callers(prefix: &str) -> Result<Vec<(String, String)>> {
+    let names = env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    let mut variables = Vec::new();
+    for name in names.filter(|name| name.starts_with(prefix)) {
+        if let Some(value) = callers(&name)? {
+            variables.push((name, value));
         }
     }
+    Ok(variables)
+}
+
+/// Returns this process's own value of a variable.
+fn callers(name: &str) -> Result<Option<String>> {
+    let value = env::var_os(name).map(|value| value.into_string().ok());
+    // config.json is JSON, which holds nothing but UTF-8.
+    value
+        .map(|value| {
+            value.with_context(|| {
+                let name = printable(name);
+                format!("the value of the environment variable `{name}` is not UTF-8")
+            })
+        })
+        .transpose()
 }

@@ -1,6 +1,6 @@
 //! The flags of `ddock run` about devices: which ones the container may use.
 
-use crate::spec::Devices;
+use crate::options::{DeviceOptions, DeviceRule, Devices};
 use clap::Args;
 
 #[derive(Debug, Args)]
@@ -8,10 +8,10 @@ use clap::Args;
 pub(super) struct DeviceFlags {
     /// Give the container a device of the host, or all in a directory; ACCESS is of r, w, m
     #[arg(long, value_name = "HOST[:CONTAINER[:ACCESS]]")]
-    device: Vec<String>,
+    device: Vec<DeviceOptions>,
     /// Allow devices by number: `c 1:* rwm`
     #[arg(long, value_name = "RULE")]
-    device_cgroup_rule: Vec<String>,
+    device_cgroup_rule: Vec<DeviceRule>,
 }
 
 impl From<DeviceFlags> for Devices {

@@ -2,9 +2,12 @@
 
 use crate::cli::failure::Refusal;
 use crate::human;
-use crate::spec::{Files, ImageVolumes};
+use crate::options::{
+    Files, ImageVolumes, MountOptions, VolumesFrom, parse_mount, parse_tmpfs, parse_volume,
+};
+use anyhow::Result;
 use clap::{Args, ValueEnum};
-use std::collections::BTreeMap;
+use std::env;
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Files")]
@@ -15,17 +18,17 @@ pub(super) struct FileFlags {
     ])]
     pub(super) rootfs: bool,
     /// Show a directory or file of the host, or a volume, in the container (`idmap`: its owner is root inside; `U`: its files become the user's)
-    #[arg(short, long, value_name = "[SOURCE:]TARGET[:OPTIONS]")]
-    volume: Vec<String>,
+    #[arg(short, long, value_name = "[SOURCE:]TARGET[:OPTIONS]", value_parser = parse_volume)]
+    volume: Vec<MountOptions>,
     /// Mount a bind, volume, tmpfs or image (type=…,source=…,target=…)
-    #[arg(long, value_name = "KEY=VALUE,…")]
-    mount: Vec<String>,
+    #[arg(long, value_name = "KEY=VALUE,…", value_parser = parse_mount)]
+    mount: Vec<MountOptions>,
     /// Mount an empty directory in memory
-    #[arg(long, value_name = "TARGET[:OPTIONS]")]
-    tmpfs: Vec<String>,
+    #[arg(long, value_name = "TARGET[:OPTIONS]", value_parser = parse_tmpfs)]
+    tmpfs: Vec<MountOptions>,
     /// Mount the volumes and binds of another container
     #[arg(long, value_name = "CONTAINER[:ro|rw]")]
-    pub(super) volumes_from: Vec<String>,
+    volumes_from: Vec<VolumesFrom>,
     /// What becomes of the image's volumes
     #[arg(long, value_enum, default_value = "anonymous", value_name = "KIND")]
     image_volume: ImageVolume,
@@ -55,39 +58,42 @@ enum ImageVolume {
     Ignore,
 }
 
-impl TryFrom<FileFlags> for Files {
-    type Error = Refusal;
-
-    fn try_from(flags: FileFlags) -> Result<Self, Refusal> {
-        if let Some(option) = flags.storage_opt.first() {
+impl FileFlags {
+    /// Returns what the flags say, as seen from this process's directory.
+    pub(super) fn read(self) -> Result<Files> {
+        if let Some(option) = self.storage_opt.first() {
             return Err(Refusal::new(format!(
                 "`--storage-opt {option}` is not there: overlayfs has no size of its own"
             ))
-            .hint("limit the store by the file system or quota that `--root` is on"));
+            .hint("limit the store by the file system or quota that `--root` is on")
+            .into());
         }
-        let driver = flags.volume_driver.filter(|driver| driver != "local");
+        let driver = self.volume_driver.filter(|driver| driver != "local");
         if let Some(driver) = driver {
             return Err(Refusal::new(format!(
                 "there is no volume driver `{driver}`: ddock has `local` alone"
-            )));
+            ))
+            .into());
         }
-        Ok(Self {
-            read_only: flags.read_only,
-            read_only_tmpfs: flags.read_only_tmpfs,
-            volumes: flags.volume,
-            mounts: flags.mount,
-            tmpfs: flags.tmpfs,
+        let mounts = self.volume.into_iter().chain(self.mount).chain(self.tmpfs);
+        let mut files = Files {
+            read_only: self.read_only,
+            read_only_tmpfs: self.read_only_tmpfs,
+            mounts: mounts.collect(),
             // Docker: 0 is the default.
-            shm_size: flags.shm_size.filter(|size| *size > 0),
-            image_volumes: match flags.image_volume {
+            shm_size: self.shm_size.filter(|size| *size > 0),
+            image_volumes: match self.image_volume {
                 ImageVolume::Anonymous => ImageVolumes::Anonymous,
                 ImageVolume::Tmpfs => ImageVolumes::Tmpfs,
                 ImageVolume::Ignore => ImageVolumes::Ignored,
             },
-            // Looked up when the store is open.
+            volumes_from: self.volumes_from,
+            // Looked up when the container is made.
             inherited: Vec::new(),
-            images: BTreeMap::new(),
-        })
+        };
+        // A deleted directory matters only to whoever names a source relative to it.
+        files.settle(env::current_dir().ok().as_deref())?;
+        Ok(files)
     }
 }
 

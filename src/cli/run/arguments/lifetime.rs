@@ -1,16 +1,13 @@
 //! The flags of `ddock run` about its life: who watches it, what is kept of it, and how it ends.
 
 use crate::cli::failure::Refusal;
-use crate::cli::run::lifetime::{Labels, Lifetime};
-use crate::container::log::{Driver, Rotation};
-use crate::container::{Log, Stop};
-use crate::human;
-use crate::sys::signal;
+use crate::options::{Driver, Log, LogOption, Pair, Stop, Streams, labels_of_file};
+use crate::sys::{file, signal};
+use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::RawFd;
 use std::path::PathBuf;
-use std::time::Duration;
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Lifetime")]
@@ -41,37 +38,37 @@ pub(super) struct LifetimeFlags {
     pub(super) sig_proxy: bool,
     /// Write the container's ID to this file, which must not exist
     #[arg(long, value_name = "FILE")]
-    cidfile: Option<PathBuf>,
+    pub(super) cidfile: Option<PathBuf>,
     /// Run an init as PID 1 that passes signals on and reaps processes
     #[arg(long)]
-    init: bool,
+    pub(super) init: bool,
     /// Where the output is kept for `ddock logs`: `json-file`, `local` (rotated) or `none`
     #[arg(long, value_name = "DRIVER")]
-    log_driver: Option<String>,
+    log_driver: Option<Driver>,
     /// Rotate the log: max-size=BYTES, max-file=NUMBER
     #[arg(long, value_name = "KEY=VALUE")]
-    log_opt: Vec<String>,
+    log_opt: Vec<LogOption>,
     /// Signal with which `ddock stop` asks the command to end [default: the image's, else TERM]
-    #[arg(long, value_name = "SIGNAL")]
+    #[arg(long, value_name = "SIGNAL", value_parser = signal)]
     stop_signal: Option<String>,
     /// Seconds until `ddock stop` kills; -1 is for ever [default: 10]
     #[arg(long, value_name = "SECONDS")]
     stop_timeout: Option<i64>,
     /// Kill the container after so many seconds, and exit with 255; 0 is never
     #[arg(long, value_name = "SECONDS")]
-    timeout: Option<u64>,
+    pub(super) timeout: Option<u64>,
     /// Mark the container, for people and scripts
     #[arg(short, long, value_name = "KEY[=VALUE]")]
-    label: Vec<String>,
+    label: Vec<Pair>,
     /// Read labels from a file
     #[arg(long, value_name = "FILE")]
     label_file: Vec<PathBuf>,
     /// Add an annotation to the OCI spec
     #[arg(long, value_name = "KEY[=VALUE]")]
-    annotation: Vec<String>,
+    annotation: Vec<Pair>,
     /// Remove the container that has the name, first
     #[arg(long, requires = "name")]
-    replace: bool,
+    pub(super) replace: bool,
     /// Whether to start the container again when it ends: `no`
     #[arg(long, value_name = "POLICY")]
     restart: Option<String>,
@@ -86,50 +83,72 @@ pub(super) enum StreamName {
 }
 
 impl LifetimeFlags {
-    /// Checks what the flags say; `removes` is `--rm`.
-    pub(super) fn check(self, removes: bool) -> Result<Lifetime, Refusal> {
+    /// Refuses what makes no sense together; `removes` is `--rm`.
+    pub(super) fn check(&self, removes: bool) -> Result<(), Refusal> {
         refuse_restart(self.restart.as_deref(), removes)?;
         if self.detach && !self.attach.is_empty() {
             // Docker's words and exit code.
             let message = "conflicting options: cannot specify both --attach and --detach";
             return Err(Refusal::new(message).code(1));
         }
-        let handed = self.handed();
-        if self.detach && !handed.is_empty() {
+        if self.detach && !self.handed().is_empty() {
             return Err(Refusal::new(
                 "conflicting options: cannot specify both --preserve-fds and --detach",
             ));
         }
-        if let Some(text) = &self.stop_signal
-            && signal::parse(text).is_none()
-        {
-            return Err(invalid_signal(text));
-        }
-        Ok(Lifetime {
-            cidfile: self.cidfile,
-            init: self.init,
-            handed,
-            log: log(self.log_driver.as_deref(), &self.log_opt)?,
-            stop: Stop {
-                signal: self.stop_signal,
-                timeout: self.stop_timeout,
-            },
-            timeout: self
-                .timeout
-                .filter(|seconds| *seconds > 0)
-                .map(Duration::from_secs),
-            labels: Labels {
-                files: self.label_file,
-                given: self.label,
-            },
-            annotations: self.annotation,
-            replace: self.replace,
-        })
+        Ok(())
     }
 
-    fn handed(&self) -> BTreeSet<RawFd> {
+    /// Returns which streams whoever starts the command sees.
+    pub(super) fn attached(&self, interactive: bool) -> Streams {
+        let has = |stream| self.attach.is_empty() || self.attach.contains(&stream);
+        // Who gives a command its input and sees nothing of it waits for its code all the same, as Docker's client does.
+        Streams {
+            stdin: interactive && !self.detach && has(StreamName::Stdin),
+            stdout: !self.detach && has(StreamName::Stdout),
+            stderr: !self.detach && has(StreamName::Stderr),
+        }
+    }
+
+    pub(super) fn handed(&self) -> BTreeSet<RawFd> {
         let first = 3..3 + RawFd::from(self.preserve_fds);
         first.chain(self.preserve_fd.iter().copied()).collect()
+    }
+
+    pub(super) fn stop(&self) -> Stop {
+        Stop {
+            signal: self.stop_signal.clone(),
+            timeout: self.stop_timeout,
+        }
+    }
+
+    pub(super) fn log(&self) -> Result<Log> {
+        Log::new(self.log_driver.unwrap_or_default(), &self.log_opt)
+    }
+
+    /// Reads the labels; those on the command line count before those of files.
+    pub(super) fn labels(&self) -> Result<BTreeMap<String, String>> {
+        let mut labels = BTreeMap::new();
+        for path in &self.label_file {
+            let text = file::read_given_to_string(path).context("reading labels")?;
+            let found = labels_of_file(&text);
+            let found = found.with_context(|| format!("reading `{}`", path.display()))?;
+            labels.extend(found.into_iter().map(<(String, String)>::from));
+        }
+        labels.extend(self.label.iter().cloned().map(<(String, String)>::from));
+        Ok(labels)
+    }
+
+    pub(super) fn annotations(&self) -> BTreeMap<String, String> {
+        let annotations = self.annotation.iter().cloned();
+        annotations.map(<(String, String)>::from).collect()
+    }
+}
+
+fn signal(text: &str) -> Result<String, Refusal> {
+    match signal::parse(text) {
+        Some(_) => Ok(text.to_owned()),
+        None => Err(invalid_signal(text)),
     }
 }
 
@@ -151,57 +170,4 @@ fn refuse_restart(policy: Option<&str>, removes: bool) -> Result<(), Refusal> {
         ))
         .hint("a service manager such as systemd can: let it call `ddock run --rm`")),
     }
-}
-
-fn log(driver: Option<&str>, options: &[String]) -> Result<Log, Refusal> {
-    let (driver, mut rotation) = match driver {
-        None | Some("json-file" | "") => (Driver::JsonFile, Rotation::default()),
-        // Docker's numbers.
-        Some("local") => (
-            Driver::Local,
-            Rotation {
-                max_size: Some(20 << 20),
-                max_files: 5,
-            },
-        ),
-        Some("none") => (Driver::None, Rotation::default()),
-        Some(other) => {
-            return Err(
-                Refusal::new(format!("`--log-driver {other}` is not there yet"))
-                    .hint("there are `json-file`, `local` and `none`"),
-            );
-        }
-    };
-    let mut files = None;
-    for option in options {
-        let (key, value) = option.split_once('=').unwrap_or((option, ""));
-        let bad = |expected| {
-            Err(Refusal::new(format!(
-                "invalid value `{value}` for `--log-opt {key}`: expected {expected}"
-            )))
-        };
-        match key {
-            "max-size" if value == "-1" => rotation.max_size = None,
-            "max-size" => match human::parse_bytes(value).filter(|size| *size > 0) {
-                Some(size) => rotation.max_size = Some(size),
-                None => return bad("a size such as `10m`"),
-            },
-            "max-file" => match value.parse() {
-                Ok(count @ 1..=999) => files = Some(count),
-                _ => return bad("a number from 1 to 999"),
-            },
-            _ => {
-                return Err(Refusal::new(format!(
-                    "unknown log opt '{key}': there are `max-size` and `max-file`"
-                )));
-            }
-        }
-    }
-    if files.is_some_and(|files| files > 1) && rotation.max_size.is_none() {
-        return Err(Refusal::new(
-            "`--log-opt max-file` needs `max-size`: without it no second file is ever begun",
-        ));
-    }
-    rotation.max_files = files.unwrap_or(rotation.max_files);
-    Ok(Log { driver, rotation })
 }

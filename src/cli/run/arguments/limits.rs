@@ -1,7 +1,7 @@
 //! The flags of `ddock run` about limits: how much of the machine the container may use.
 
 use crate::human;
-use crate::spec::{Io, Limits};
+use crate::options::{DeviceBytes, DeviceOperations, DeviceWeight, Io, Limits, Sysctl, Ulimit};
 use clap::Args;
 use std::convert::Infallible;
 
@@ -68,19 +68,19 @@ pub(super) struct LimitFlags {
     blkio_weight: Option<u16>,
     /// The same for one device
     #[arg(long, value_name = "DEVICE:NUMBER")]
-    blkio_weight_device: Vec<String>,
+    blkio_weight_device: Vec<DeviceWeight>,
     /// Limit bytes read from a device in a second
     #[arg(long, value_name = "DEVICE:BYTES")]
-    device_read_bps: Vec<String>,
+    device_read_bps: Vec<DeviceBytes>,
     /// Limit bytes written to a device in a second
     #[arg(long, value_name = "DEVICE:BYTES")]
-    device_write_bps: Vec<String>,
+    device_write_bps: Vec<DeviceBytes>,
     /// Limit reads from a device in a second
     #[arg(long, value_name = "DEVICE:NUMBER")]
-    device_read_iops: Vec<String>,
+    device_read_iops: Vec<DeviceOperations>,
     /// Limit writes to a device in a second
     #[arg(long, value_name = "DEVICE:NUMBER")]
-    device_write_iops: Vec<String>,
+    device_write_iops: Vec<DeviceOperations>,
     /// Make the container's cgroup below this one [default: /ddock]
     #[arg(
         long,
@@ -91,10 +91,10 @@ pub(super) struct LimitFlags {
     cgroup_parent: String,
     /// Limit each process (setrlimit(2)); -1 is no limit
     #[arg(long, value_name = "TYPE=SOFT[:HARD]")]
-    ulimit: Vec<String>,
+    ulimit: Vec<Ulimit>,
     /// Set a kernel parameter of the container's own namespaces
     #[arg(long, value_name = "NAME=VALUE")]
-    sysctl: Vec<String>,
+    sysctl: Vec<Sysctl>,
     // Docker still takes it, and does nothing.
     #[arg(long, hide = true, value_parser = kernel_memory)]
     kernel_memory: Option<Infallible>,

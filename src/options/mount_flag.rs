@@ -1,9 +1,11 @@
 //! `--mount KEY=VALUE,…`, as typed.
 
 use crate::human;
-use crate::spec::idmap::Idmap;
-use crate::spec::tmpfs;
-use crate::spec::wanted::{self, Below, Bind, Content, Image, Volume, Wanted};
+use crate::options::idmap::Idmap;
+use crate::options::mount::{
+    self, Below, Bind, Content, ImageMount, MountOptions, Propagation, Volume,
+};
+use crate::options::{pair::Pair, tmpfs};
 use anyhow::{Context, Result, bail, ensure};
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
@@ -47,14 +49,14 @@ struct Fields {
     labels: BTreeMap<String, String>,
 }
 
-/// Returns what a `--mount` asks for. `directory` is where a source that starts with a dot begins.
-pub(crate) fn parse(text: &str, directory: Option<&Path>) -> Result<Wanted> {
+/// Returns what a `--mount` asks for.
+pub(crate) fn parse(text: &str) -> Result<MountOptions> {
     let fields = Fields::parse(text)
         .and_then(|fields| fields.check().map(|()| fields))
         .with_context(|| format!("invalid argument \"{text}\" for `--mount`"))?;
     let kind = fields.get("type").unwrap_or("volume");
     fields
-        .wanted(kind, directory)
+        .options(kind)
         .with_context(|| format!("invalid mount config for type \"{kind}\""))
 }
 
@@ -83,10 +85,10 @@ impl Fields {
             };
             let key = key.unwrap_or_default();
             if key == "volume-label" {
-                let (name, value) = value.split_once('=').unwrap_or((value, ""));
-                fields.labels.insert(name.to_owned(), value.to_owned());
+                let Pair { key, value } = value.parse()?;
+                fields.labels.insert(key, value);
             }
-            if SWITCHES.contains(&key) && boolean(value).is_none() {
+            if SWITCHES.contains(&key) && human::parse_boolean(value).is_none() {
                 bail!("invalid value for {name}: {value}");
             }
             fields.values.insert(key, value.to_owned());
@@ -114,17 +116,17 @@ impl Fields {
         );
         ensure!(
             !self.is_set("chown") || self.get("idmap").is_none(),
-            wanted::GIVEN_AND_MAPPED
+            mount::GIVEN_AND_MAPPED
         );
         ensure!(self.get("target").is_some(), "target is required");
         Ok(())
     }
 
-    fn wanted(&self, kind: &str, directory: Option<&Path>) -> Result<Wanted> {
+    fn options(&self, kind: &str) -> Result<MountOptions> {
         let target = Path::new(self.get("target").unwrap_or_default());
-        let target = wanted::target(target)?;
+        let target = mount::target(target)?;
         let (content, mode) = match kind {
-            "bind" => (Content::Bind(self.bind(directory)?), ""),
+            "bind" => (Content::Bind(self.bind()?), ""),
             "volume" => (Content::Volume(self.volume()?), "z"),
             "tmpfs" => (Content::Tmpfs(self.tmpfs()?), ""),
             "image" => (Content::Image(self.image()?), ""),
@@ -133,7 +135,7 @@ impl Fields {
             }
             _ => bail!("mount type unknown"),
         };
-        Ok(Wanted {
+        Ok(MountOptions {
             target,
             read_only: self.is_set("readonly"),
             given: self.is_set("chown"),
@@ -143,16 +145,15 @@ impl Fields {
         })
     }
 
-    fn bind(&self, directory: Option<&Path>) -> Result<Bind> {
-        let source = wanted::absolute(self.source()?, directory)?;
+    fn bind(&self) -> Result<Bind> {
+        let source = PathBuf::from(self.source()?);
         ensure!(
-            source.is_absolute(),
+            source.is_absolute() || self.source()?.starts_with('.'),
             "invalid mount path: '{}' mount path must be absolute",
             source.display()
         );
-        let word = self.get("bind-propagation").unwrap_or("rprivate");
-        let propagation = wanted::propagation(word)
-            .with_context(|| format!("invalid propagation mode: {word}"))?;
+        let propagation = self.get("bind-propagation");
+        let propagation = propagation.map_or(Ok(Propagation::default()), str::parse)?;
         let recursive = self.get("bind-recursive").unwrap_or("enabled");
         let needs = |what, is_given| -> Result<()> {
             ensure!(
@@ -173,7 +174,7 @@ impl Fields {
                 needs("readonly", self.is_set("readonly"))?;
                 needs(
                     "bind-propagation=rprivate",
-                    propagation == "rprivate" && self.get("bind-propagation").is_some(),
+                    propagation == Propagation::Rprivate && self.get("bind-propagation").is_some(),
                 )?;
                 Below::Alike
             }
@@ -193,9 +194,9 @@ impl Fields {
     fn idmap(&self) -> Result<Option<Idmap>> {
         match self.get("idmap") {
             None => Ok(None),
-            Some(text) => match boolean(text) {
+            Some(text) => match human::parse_boolean(text) {
                 Some(is_set) => Ok(is_set.then_some(Idmap::Owner)),
-                None => Idmap::parse(text).map(Some),
+                None => text.parse().map(Some),
             },
         }
     }
@@ -217,7 +218,7 @@ impl Fields {
         volume.subpath = self.subpath("volume-subpath")?;
         volume.labels.clone_from(&self.labels);
         ensure!(
-            volume.subpath.is_none() || !volume.anonymous,
+            volume.subpath.is_none() || volume.name.is_some(),
             "must not set Subpath when using anonymous volumes"
         );
         Ok(volume)
@@ -247,8 +248,8 @@ impl Fields {
         tmpfs::options(&options.join(","))
     }
 
-    fn image(&self) -> Result<Image> {
-        Ok(Image {
+    fn image(&self) -> Result<ImageMount> {
+        Ok(ImageMount {
             name: self.source()?.to_owned(),
             subpath: self.subpath("image-subpath")?,
         })
@@ -281,16 +282,9 @@ impl Fields {
     }
 
     fn is_set(&self, key: &str) -> bool {
-        self.get(key).and_then(boolean).unwrap_or(false)
-    }
-}
-
-/// Go's `strconv.ParseBool`, as Docker reads these.
-fn boolean(text: &str) -> Option<bool> {
-    match text {
-        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
-        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
-        _ => None,
+        self.get(key)
+            .and_then(human::parse_boolean)
+            .unwrap_or(false)
     }
 }
 
@@ -341,10 +335,6 @@ fn split(text: &str) -> Result<Vec<String>> {
 mod tests {
     use super::*;
 
-    fn parse(text: &str) -> Result<Wanted> {
-        super::parse(text, Some(Path::new("/here")))
-    }
-
     #[test]
     fn quotes_keep_commas() {
         for (text, fields) in [
@@ -372,8 +362,8 @@ mod tests {
     fn sources_are_paths_with_all_they_may_have() {
         for (text, source) in [
             ("src=/a:b", "/a:b"),
-            ("source=./a", "/here/a"),
-            ("SRC=..", "/here/.."),
+            ("source=./a", "./a"),
+            ("SRC=..", ".."),
             ("\"src=/a,b\"", "/a,b"),
         ] {
             assert_eq!(bind(text).0.source, Path::new(source), "{text}");
@@ -384,7 +374,7 @@ mod tests {
 
     #[test]
     fn owners_are_mapped_as_podman_writes_it() {
-        let given = Idmap::parse("uids=0-1-2;gids=3-4-5").unwrap();
+        let given = "uids=0-1-2;gids=3-4-5".parse().unwrap();
         for (text, expected) in [
             ("ro", None),
             ("idmap", Some(Idmap::Owner)),
@@ -418,7 +408,7 @@ mod tests {
             ),
         ] {
             let (bind, read_only) = bind(&format!("src=/a,{text}"));
-            let found = (read_only, bind.propagation, bind.below);
+            let found = (read_only, bind.propagation.word(), bind.below);
             assert_eq!(found, expected, "{text}");
         }
     }
@@ -432,12 +422,16 @@ mod tests {
         let found = volume(
             "source=data,target=/t,volume-nocopy,volume-label=a=b,volume-label=c,volume-subpath=x/y",
         );
-        assert_eq!(found.name.as_str(), "data");
-        assert!(!found.copy && !found.anonymous);
+        assert_eq!(found.name.unwrap().as_str(), "data");
+        assert!(!found.copy);
         assert_eq!(found.subpath.as_deref(), Some(Path::new("x/y")));
         assert_eq!(found.labels.get("a").map(String::as_str), Some("b"));
         assert_eq!(found.labels.get("c").map(String::as_str), Some(""));
-        assert!(volume("type=volume,dst=/t,volume-driver=local").anonymous);
+        assert!(
+            volume("type=volume,dst=/t,volume-driver=local")
+                .name
+                .is_none()
+        );
         let tmpfs = parse("type=tmpfs,dst=/t,tmpfs-size=1m,tmpfs-mode=1770,ro").unwrap();
         let options = [
             "noexec",
@@ -452,7 +446,7 @@ mod tests {
             Content::Tmpfs(options.map(str::to_owned).to_vec())
         );
         let image = parse("type=image,src=alpine:3,dst=/t,image-subpath=etc").unwrap();
-        let expected = Image {
+        let expected = ImageMount {
             name: "alpine:3".to_owned(),
             subpath: Some("etc".into()),
         };

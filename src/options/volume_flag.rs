@@ -1,7 +1,7 @@
 //! `-v [SOURCE:]TARGET[:OPTIONS]`, as typed.
 
-use crate::spec::idmap::Idmap;
-use crate::spec::wanted::{self, Below, Bind, Content, Volume, Wanted};
+use crate::options::idmap::Idmap;
+use crate::options::mount::{self, Below, Bind, Content, MountOptions, Propagation, Volume};
 use anyhow::{Context, Result, bail, ensure};
 use std::path::Path;
 
@@ -37,14 +37,14 @@ struct Options {
     read_only: bool,
     given: bool,
     copy: Option<bool>,
-    propagation: Option<&'static str>,
-    flags: Vec<&'static str>,
+    propagation: Option<Propagation>,
+    flags: Vec<String>,
     below: Below,
     idmap: Option<Idmap>,
 }
 
-/// Returns what a `-v` asks for. `directory` is where a source that starts with a dot begins.
-pub(crate) fn parse(text: &str, directory: Option<&Path>) -> Result<Wanted> {
+/// Returns what a `-v` asks for.
+pub(crate) fn parse(text: &str) -> Result<MountOptions> {
     let invalid = || format!("invalid volume specification: '{text}'");
     let fields: Vec<&str> = text.split(':').collect();
     let (source, target, mode) = match fields.as_slice() {
@@ -54,10 +54,10 @@ pub(crate) fn parse(text: &str, directory: Option<&Path>) -> Result<Wanted> {
         _ => bail!(invalid()),
     };
     ensure!(source != Some("") && !target.is_empty(), invalid());
-    let target = wanted::target(Path::new(target)).with_context(invalid)?;
+    let target = mount::target(Path::new(target)).with_context(invalid)?;
     let options = parse_options(mode).with_context(invalid)?;
-    let (content, default) = content(source, &options, directory).with_context(invalid)?;
-    Ok(Wanted {
+    let (content, default) = content(source, &options).with_context(invalid)?;
+    Ok(MountOptions {
         target,
         read_only: options.read_only,
         given: options.given,
@@ -68,11 +68,7 @@ pub(crate) fn parse(text: &str, directory: Option<&Path>) -> Result<Wanted> {
 }
 
 /// Returns what is mounted, and what `inspect` shows as its mode if none was typed.
-fn content(
-    source: Option<&str>,
-    options: &Options,
-    directory: Option<&Path>,
-) -> Result<(Content, &'static str)> {
+fn content(source: Option<&str>, options: &Options) -> Result<(Content, &'static str)> {
     let Some(source) = source else {
         return Ok((Content::Volume(Volume::anonymous()), ""));
     };
@@ -82,8 +78,8 @@ fn content(
             "a host directory is never copied to: `nocopy` and `copy` are for volumes"
         );
         let bind = Bind {
-            source: wanted::absolute(source, directory)?,
-            propagation: options.propagation.unwrap_or("rprivate"),
+            source: source.into(),
+            propagation: options.propagation.unwrap_or_default(),
             below: options.below,
             idmap: options.idmap.clone(),
             make: true,
@@ -91,7 +87,8 @@ fn content(
         return Ok((Content::Bind(bind), ""));
     }
     let name = source.parse()?;
-    if let Some(word) = options.propagation {
+    if let Some(propagation) = options.propagation {
+        let word = propagation.word();
         bail!("`{word}` is for host directories, and `{name}` is a volume");
     }
     ensure!(
@@ -116,12 +113,12 @@ fn parse_options(mode: &str) -> Result<Options> {
         if name == "idmap" && !seen.contains(&name) {
             seen.push("idmap");
             let maps = word.split_once('=');
-            options.idmap = Some(maps.map_or(Ok(Idmap::Owner), |(_, maps)| Idmap::parse(maps))?);
+            options.idmap = Some(maps.map_or(Ok(Idmap::Owner), |(_, maps)| maps.parse())?);
             continue;
         }
         // Podman's way to say what is so anyway.
         let word = if word == "rbind" { continue } else { word };
-        let mut all = wanted::FLAGS.iter().chain(&OPTIONS);
+        let mut all = mount::FLAGS.iter().chain(&OPTIONS);
         let known = all.find(|(option, _)| *option == word);
         let Some(&(option, kind)) = known.filter(|(_, kind)| !seen.contains(kind)) else {
             bail!("invalid mode: {mode}");
@@ -131,15 +128,15 @@ fn parse_options(mode: &str) -> Result<Options> {
             "owner" => options.given = true,
             "write" => options.read_only = option == "ro",
             COPY => options.copy = Some(option == "copy"),
-            PROPAGATION => options.propagation = Some(option),
+            PROPAGATION => options.propagation = Some(option.parse()?),
             "below" => options.below = Below::Absent,
-            "exec" | "suid" | "dev" => options.flags.push(option),
+            "exec" | "suid" | "dev" => options.flags.push(option.to_owned()),
             _ => {}
         }
     }
     ensure!(
         !options.given || options.idmap.is_none(),
-        wanted::GIVEN_AND_MAPPED
+        mount::GIVEN_AND_MAPPED
     );
     Ok(options)
 }
@@ -148,11 +145,7 @@ fn parse_options(mode: &str) -> Result<Options> {
 mod tests {
     use super::*;
 
-    fn parse(text: &str) -> Result<Wanted> {
-        super::parse(text, Some(Path::new("/here")))
-    }
-
-    fn bind(text: &str) -> (Wanted, Bind) {
+    fn bind(text: &str) -> (MountOptions, Bind) {
         let wanted = parse(text).unwrap();
         match wanted.content.clone() {
             Content::Bind(bind) => (wanted, bind),
@@ -160,7 +153,7 @@ mod tests {
         }
     }
 
-    fn volume(text: &str) -> (Wanted, Volume) {
+    fn volume(text: &str) -> (MountOptions, Volume) {
         let wanted = parse(text).unwrap();
         match wanted.content.clone() {
             Content::Volume(volume) => (wanted, volume),
@@ -169,16 +162,8 @@ mod tests {
     }
 
     #[test]
-    fn sources_become_absolute() {
-        for (text, source) in [
-            ("/a:/t", "/a"),
-            ("/a/../b/:/t", "/a/../b/"),
-            ("./a:/t", "/here/a"),
-            (".:/t", "/here"),
-            ("..:/t", "/here/.."),
-            ("../a/./b:/t", "/here/../a/b"),
-            (".hidden:/t", "/here/.hidden"),
-        ] {
+    fn sources_are_paths_and_made_if_they_are_missing() {
+        for (text, source) in [("/a:/t", "/a"), ("./a:/t", "./a"), ("..:/t", "..")] {
             let (wanted, bind) = bind(text);
             assert_eq!(
                 (bind.source, wanted.target),
@@ -187,8 +172,6 @@ mod tests {
             );
             assert!(bind.make);
         }
-        assert!(super::parse("./a:/t", None).is_err());
-        assert!(super::parse("/a:/t", None).is_ok());
     }
 
     #[test]
@@ -205,8 +188,12 @@ mod tests {
         ] {
             let (wanted, bind) = bind(&format!("/a:/t:{options}"));
             assert_eq!(
-                (wanted.read_only, bind.propagation, wanted.flags.as_slice()),
-                (read_only, propagation, flags),
+                (
+                    wanted.read_only,
+                    bind.propagation.word(),
+                    wanted.flags.iter().map(String::as_str).collect::<Vec<_>>()
+                ),
+                (read_only, propagation, flags.to_vec()),
                 "{options}"
             );
             assert_eq!(wanted.mode, options);
@@ -222,7 +209,7 @@ mod tests {
         assert_eq!((wanted.read_only, plain.idmap), (true, Some(Idmap::Owner)));
         let maps = "uids=0-1000-1#5-6-2;gids=0-1-1";
         let (_, given) = bind(&format!("/a:/t:idmap={maps},ro"));
-        assert_eq!(given.idmap, Some(Idmap::parse(maps).unwrap()));
+        assert_eq!(given.idmap, Some(maps.parse().unwrap()));
     }
 
     #[test]
@@ -240,8 +227,7 @@ mod tests {
             ("data:/t:nocopy,z", "nocopy,z", false, false),
         ] {
             let (wanted, volume) = volume(text);
-            assert_eq!(volume.name.as_str(), "data");
-            assert!(!volume.anonymous);
+            assert_eq!(volume.name.as_ref().unwrap().as_str(), "data");
             assert_eq!(
                 (wanted.mode.as_str(), wanted.read_only, volume.copy),
                 (mode, read_only, copy),
@@ -250,7 +236,7 @@ mod tests {
         }
         let (wanted, volume) = volume("/data");
         assert_eq!((wanted.mode.as_str(), wanted.target), ("", "/data".into()));
-        assert!(volume.anonymous && volume.copy);
+        assert!(volume.name.is_none() && volume.copy);
     }
 
     #[test]
@@ -287,7 +273,7 @@ mod tests {
             ),
             (
                 "/a:/t:U,idmap",
-                &format!("'/a:/t:U,idmap': {}", wanted::GIVEN_AND_MAPPED),
+                &format!("'/a:/t:U,idmap': {}", mount::GIVEN_AND_MAPPED),
             ),
             (
                 "data:/t:idmap",

@@ -6,6 +6,7 @@ mod config;
 mod effort;
 mod find;
 mod fixup;
+pub(crate) mod layer;
 mod merged;
 mod publish;
 mod record;

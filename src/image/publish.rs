@@ -2,7 +2,6 @@
 
 use crate::digest::Digest;
 use crate::image::assembly::{self, Make, Part};
-use crate::image::find::origin;
 use crate::image::{ImageConfig, Layer, Record};
 use crate::reference::Reference;
 use crate::store::{LayerMeta, Publication, Stage, Store, Went};
@@ -11,10 +10,11 @@ use anyhow::{Context, Result};
 /// What a pull found out and fetched; all of it verified.
 #[derive(Debug, Clone)]
 pub(crate) struct Fetched {
-    /// What was asked for. Its tag is set, unless it names a digest too, as in Docker.
-    pub(crate) reference: Reference,
-    /// The digest of the index or manifest as served.
-    pub(crate) repo_digest: Digest,
+    /// Where it came from, `docker.io/library/ubuntu@sha256:…`: the digest of the index or manifest as served. What came by
+    /// another way than from a registry has none.
+    pub(crate) origin: Option<String>,
+    /// The tag to set.
+    pub(crate) tag: Option<Reference>,
     /// The digest of the platform's manifest.
     pub(crate) manifest: Digest,
     /// The indexes that led to it, the outermost first.
@@ -48,13 +48,11 @@ pub(crate) fn publish(
     let parts = parts(store, &fetched, &metas);
     let (assembly, chains) = assembly::settle(store, &stage, &parts, Make::Missing, wanted)?;
     wanted()?;
-    let origin = origin(&fetched.reference, &fetched.repo_digest);
-    let is_tag = fetched.reference.digest().is_none();
-    let tag = is_tag.then(|| fetched.reference.to_string());
+    let tag = fetched.tag.as_ref().map(Reference::to_string);
     let mut record = Record::new(
         &fetched.config,
         fetched.manifest,
-        origin,
+        fetched.origin,
         tag.into_iter().collect(),
         fetched.layers,
         &metas,
@@ -85,7 +83,7 @@ pub(crate) fn publish(
         diff_ids,
         blobs: fetched.blobs,
         image: fetched.image.clone(),
-        tag: is_tag.then_some(fetched.reference),
+        tag: fetched.tag,
     };
     store.publish(stage, &publication, &record)
 }

@@ -46,11 +46,11 @@ pub(crate) struct Layer {
 }
 
 impl Record {
-    /// Returns the record of an image just pulled; `metas` are those of `layers`, in their order.
+    /// Returns the record of an image that was just fetched; `metas` are those of `layers`, in their order.
     pub(super) fn new(
         config: &ImageConfig,
         manifest: Digest,
-        repo_digest: String,
+        repo_digest: Option<String>,
         tags: Vec<String>,
         layers: Vec<Layer>,
         metas: &[LayerMeta],
@@ -60,7 +60,7 @@ impl Record {
             platform: config.platform(),
             manifest,
             indexes: Vec::new(),
-            repo_digests: vec![repo_digest],
+            repo_digests: repo_digest.into_iter().collect(),
             tags: Some(tags),
             assembly,
             created: config.created,
@@ -70,8 +70,13 @@ impl Record {
         }
     }
 
-    /// Adds the places where an earlier pull found the same image.
+    /// Adds the places where an earlier pull found the same image. What came from no registry leaves in place what one
+    /// served: its digests lead through these documents.
     pub(super) fn add_origins(&mut self, earlier: &Self) {
+        if self.repo_digests.is_empty() {
+            self.manifest = earlier.manifest.clone();
+            self.layers.clone_from(&earlier.layers);
+        }
         for origin in &earlier.repo_digests {
             if !self.repo_digests.contains(origin) {
                 self.repo_digests.push(origin.clone());

@@ -42,9 +42,10 @@ fn pull(store: &Store, reference: &str, layers: &[&str], second: i64) -> Digest 
             store.publish_layer(&stage, &layer).unwrap();
         }
     }
+    let tag: Reference = reference.parse().unwrap();
     let fetched = Fetched {
-        reference: reference.parse().unwrap(),
-        repo_digest: Digest::of(&index),
+        origin: Some(tag.with_digest(Digest::of(&index)).to_string()),
+        tag: Some(tag),
         manifest: Digest::of(&manifest),
         indexes: vec![Digest::of(&index)],
         image: image.clone(),

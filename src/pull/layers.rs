@@ -1,24 +1,21 @@
 //! Layers: downloaded and unpacked side by side, each verified before it counts.
 
 use crate::digest::Digest;
-use crate::image::Layer;
+use crate::image::{Layer, layer};
 use crate::pull::arriving::{Arriving, Reader};
 use crate::pull::download::{self, Download, Progress};
 use crate::pull::plan::Plan;
 use crate::pull::{self, Arrived, Event, LayerId, LayerState, Stopped, resolve};
 use crate::registry::{Client, RegistryError};
-use crate::store::{LayerMeta, Partial, Progress as Way, Segments, Stage, StagedLayer, Store};
-use crate::unpack::{self, Recipe, Skipped, Unpacked};
-use anyhow::{Context, Result, bail, ensure};
+use crate::store::{Partial, Progress as Way, Segments, Stage, Store};
+use crate::unpack::{self, Skipped, Unpacked};
+use anyhow::{Context, Result, bail};
 use futures_util::stream::{FuturesUnordered, TryStreamExt as _};
 use futures_util::try_join;
 use std::cell::Cell;
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
-use std::ffi::OsString;
 use std::io::{self, ErrorKind, Write as _};
-use std::os::unix::ffi::OsStringExt as _;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use thiserror::Error;
@@ -281,27 +278,9 @@ impl Work<'_> {
         let (stage, name) = (Arc::clone(self.stage), name.to_owned());
         let partial = Arc::clone(partial);
         let unpacked = pull::aside(self.store, move |store, _| {
-            let directory = stage.layer_directory(&name)?;
-            let paths = stage.layer_paths(&name);
-            let recipe = Recipe {
-                file: &paths.recipe,
-                kept: &paths.kept,
-            };
-            let unpacked = unpack::layer(&mut reader, &directory, Some(recipe), &options);
+            let unpacked = layer::unpack(&stage, &name, &mut reader, &options);
             let unpacked = verify(unpacked, reader, digest.clone())?;
-            ensure!(
-                unpacked.diff_id == diff_id,
-                "its content is {}, the image's config says {diff_id}",
-                unpacked.diff_id
-            );
-            let skipped = unpacked.skipped.clone();
-            let meta = meta(unpacked, &digest);
-            let layer = StagedLayer {
-                name,
-                diff_id,
-                meta,
-            };
-            store.publish_layer(&stage, &layer)?;
+            let skipped = layer::publish(store, &stage, name, diff_id, unpacked, &digest)?;
             partial.remove()?;
             Ok(skipped)
         });
@@ -355,21 +334,4 @@ fn is_of_system(error: &anyhow::Error) -> bool {
         };
         kind.is_some_and(|kind| !is_of_data(kind)) || cause.is::<rustix::io::Errno>()
     })
-}
-
-fn meta(unpacked: Unpacked, digest: &Digest) -> LayerMeta {
-    let path = |path| PathBuf::from(OsString::from_vec(path));
-    let links = unpacked.links.into_iter();
-    LayerMeta {
-        digest: digest.clone(),
-        tar_size: unpacked.tar_size,
-        size: unpacked.size,
-        entries: unpacked.entries,
-        implied: unpacked.implied.into_iter().map(path).collect(),
-        bare: unpacked.bare.into_iter().map(path).collect(),
-        with_whiteouts: unpacked.with_whiteouts.into_iter().map(path).collect(),
-        links: links.map(|(at, to)| (path(at), path(to))).collect(),
-        opaque_root: unpacked.opaque_root,
-        skipped: unpacked.skipped.iter().map(ToString::to_string).collect(),
-    }
 }

@@ -45,8 +45,9 @@ impl Resolved {
     /// Returns what is to be published once all layers are here.
     pub(crate) fn fetched(self, reference: &Reference) -> Fetched {
         Fetched {
-            reference: reference.clone(),
-            repo_digest: self.repo_digest,
+            origin: Some(reference.with_digest(self.repo_digest).to_string()),
+            // As in Docker, a name with a digest sets no tag.
+            tag: reference.digest().is_none().then(|| reference.clone()),
             manifest: self.manifest,
             indexes: self.indexes,
             image: self.image,

@@ -3,8 +3,8 @@
 use crate::cli::command::Section::{Common, Hidden, Other};
 use crate::cli::command::{Command, command};
 use crate::cli::{
-    attach, containers, control, images, info, inspect, login, logs, manifest, networks, port,
-    pull, reset, rmi, run, system, unpack, version, volumes,
+    attach, containers, control, history, image_prune, images, info, inspect, login, logs,
+    manifest, networks, port, pull, reset, rmi, run, system, tag, unpack, version, volumes,
 };
 use clap::Args as _;
 
@@ -22,7 +22,10 @@ pub(crate) static COMMANDS: &[Command] = &[
 
     command(Other, &["attach", "container attach"], attach::Arguments::augment_args, |call| call.with(attach::run), "Connect this terminal, or these streams, to a container that runs"),
     command(Other, &["container inspect"], inspect::ContainerArguments::augment_args, |call| call.with(inspect::containers), "Show everything known about containers, as JSON"),
+    command(Other, &["history", "image history"], history::Arguments::augment_args, |call| call.with(history::run), "Show how an image was made"),
+    command(Other, &["image exists"], tag::ExistsArguments::augment_args, |call| call.with(tag::exists), "Tell by the exit code whether an image is here"),
     command(Other, &["image inspect"], inspect::ImageArguments::augment_args, |call| call.with(inspect::images), "Show everything known about images, as JSON"),
+    command(Other, &["image prune"], image_prune::Arguments::augment_args, |call| call.with(image_prune::run), "Remove images that nobody needs"),
     command(Other, &["inspect"], inspect::Arguments::augment_args, |call| call.with(inspect::run), "Show everything known about containers, images, networks and volumes, as JSON"),
     command(Other, &["kill", "container kill"], control::KillArguments::augment_args, |call| call.with(control::kill), "Send containers a signal"),
     command(Other, &["logs", "container logs"], logs::Arguments::augment_args, |call| call.with(logs::run), "Show what a container's command wrote"),
@@ -40,6 +43,8 @@ pub(crate) static COMMANDS: &[Command] = &[
     command(Other, &["stop", "container stop"], control::StopArguments::augment_args, |call| call.with(control::stop), "Ask containers to end, and kill them if they do not"),
     command(Other, &["system check"], system::CheckArguments::augment_args, |call| call.with(system::check), "Check that images are what was pulled, to the last file"),
     command(Other, &["system reset"], reset::Arguments::augment_args, |call| call.with(reset::run), "Remove all containers, images, volumes and networks, and the directory they are kept in"),
+    command(Other, &["tag", "image tag"], tag::TagArguments::augment_args, |call| call.with(tag::tag), "Give an image one more name"),
+    command(Other, &["untag", "image untag"], tag::UntagArguments::augment_args, |call| call.with(tag::untag), "Take names away from an image, which stays"),
     command(Other, &["volume create"], volumes::CreateArguments::augment_args, |call| call.with(volumes::create), "Make a volume"),
     command(Other, &["volume inspect"], volumes::InspectArguments::augment_args, |call| call.with(volumes::inspect), "Show everything known about volumes, as JSON"),
     command(Other, &["volume ls", "volume list"], volumes::ListArguments::augment_args, |call| call.with(volumes::list), "List volumes"),

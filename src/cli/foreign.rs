@@ -40,10 +40,10 @@ const COMMANDS_ELSEWHERE: &[(&[&str], &str, &str)] = &[
 #[rustfmt::skip]
 const COMMANDS_TO_COME: &[&str] = &[
     "checkpoint", "commit", "completion", "cp", "create", "diff", "events", "exec",
-    "export", "healthcheck", "history", "import", "init", "load",
+    "export", "healthcheck", "import", "init", "load",
     "mount", "pause", "push", "rename", "restart", "save", "search",
-    "start", "stats", "system", "tag", "top", "umount", "unmount", "unpause", "unshare",
-        "untag", "update",
+    "start", "stats", "system", "top", "umount", "unmount", "unpause", "unshare",
+        "update",
 ];
 
 /// What is to come under a word that groups commands.
@@ -55,8 +55,8 @@ const GROUPED_TO_COME: &[(&str, &[&str])] = &[
         "restart", "restore", "runlabel", "start", "stats", "top", "unmount", "unpause", "update",
     ]),
     ("image", &[
-        "diff", "exists", "history", "import", "load", "mount", "prune", "push", "save", "scp",
-        "search", "sign", "tag", "tree", "trust", "unmount", "untag",
+        "diff", "import", "load", "mount", "push", "save", "scp",
+        "search", "sign", "tree", "trust", "unmount",
     ]),
     ("network", &["exists", "reload", "update"]),
     ("manifest", &["add", "annotate", "create", "exists", "push", "remove", "rm"]),

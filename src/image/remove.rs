@@ -18,6 +18,16 @@ pub(crate) enum Removed {
     Deleted(Digest),
 }
 
+impl Removed {
+    /// Returns what was deleted, if it was not a name.
+    pub(crate) fn deleted(&self) -> Option<&Digest> {
+        match self {
+            Self::Deleted(digest) => Some(digest),
+            Self::Untagged(_) => None,
+        }
+    }
+}
+
 impl Display for Removed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -51,6 +61,36 @@ pub(crate) struct Removal {
     lines: Vec<Removed>,
     /// The layers of an image that is gone, base first.
     layers: Vec<Digest>,
+}
+
+impl Removal {
+    /// Returns the layers of the image that is gone, base first. Others may need them.
+    pub(crate) fn layers(&self) -> &[Digest] {
+        &self.layers
+    }
+}
+
+/// Removes an image that no container was made from, and if it has tags only `with_tags`; `None` if it stays, or is gone.
+pub(crate) fn remove_unused(
+    store: &Store,
+    id: &Digest,
+    with_tags: bool,
+    uses: &dyn Fn(&Digest) -> Result<Vec<Use>>,
+) -> Result<Option<Removal>> {
+    let lock = store.exclusive()?;
+    let Some(image) = Image::open(store, id.clone())? else {
+        return Ok(None);
+    };
+    let tags = image.tags(store)?;
+    if !uses(id)?.is_empty() || !(tags.is_empty() || with_tags) {
+        return Ok(None);
+    }
+    let plan = Plan {
+        tags,
+        origins: image.record.repo_digests.clone(),
+        delete: true,
+    };
+    carry_out(store, lock, image, &plan, None).map(Some)
 }
 
 /// Removes a name of an image, or the image: by a name, that name, and the image with its last one; by ID, the image.

@@ -226,3 +226,119 @@ fn tables_are_dockers_to_the_byte() {
     }
     lists.into_iter().for_each(both);
 }
+
+#[test]
+fn a_name_is_given_moved_and_taken_away() {
+    let ddock = Ddock::new();
+    let first = ddock.pull(ImageBuilder::new().layer(Tree::new().file("a", 0o644, "1")));
+    let id = |name: &str| ddock.ok(&["images", "-q", name]);
+    let one = id(&first);
+    assert_eq!(ddock.ok(&["tag", &first, "mine/image"]), "");
+    assert_eq!(id("mine/image:latest"), one);
+    ddock.ok(&["image", "tag", one.trim(), "mine/image:v2"]);
+    ddock.ok(&["rmi", &first]);
+    let second = ddock.pull(ImageBuilder::new().layer(Tree::new().file("a", 0o644, "2")));
+    // A name that moves leaves its image without one.
+    ddock.ok(&["tag", &second, "mine/image:v2"]);
+    ddock.ok(&["untag", "mine/image:latest", "mine/image:latest"]);
+    assert_eq!(id("mine/image"), id(&second));
+    assert_eq!(ddock.ok(&["images", "-qf", "dangling=true"]), one);
+    ddock.ok(&["image", "exists", "mine/image:v2"]);
+    let absent = ddock
+        .run(&["image", "exists", "mine/image:latest"])
+        .exits(1);
+    assert_eq!(absent.stdout + &absent.stderr, "");
+
+    for (words, text) in [
+        (["tag", "nothing", "x"], "No such image: nothing"),
+        (["tag", &second, "X"], "must be lowercase"),
+        (["untag", &second, "x"], "tag not known"),
+    ] {
+        ddock.run(&words).exits(1).says(text);
+    }
+    let digest = format!("x@sha256:{}", "0".repeat(64));
+    let refused = ddock.run(&["tag", &second, &digest]).exits(1);
+    refused.says("refusing to create a tag with a digest reference");
+}
+
+#[test]
+fn history_tells_each_step_and_its_size() {
+    let ddock = Ddock::new();
+    let tree = Tree::new().file("a", 0o644, "x".repeat(5000));
+    let image = ddock.pull(ImageBuilder::new().layer(tree));
+    let table = ddock.ok(&["history", &image]);
+    let rows: Vec<Vec<&str>> = table.lines().map(cells).collect();
+    assert_eq!(
+        rows[0],
+        ["IMAGE", "CREATED", "CREATED BY", "SIZE", "COMMENT"]
+    );
+    assert_eq!(rows[1][2..], ["a test", "5kB"], "{table}");
+    assert_eq!(
+        ddock.ok(&["history", "-q", &image]),
+        ddock.ok(&["images", "-q"])
+    );
+    let plain = ddock.ok(&["history", "--human=false", "--no-trunc", &image]);
+    assert!(
+        plain.contains("2024-01-02T03:04:05Z") && plain.contains("5000"),
+        "{plain}"
+    );
+    ddock
+        .run(&["history", "nothing"])
+        .exits(1)
+        .says("No such image: nothing");
+}
+
+#[test]
+fn prune_removes_what_nothing_uses_and_says_what_it_won() {
+    let ddock = Ddock::new();
+    let size = 3000;
+    let filled = |byte: &str| {
+        let tree = Tree::new().file("a", 0o644, byte.repeat(size));
+        busybox().layer(tree)
+    };
+    let kept = ddock.pull(filled("k"));
+    ddock.ok(&["tag", &kept, "kept:1"]);
+    ddock.ok(&["run", "--name", "user", "kept:1", "true"]);
+    let dangling = ddock.pull(filled("d"));
+    let id = ddock.ok(&["images", "-q", "--no-trunc", &dangling]);
+    ddock.ok(&["untag", &dangling]);
+
+    let no = ddock.feed(&["image", "prune"], b"n\n").exits(1);
+    no.says("WARNING! This will remove all dangling images.");
+    let filtered = ddock.ok(&[
+        "image",
+        "prune",
+        "-f",
+        "--filter",
+        "until=2000-01-01T00:00:00Z",
+    ]);
+    assert_eq!(filtered, "Total reclaimed space: 0B\n");
+    let pruned = ddock.ok(&["image", "prune", "-f"]);
+    assert!(
+        pruned.starts_with("Deleted Images:\nuntagged: "),
+        "{pruned}"
+    );
+    assert!(pruned.contains(&format!("\ndeleted: {id}")), "{pruned}");
+    assert!(
+        pruned.ends_with("\n\nTotal reclaimed space: 3kB\n"),
+        "{pruned}"
+    );
+
+    // What a container was made from stays, whatever is asked for; without it everything goes.
+    assert_eq!(
+        ddock.ok(&["image", "prune", "-af"]),
+        "Total reclaimed space: 0B\n"
+    );
+    ddock.ok(&["rm", "user"]);
+    assert_eq!(
+        ddock.ok(&["image", "prune", "-f"]),
+        "Total reclaimed space: 0B\n"
+    );
+    let pruned = ddock.ok(&["image", "prune", "-af"]);
+    assert!(pruned.contains("untagged: kept:1\n"), "{pruned}");
+    assert_eq!(ddock.ok(&["images", "-aq"]), "");
+    for directory in ["layers", "blobs/sha256", "images"] {
+        let left = fs_err::read_dir(ddock.root().join("v1").join(directory)).unwrap();
+        assert_eq!(left.count(), 0, "{directory}");
+    }
+}

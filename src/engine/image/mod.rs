@@ -1,7 +1,13 @@
 //! What is done with images.
 
+mod history;
 mod list;
+mod prune;
 mod remove;
+mod tag;
 
+pub(crate) use history::{Step, history};
 pub(crate) use list::{View, list, references};
-pub(crate) use remove::remove;
+pub(crate) use prune::{Pruned, prune};
+pub(crate) use remove::{Uses, remove};
+pub(crate) use tag::{tag, untag};

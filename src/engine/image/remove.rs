@@ -35,13 +35,13 @@ pub(crate) fn remove(
 }
 
 /// The containers and the images that they were made from.
-struct Uses {
+pub(crate) struct Uses {
     known: RefCell<BTreeMap<String, (Option<Digest>, bool)>>,
 }
 
 impl Uses {
     /// Reads all that there are, before the store is locked.
-    fn read(store: &Store) -> Result<Self> {
+    pub(crate) fn read(store: &Store) -> Result<Self> {
         let records = container::records(store)?.into_iter();
         let known = RefCell::new(records.map(known).collect());
         Ok(Self { known })
@@ -49,7 +49,7 @@ impl Uses {
 
     /// Returns the containers that were made from the image `id`. The store is locked, so this must not sweep it, and
     /// reads only those that were made meanwhile.
-    fn of(&self, store: &Store, id: &Digest) -> Result<Vec<Use>> {
+    pub(crate) fn of(&self, store: &Store, id: &Digest) -> Result<Vec<Use>> {
         let mut all = self.known.borrow_mut();
         let mut made_from = Vec::new();
         for container in store.containers()? {

@@ -15,7 +15,7 @@
 //! | 1 | `narration` | what `--explain` tells, from every process |
 //! | 2 | `store` `registry` `unpack` `runtime` `network` | engines, strangers to each other |
 //! | 3 | `image` `options` | what the store holds, typed; what a container, a mount, a network membership is asked to be |
-//! | 4 | `pull` `spec` | engines joined; options, image and host become a bundle |
+//! | 4 | `pull` `archive` `spec` | engines joined; options, image and host become a bundle |
 //! | 5 | `container` `door` | records of what runs; the monitor's protocol |
 //! | 6 | `monitor` `client` | container + runtime, while it runs; who talks to a monitor |
 //! | 7 | `engine` | operations: options in, events on the way, a report out |
@@ -24,6 +24,7 @@
 //!
 //! A module imports only from rows above its own here, never sideways; `tests/it/architecture.rs` enforces it.
 
+mod archive;
 mod cli;
 mod container;
 mod digest;

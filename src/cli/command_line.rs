@@ -483,7 +483,7 @@ mod tests {
             "build -t x .",
             "exec -it x sh",
             "compose up",
-            "image prune",
+            "image tree",
             "system df -v",
             "volume export x",
             "run --health-cmd true x",
@@ -504,8 +504,8 @@ mod tests {
         ddock: `compose` is not there: ddock runs one container at a time
         hint: a shell script of `ddock run` lines does for a few containers
 
-        $ ddock image prune
-        ddock: `image prune` is not there yet
+        $ ddock image tree
+        ddock: `image tree` is not there yet
 
         $ ddock system df -v
         ddock: `system df` is not there yet

@@ -3,8 +3,8 @@
 use crate::cli::command::Section::{Common, Hidden, Other};
 use crate::cli::command::{Command, command};
 use crate::cli::{
-    attach, containers, control, history, image_prune, images, info, inspect, login, logs,
-    manifest, networks, port, pull, reset, rmi, run, system, tag, unpack, version, volumes,
+    attach, containers, control, history, image_prune, images, info, inspect, load, login, logs,
+    manifest, networks, port, pull, reset, rmi, run, save, system, tag, unpack, version, volumes,
 };
 use clap::Args as _;
 
@@ -28,6 +28,7 @@ pub(crate) static COMMANDS: &[Command] = &[
     command(Other, &["image prune"], image_prune::Arguments::augment_args, |call| call.with(image_prune::run), "Remove images that nobody needs"),
     command(Other, &["inspect"], inspect::Arguments::augment_args, |call| call.with(inspect::run), "Show everything known about containers, images, networks and volumes, as JSON"),
     command(Other, &["kill", "container kill"], control::KillArguments::augment_args, |call| call.with(control::kill), "Send containers a signal"),
+    command(Other, &["load", "image load"], load::Arguments::augment_args, |call| call.with(load::run), "Bring images into the store from a file that `save` wrote"),
     command(Other, &["logs", "container logs"], logs::Arguments::augment_args, |call| call.with(logs::run), "Show what a container's command wrote"),
     command(Other, &["manifest inspect"], manifest::Arguments::augment_args, |call| call.act(manifest::run), "Show what a registry has under a name"),
     command(Other, &["network connect"], networks::ConnectArguments::augment_args, |call| call.with(networks::connect), "Connect a container that runs to a network"),
@@ -40,6 +41,7 @@ pub(crate) static COMMANDS: &[Command] = &[
     command(Other, &["port", "container port"], port::Arguments::augment_args, |call| call.with(port::run), "Show which ports of a container are published, and where"),
     command(Other, &["rm", "container rm", "container remove"], containers::RemoveArguments::augment_args, |call| call.with(containers::remove), "Remove containers"),
     command(Other, &["rmi", "image rm", "image remove"], rmi::Arguments::augment_args, |call| call.with(rmi::run), "Remove images"),
+    command(Other, &["save", "image save"], save::Arguments::augment_args, |call| call.with(save::run), "Write images to one file"),
     command(Other, &["stop", "container stop"], control::StopArguments::augment_args, |call| call.with(control::stop), "Ask containers to end, and kill them if they do not"),
     command(Other, &["system check"], system::CheckArguments::augment_args, |call| call.with(system::check), "Check that images are what was pulled, to the last file"),
     command(Other, &["system reset"], reset::Arguments::augment_args, |call| call.with(reset::run), "Remove all containers, images, volumes and networks, and the directory they are kept in"),

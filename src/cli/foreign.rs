@@ -40,8 +40,8 @@ const COMMANDS_ELSEWHERE: &[(&[&str], &str, &str)] = &[
 #[rustfmt::skip]
 const COMMANDS_TO_COME: &[&str] = &[
     "checkpoint", "commit", "completion", "cp", "create", "diff", "events", "exec",
-    "export", "healthcheck", "import", "init", "load",
-    "mount", "pause", "push", "rename", "restart", "save", "search",
+    "export", "healthcheck", "import", "init",
+    "mount", "pause", "push", "rename", "restart", "search",
     "start", "stats", "system", "top", "umount", "unmount", "unpause", "unshare",
         "update",
 ];
@@ -55,7 +55,7 @@ const GROUPED_TO_COME: &[(&str, &[&str])] = &[
         "restart", "restore", "runlabel", "start", "stats", "top", "unmount", "unpause", "update",
     ]),
     ("image", &[
-        "diff", "import", "load", "mount", "push", "save", "scp",
+        "diff", "import", "mount", "push", "scp",
         "search", "sign", "tree", "trust", "unmount",
     ]),
     ("network", &["exists", "reload", "update"]),

@@ -96,7 +96,6 @@ mod tests {
             created_by: created_by.to_owned(),
             size,
             comment: "by hand".to_owned(),
-            tags: Vec::new(),
         };
         let steps = [
             step(Some(Digest::of(b"a")), 9, "CMD [\"bash\"]", 0),

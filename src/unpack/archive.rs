@@ -118,6 +118,11 @@ impl<R: BufRead> Archive<R> {
         Ok(&bytes[..length])
     }
 
+    /// Returns how many bytes of the stream were read: where the body of an entry begins that was just returned.
+    pub(crate) fn position(&self) -> u64 {
+        self.position
+    }
+
     /// Takes `length` bytes of the last chunk.
     pub(crate) fn consume(&mut self, length: usize) {
         self.stream.consume(length);

@@ -26,12 +26,12 @@ mod tree;
 mod walk;
 mod write;
 
+pub(crate) use archive::{Archive, Kind};
 pub(crate) use check::{Fault, Finding, check, compare_trees};
-pub(crate) use recipe::Recipe;
+pub(crate) use recipe::{Rebuild, Recipe};
 
 use crate::digest::Digest;
 use anyhow::{Context, Result};
-use archive::Archive;
 use pipe::Outlet;
 use recipe::{Recording, Tap};
 use rustix::fs::{Mode, OFlags};

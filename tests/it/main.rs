@@ -7,6 +7,7 @@
 )]
 
 mod architecture;
+mod archives;
 mod auth;
 mod bad_input;
 mod bare_images;

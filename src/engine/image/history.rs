@@ -18,8 +18,6 @@ pub(crate) struct Step {
     /// Bytes of the files that the step brought.
     pub(crate) size: u64,
     pub(crate) comment: String,
-    /// Names of the image, at its last step.
-    pub(crate) tags: Vec<String>,
 }
 
 /// Returns the steps by which the image that `text` names was made, the last one first.
@@ -37,7 +35,6 @@ pub(crate) fn history(root: &Path, text: &str) -> Result<Vec<Step>> {
             created_by,
             size,
             comment,
-            tags: Vec::new(),
         });
     };
     let size =
@@ -58,8 +55,6 @@ pub(crate) fn history(root: &Path, text: &str) -> Result<Vec<Step>> {
     }
     steps.reverse();
     if let Some(last) = steps.first_mut() {
-        let tags = image.tags(&store)?;
-        last.tags = tags.iter().map(|tag| tag.familiar()).collect();
         last.id = Some(image.id);
     }
     Ok(steps)

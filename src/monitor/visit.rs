@@ -13,7 +13,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::retry_on_intr;
 use rustix::pipe::{PipeFlags, pipe_with};
 use std::io::ErrorKind;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::time::Duration;
 
@@ -34,9 +34,9 @@ pub(crate) fn attach(
     for (stream, _, own) in outputs.into_iter().filter(|(_, is_wanted, _)| *is_wanted) {
         let (read, write) = pipe_with(PipeFlags::CLOEXEC).context("making a pipe")?;
         relays.push(Relay::output(stream, read, copy(own)?));
-        monitor.send(&FromClient::Output(stream), Some(write.as_fd()))?;
+        ask(&monitor, &FromClient::Output(stream), Some(write.as_fd()))?;
     }
-    monitor.send(&FromClient::Attach, None)?;
+    ask(&monitor, &FromClient::Attach, None)?;
     let client = Client {
         monitor,
         signals: Signals::take()?,
@@ -100,7 +100,7 @@ pub(crate) fn signal(directory: &Path, number: i32) -> Result<bool> {
     let Some(monitor) = knock(directory)? else {
         return Ok(false);
     };
-    monitor.send(&FromClient::Signal(number), None)?;
+    ask(&monitor, &FromClient::Signal(number), None)?;
     // Answered by the end of the connection, once the signal was sent.
     monitor.send(&FromClient::Detach, None).ok();
     match monitor.receive().context("hearing from the monitor")? {
@@ -119,7 +119,7 @@ pub(crate) fn change(directory: &Path, change: Change) -> Result<Option<Vec<Stri
     let Some(monitor) = knock(directory)? else {
         return Ok(None);
     };
-    monitor.send(&FromClient::Change(change), None)?;
+    ask(&monitor, &FromClient::Change(change), None)?;
     match monitor.receive().context("hearing from the monitor")? {
         Some((FromMonitor::Changed { notices }, _)) => Ok(Some(notices)),
         Some((FromMonitor::Failed(error), _)) => bail!(error),
@@ -133,10 +133,26 @@ pub(crate) fn switch(directory: &Path) -> Result<Option<Switch>> {
     let Some(monitor) = knock(directory)? else {
         return Ok(None);
     };
-    monitor.send(&FromClient::Switch, None)?;
+    ask(&monitor, &FromClient::Switch, None)?;
     match monitor.receive().context("hearing from the monitor")? {
         Some((FromMonitor::Switch, switch)) => Ok(switch.map(Switch::from)),
         _ => Ok(None),
+    }
+}
+
+/// Asks something of a monitor. One that is gone by now is noticed where it is heard: it may have told how the container
+/// ended.
+fn ask(monitor: &Channel, wanted: &FromClient, descriptor: Option<BorrowedFd<'_>>) -> Result<()> {
+    match monitor.send(wanted, descriptor) {
+        Err(error)
+            if matches!(
+                error.kind(),
+                ErrorKind::BrokenPipe | ErrorKind::ConnectionReset
+            ) =>
+        {
+            Ok(())
+        }
+        sent => sent.context("asking the container's monitor"),
     }
 }
 

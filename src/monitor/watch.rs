@@ -257,10 +257,10 @@ impl Watch {
         Ok(self.clients[at].channel.send(&answer, input)?)
     }
 
-    /// Lets in who knocks. Where there is no descriptor left, that is said instead.
-    fn let_in(&mut self) {
+    /// Lets in who knocks, and tells whether there was somebody. Where there is no descriptor left, that is said instead.
+    fn let_in(&mut self) -> bool {
         let Some(door) = &self.door else {
-            return;
+            return false;
         };
         let channel = match door.accept() {
             Ok(Some(channel)) => channel,
@@ -271,10 +271,12 @@ impl Watch {
                     channel.send(&answer, None).ok();
                 }
                 self.spare = spare();
-                return;
+                return true;
             }
-            // Whoever it was left, or tries again.
-            _ => return,
+            // Whoever it was has left.
+            Ok(None) => return true,
+            // Whoever it is tries again.
+            Err(_) => return false,
         };
         // A client that never reads must not keep the others waiting.
         if channel.set_nonblocking().is_ok() {
@@ -285,22 +287,20 @@ impl Watch {
                 is_owner: false,
             });
         }
+        true
     }
 
     /// Lets in who knocked already, to be told the end with the others, and nobody after them.
     pub(super) fn close_door(&mut self) {
-        while let Some(door) = &self.door {
-            let mut ends = [PollFd::new(door, PollFlags::IN)];
-            let now = Timespec {
-                tv_sec: 0,
-                tv_nsec: 0,
-            };
-            if poll(&mut ends, Some(&now)).is_ok_and(|ready| ready > 0) {
-                self.let_in();
-            } else {
-                self.door = None;
-            }
+        // First: nobody comes in between, to find it closed without a word.
+        if self
+            .door
+            .as_ref()
+            .is_some_and(|it| it.refuse_others().is_ok())
+        {
+            while self.let_in() {}
         }
+        self.door = None;
     }
 
     /// Tells everyone.

@@ -4,8 +4,8 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind,
-    connect, listen, recv, recvmsg, sendmsg, socket_with, socketpair,
+    SendAncillaryMessage, SendFlags, Shutdown, SocketAddrUnix, SocketFlags, SocketType,
+    accept_with, bind, connect, listen, recv, recvmsg, sendmsg, shutdown, socket_with, socketpair,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -81,26 +81,28 @@ impl Channel {
     /// Waits for a message; `None` when the other end is closed.
     pub(crate) fn receive<T: DeserializeOwned>(&self) -> io::Result<Option<(T, Option<OwnedFd>)>> {
         // The length first: a buffer for any message would be sixteen fresh pages a message.
-        let look = RecvFlags::PEEK | RecvFlags::TRUNC;
-        let length = rustix::io::retry_on_intr(|| recv(&self.0, &mut [0; 0][..], look));
-        let length = match length {
-            // The other end died with unread messages of ours.
-            Err(Errno::CONNRESET) => return Ok(None),
+        let flags = RecvFlags::PEEK | RecvFlags::TRUNC;
+        let look = || rustix::io::retry_on_intr(|| recv(&self.0, &mut [0; 0][..], flags));
+        let length = match look() {
+            // The other end closed with unread messages of ours, which is told once, and before its own last words.
+            Err(Errno::CONNRESET) => look()?.1,
             other => other?.1,
         };
         let mut bytes = vec![0; length];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
-        let received = rustix::io::retry_on_intr(|| {
-            recvmsg(
-                &self.0,
-                &mut [IoSliceMut::new(&mut bytes)],
-                &mut control,
-                RecvFlags::CMSG_CLOEXEC,
-            )
-        });
-        let received = match received {
-            Err(Errno::CONNRESET) => return Ok(None),
+        let mut take = || {
+            rustix::io::retry_on_intr(|| {
+                recvmsg(
+                    &self.0,
+                    &mut [IoSliceMut::new(&mut bytes)],
+                    &mut control,
+                    RecvFlags::CMSG_CLOEXEC,
+                )
+            })
+        };
+        let received = match take() {
+            Err(Errno::CONNRESET) => take()?,
             other => other?,
         };
         if received.bytes == 0 {
@@ -135,6 +137,12 @@ impl Listener {
         bind(&socket, &place.address(name)?)?;
         listen(&socket, BACKLOG)?;
         Ok(Self(socket))
+    }
+
+    /// Refuses connections from now on; those that wait already can be accepted still.
+    pub(crate) fn refuse_others(&self) -> io::Result<()> {
+        // Undocumented, and so in Linux from 2.2 on: connect(2) asks whether the listener still reads.
+        Ok(shutdown(&self.0, Shutdown::Read)?)
     }
 
     /// Returns a connection that waits; `None` if whoever it was has left.
@@ -194,6 +202,31 @@ mod tests {
         file.read_to_end(&mut rest).unwrap();
         assert_eq!((text.as_str(), rest.len()), ("content", 0));
         assert!(other.receive::<i32>().unwrap().is_none());
+    }
+
+    #[test]
+    fn last_words_are_heard_though_not_all_was_that_was_said_before() {
+        let (one, other) = Channel::pair().unwrap();
+        one.send(&1, None).unwrap();
+        other.send(&2, None).unwrap();
+        // The kernel tells of the message that was not read, and before the one that was sent.
+        drop(other);
+        assert_eq!(one.receive::<i32>().unwrap().unwrap().0, 2);
+        assert!(one.receive::<i32>().unwrap().is_none());
+    }
+
+    #[test]
+    fn who_came_before_others_were_refused_is_let_in() {
+        let directory = tempfile::tempdir().unwrap();
+        let listener = Listener::bind(directory.path(), "socket").unwrap();
+        let connect = || Channel::connect(directory.path(), "socket");
+        let _early = connect().unwrap();
+        listener.refuse_others().unwrap();
+        let error = connect().unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+        assert!(listener.accept().unwrap().is_some());
+        // Nobody is waited for.
+        assert!(listener.accept().is_err());
     }
 
     #[test]

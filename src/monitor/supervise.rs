@@ -218,14 +218,33 @@ fn run_container(job: Job<'_>, ends: Ends, watch: &mut Watch) -> Result<(Outcome
     let recorded = container.started(running.pid, running.start_time);
     // From here on others find it.
     connected.lock = None;
-    let told = connect(&mut running, sinks, is_detached, watch);
-    // The client is dead, or nothing may run that was not recorded: the container ends at once.
-    if told.is_err() || recorded.is_err() {
+    // Nothing may run that is not recorded, nobody is told of it, and it ends at once, as one does whose client is dead.
+    let told = recorded
+        .as_ref()
+        .is_ok_and(|()| connect(&mut running, sinks, is_detached, watch).is_ok());
+    if !told {
         running.signal(libc::SIGKILL)?;
     }
+    let outcome = watch_until_end(running, &mut connected, &mut container, watch)?;
+    if let Err(error) = recorded {
+        // The first error is the one to tell.
+        container.ended(None).ok();
+        return Err(error.context("recording that the container runs"));
+    }
+    let lost = keep_end(&mut container, watch, outcome);
+    Ok((outcome, lost))
+}
+
+/// Returns how the container ended, once all in it has.
+fn watch_until_end(
+    running: Running,
+    connected: &mut Connected,
+    container: &mut Container,
+    watch: &mut Watch,
+) -> Result<Outcome> {
     let mut serving = Serving {
-        connected: &mut connected,
-        container: &mut container,
+        connected,
+        container,
     };
     let is_overdue = watch.until_end(&running, &mut serving)?;
     // Or its links would stay until this process ends.
@@ -234,13 +253,11 @@ fn run_container(job: Job<'_>, ends: Ends, watch: &mut Watch) -> Result<(Outcome
     if is_overdue {
         status = ExitStatus::Exited(OVERDUE);
     }
-    let outcome = Outcome {
+    Ok(Outcome {
         status,
         out_of_memory,
         is_overdue,
-    };
-    let lost = keep_end(&mut container, watch, outcome);
-    recorded.map(|()| (outcome, lost))
+    })
 }
 
 /// Keeps how a container ended, and returns what of that could not be written down: neither an incomplete log nor a full disk

@@ -27,6 +27,7 @@ mod sweep;
 mod sync;
 #[cfg(test)]
 pub(crate) mod tests;
+mod trash;
 #[cfg(test)]
 mod trouble;
 mod volume_name;

@@ -37,6 +37,25 @@ impl Stage {
         })
     }
 
+    /// Moves a directory of the store's to `tmp/`, where it takes no more room than before. The caller holds the store's lock
+    /// exclusively.
+    pub(super) fn of(store: &Store, path: &Path) -> Result<Self> {
+        let directory = store.layout.temporary().join(random_name());
+        let descriptor = fs::File::open(path)?;
+        // Locked before it is there, so that no sweep takes it for a dead operation's.
+        if !try_lock(&descriptor)? {
+            // Who fills a volume finds that it has gone.
+            let stage = Self::create(store)?;
+            fs::rename(path, stage.path(&random_name()))?;
+            return Ok(stage);
+        }
+        fs::rename(path, &directory)?;
+        Ok(Self {
+            directory,
+            descriptor,
+        })
+    }
+
     /// Makes room for a layer or chain and returns the empty directory for its files, mode 0755. `name` is the
     /// caller's own, to be repeated in `StagedLayer` or `StagedChain`.
     pub(crate) fn layer_directory(&self, name: &str) -> Result<PathBuf> {

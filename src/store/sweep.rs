@@ -1,9 +1,9 @@
 //! Removal: what no image record, container or living lease names leaves the store.
 
 use crate::digest::Digest;
-use crate::store::lock::{Exclusive, each_digest_in, missing_is_fine, random_name};
+use crate::store::lock::{Exclusive, each_digest_in, missing_is_fine};
 use crate::store::objects::read_if_there;
-use crate::store::stage::Stage;
+use crate::store::trash::Trash;
 use crate::store::{Store, layout};
 use anyhow::Result;
 use fs_err as fs;
@@ -36,8 +36,8 @@ impl Store {
             unneeded.strike_all(self, &mut read)?;
         }
         self.read_leases(&lock, &mut |text| unneeded.strike(text))?;
-        let trash = Stage::create(self)?;
-        let layers = unneeded.move_to(&trash, &self.layout.layers())?;
+        let mut trash = Trash::default();
+        let layers = unneeded.move_to(&mut trash, self, &lock)?;
         drop(lock);
         trash.remove()?;
         self.sweep_temporaries()?;
@@ -123,17 +123,13 @@ impl Unneeded {
     }
 
     /// Moves what is left into the trash; returns the digests of what was in `layers`.
-    fn move_to(self, trash: &Stage, layers: &Path) -> Result<Vec<Digest>> {
-        let mut moved = Vec::new();
+    fn move_to(self, trash: &mut Trash, store: &Store, lock: &Exclusive) -> Result<Vec<Digest>> {
+        let (mut moved, layers) = (Vec::new(), store.layout.layers());
         // First what lies in a layer that may go itself.
         let all = self.replaced.into_iter().chain(self.objects);
         for path in all.flat_map(|(_, paths)| paths) {
             // Another sweep may have been faster.
-            match fs::rename(&path, trash.path(&random_name())) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                other => other?,
-            }
-            if path.parent() == Some(layers) {
+            if trash.take(store, lock, &path)? && path.parent() == Some(&layers) {
                 moved.extend(path.file_name().and_then(layout::digest_named));
             }
         }

@@ -3,9 +3,10 @@
 //! A container that uses a volume says so in its directory before it looks whether the volume is there, with the store's
 //! lock held shared. Who removes volumes holds that lock alone and asks all containers. So no volume goes that is used.
 
-use crate::store::lock::{Exclusive, lock};
+use crate::store::lock::lock;
 use crate::store::objects::read_if_there;
 use crate::store::stage::{Stage, remove_tree, sync_directory, write_synced};
+use crate::store::trash::Trash;
 use crate::store::{NotFound, Store, UsedVolume, VolumeName, layout};
 use crate::sys::{attributes, copy};
 use anyhow::{Context, Result};
@@ -266,15 +267,17 @@ impl Store {
         let lock = self.exclusive()?;
         self.settle_users(&lock, &mut users)?;
         let mut removed = users.unused(names.iter());
-        let trash = Stage::create(self)?;
+        let mut trash = Trash::default();
         let mut failed = Ok(());
-        removed.retain(|name| match self.bin(&lock, name, &trash) {
-            Ok(was_there) => was_there,
-            Err(error) => {
-                failed = Err(error);
-                false
-            }
-        });
+        removed.retain(
+            |name| match trash.take(self, &lock, &self.layout.volume(name)) {
+                Ok(was_there) => was_there,
+                Err(error) => {
+                    failed = Err(error);
+                    false
+                }
+            },
+        );
         drop(lock);
         trash.remove()?;
         failed.map(|()| removed)
@@ -291,22 +294,14 @@ impl Store {
         let mut users = self.volume_users()?;
         let lock = self.exclusive()?;
         self.settle_users(&lock, &mut users)?;
-        let trash = Stage::create(self)?;
+        let mut trash = Trash::default();
         for UsedVolume { name, .. } in anonymous {
             if users.of(&name).iter().all(|user| user == container) {
-                self.bin(&lock, &name, &trash)?;
+                trash.take(self, &lock, &self.layout.volume(&name))?;
             }
         }
         drop(lock);
         trash.remove()
-    }
-
-    /// Moves a volume out of sight; false if it is not there.
-    fn bin(&self, _: &Exclusive, name: &VolumeName, trash: &Stage) -> Result<bool> {
-        match fs::rename(self.layout.volume(name), trash.path(name.as_str())) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            moved => Ok(moved.map(|()| true)?),
-        }
     }
 }
 

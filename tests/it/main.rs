@@ -14,6 +14,7 @@ mod bare_images;
 mod budget;
 mod caller;
 mod cannot_start;
+mod chaos;
 mod choose;
 mod command_line;
 mod costs;

@@ -93,6 +93,11 @@ impl Registry {
         &self.address
     }
 
+    /// Returns the server's process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.server.id()
+    }
+
     /// Ends the registry before its value does.
     pub(crate) fn stop(&mut self) {
         drop(self.server.kill());

@@ -38,6 +38,7 @@ mod interrupt;
 mod isolation;
 mod layers;
 mod limits;
+mod listing;
 mod locks;
 mod monitor;
 mod mounts;

@@ -325,12 +325,12 @@ fn connect(
         notices: running.notices.clone(),
         is_terminal: terminal.is_some(),
     };
-    let client = watch.clients.first().context("there is no client")?;
-    client
-        .channel
-        .send(&message, terminal.map(|terminal| terminal.to.as_fd()))?;
     if is_detached {
+        // First: who hears that it runs may unmount at once what he was in.
         independent::become_independent()?;
     }
-    Ok(())
+    let client = watch.clients.first().context("there is no client")?;
+    Ok(client
+        .channel
+        .send(&message, terminal.map(|terminal| terminal.to.as_fd()))?)
 }

@@ -4,9 +4,10 @@
 //! container says in its directory that it needs a network, with the store's lock held shared; who removes networks holds
 //! that lock alone and asks all containers. So no network goes that is used.
 
-use crate::store::lock::{lock, missing_is_fine};
+use crate::store::lock::{lock, missing_is_fine, random_name};
 use crate::store::objects::read_if_there;
 use crate::store::owners::remove_damaged;
+use crate::store::stage::{sync_directory, write_synced};
 use crate::store::{NotFound, Store, Unreadable, layout, unique};
 use anyhow::{Context, Result, ensure};
 use chrono::{DateTime, Utc};
@@ -63,26 +64,41 @@ pub(crate) struct ActiveEndpoints {
 
 impl Store {
     /// Makes the network that `plan` decides on when it is told of all that there are, so that no two of them overlap.
+    ///
+    /// It is asked anew when another was made meanwhile: nobody waits at the store's lock for the disk.
     pub(crate) fn create_network(
         &self,
         name: &str,
-        plan: impl FnOnce(&[NetworkRecord]) -> Result<NetworkRecord>,
+        plan: impl Fn(&[NetworkRecord]) -> Result<NetworkRecord>,
     ) -> Result<NetworkRecord> {
         check_name(name)?;
-        let _exclusive = self.exclusive()?;
         let path = self.layout.network(name);
-        if path.exists() {
-            return Err(NetworkExists(name.to_owned()).into());
+        let stage = self.stage()?;
+        loop {
+            if path.exists() {
+                return Err(NetworkExists(name.to_owned()).into());
+            }
+            let known = self.networks()?;
+            let record = plan(&known)?;
+            let text = serde_json::to_vec(&record).context("writing down the network")?;
+            let written = stage.path(&random_name());
+            write_synced(&written, &text)?;
+            let exclusive = self.exclusive()?;
+            if path.exists() || self.networks()? != known {
+                continue;
+            }
+            // None in a store that was made before there were networks.
+            match fs::create_dir(self.layout.networks()) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                    return Err(error.into());
+                }
+                _ => {}
+            }
+            fs::rename(written, &path)?;
+            drop(exclusive);
+            sync_directory(&self.layout.networks())?;
+            return Ok(record);
         }
-        let record = plan(&self.networks()?)?;
-        // None in a store that was made before there were networks.
-        match fs::create_dir(self.layout.networks()) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error.into()),
-            _ => {}
-        }
-        let text = serde_json::to_vec(&record).context("writing down the network")?;
-        self.write_durably(&path, &text)?;
-        Ok(record)
     }
 
     /// Returns all networks that somebody defined and whose definitions can be read, sorted by name.

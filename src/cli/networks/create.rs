@@ -78,13 +78,13 @@ pub(crate) fn create(arguments: &CreateArguments, root: &Path) -> Result<()> {
     let plan = |others: &[NetworkRecord]| {
         let id = new_id(others);
         Ok(NetworkRecord {
-            pools: complete(pools, arguments.ipv6, &id, others)?,
+            pools: complete(pools.clone(), arguments.ipv6, &id, others)?,
             id,
             name: arguments.name.clone(),
             created: Utc::now(),
             internal: arguments.internal,
             labels: arguments.label.iter().cloned().map(Pair::into).collect(),
-            options,
+            options: options.clone(),
         })
     };
     let record = store

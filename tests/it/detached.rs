@@ -144,6 +144,24 @@ fn logs_follow_through_rotations_until_the_end() {
 }
 
 #[test]
+fn a_log_is_followed_where_nobody_tells_that_it_grows() {
+    let (ddock, image) = Ddock::with_busybox();
+    let script = "echo one; sleep 0.3; echo two; sleep 0.3; echo three";
+    start(&ddock, &["--name", "slow", &image, "sh", "-c", script]);
+    let logs = ddock.command(&["logs", "-f", "slow"]);
+    let mut strace = Command::new("strace");
+    // As if containers had used up what the kernel has of such watches for a user.
+    strace.args(["-qq", "-e", "trace=inotify_init1", "-o", "/dev/null"]);
+    strace.args(["-e", "inject=inotify_init1:error=EMFILE"]);
+    strace.arg(logs.get_program()).args(logs.get_args());
+    for (name, value) in logs.get_envs() {
+        strace.env(name, value.unwrap());
+    }
+    let said = output(&mut strace).exits(0);
+    assert_eq!(said.stdout, "one\ntwo\nthree\n", "{}", said.stderr);
+}
+
+#[test]
 fn the_log_is_dockers_json() {
     let (ddock, image) = Ddock::with_busybox();
     let script = "printf '\"q\"\\n'; head -c 20000 /dev/zero | tr '\\0' x";

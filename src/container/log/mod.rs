@@ -50,6 +50,30 @@ mod tests {
     }
 
     #[test]
+    fn half_a_record_is_taken_back_and_the_next_one_is_whole() {
+        use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+        let directory = tempfile::tempdir().unwrap();
+        let mut writer = Writer::create(directory.path(), Rotation::default()).unwrap();
+        writer.write(Stream::Stdout, b"first\n").unwrap();
+        let path = directory.path().join("log");
+        let whole = fs_err::metadata(&path).unwrap().len();
+        // As on a disk that is full: so much is written, and no more.
+        crate::sys::signal::outlive_file_size_limit();
+        let before = getrlimit(Resource::Fsize);
+        let limited = Rlimit {
+            current: Some(whole + 20),
+            ..before
+        };
+        setrlimit(Resource::Fsize, limited).unwrap();
+        assert!(writer.write(Stream::Stdout, b"lost\n").is_err());
+        assert_eq!(fs_err::metadata(&path).unwrap().len(), whole);
+        setrlimit(Resource::Fsize, before).unwrap();
+        writer.write(Stream::Stdout, b"after\n").unwrap();
+        let expected = ["first\n", "after\n"].map(|text| (text.to_owned(), Stream::Stdout));
+        assert_eq!(entries(directory.path()), expected);
+    }
+
+    #[test]
     fn lines_are_kept_whole_and_streams_apart() {
         let directory = tempfile::tempdir().unwrap();
         let mut writer = Writer::create(directory.path(), Rotation::default()).unwrap();

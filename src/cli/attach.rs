@@ -27,7 +27,6 @@ pub(crate) struct Arguments {
 /// Attaches to a container that runs; returns its exit code, or 0 if the user left it running.
 pub(crate) fn run(arguments: &Arguments, root: &Path) -> Result<u8> {
     let name = &arguments.container;
-    let context = || format!("cannot attach to container: {name}");
     let session = Session {
         detached: false,
         stdin: !arguments.no_stdin,
@@ -37,6 +36,12 @@ pub(crate) fn run(arguments: &Arguments, root: &Path) -> Result<u8> {
         sig_proxy: arguments.sig_proxy,
         detach_keys: detach_keys::choose(arguments.detach_keys.as_deref())?,
     };
+    to(root, name, session)
+}
+
+/// Attaches to the container `name`.
+pub(super) fn to(root: &Path, name: &str, session: Session) -> Result<u8> {
+    let context = || format!("cannot attach to container: {name}");
     let store = open(root)?;
     let record = find(store.as_ref(), name)?;
     let notify = |notice: &str| output::tell(&format!("ddock: {notice}\n"));

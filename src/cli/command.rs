@@ -85,6 +85,14 @@ impl Call {
         self.obey(1, |arguments, _, _| act(&arguments))
     }
 
+    /// As [`with`](Self::with), where ddock's own failures are told from a command's that is to come.
+    pub(super) fn make<A: FromArgMatches>(
+        self,
+        act: impl FnOnce(A, &Path) -> Result<u8>,
+    ) -> ExitCode {
+        self.obey(DDOCK_FAILED, |arguments, root, _| act(arguments, root))
+    }
+
     /// As [`with`](Self::with), for an `act` that a process of this program is started for. ddock's own failures are told
     /// from the command's.
     pub(super) fn start<A: FromArgMatches>(

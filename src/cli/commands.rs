@@ -4,7 +4,8 @@ use crate::cli::command::Section::{Common, Hidden, Other};
 use crate::cli::command::{Command, command};
 use crate::cli::{
     attach, containers, control, history, image_prune, images, info, inspect, load, login, logs,
-    manifest, networks, port, pull, reset, rmi, run, save, system, tag, unpack, version, volumes,
+    manifest, networks, port, pull, reset, rmi, run, save, start, system, tag, unpack, version,
+    volumes,
 };
 use clap::Args as _;
 
@@ -22,6 +23,7 @@ pub(crate) static COMMANDS: &[Command] = &[
 
     command(Other, &["attach", "container attach"], attach::Arguments::augment_args, |call| call.with(attach::run), "Connect this terminal, or these streams, to a container that runs"),
     command(Other, &["container inspect"], inspect::ContainerArguments::augment_args, |call| call.with(inspect::containers), "Show everything known about containers, as JSON"),
+    command(Other, &["create", "container create"], run::Arguments::augment_create_args, |call| call.make(run::create), "Make a container that is started another time"),
     command(Other, &["history", "image history"], history::Arguments::augment_args, |call| call.with(history::run), "Show how an image was made"),
     command(Other, &["image exists"], tag::ExistsArguments::augment_args, |call| call.with(tag::exists), "Tell by the exit code whether an image is here"),
     command(Other, &["image inspect"], inspect::ImageArguments::augment_args, |call| call.with(inspect::images), "Show everything known about images, as JSON"),
@@ -39,9 +41,11 @@ pub(crate) static COMMANDS: &[Command] = &[
     command(Other, &["network prune"], networks::PruneArguments::augment_args, |call| call.with(networks::prune), "Remove networks that no container is in"),
     command(Other, &["network rm", "network remove"], networks::RemoveArguments::augment_args, |call| call.with(networks::remove), "Remove networks"),
     command(Other, &["port", "container port"], port::Arguments::augment_args, |call| call.with(port::run), "Show which ports of a container are published, and where"),
+    command(Other, &["restart", "container restart"], start::RestartArguments::augment_args, |call| call.start(|arguments, root, program| start::restart(&arguments, root, program)), "Stop containers, and start them again"),
     command(Other, &["rm", "container rm", "container remove"], containers::RemoveArguments::augment_args, |call| call.with(containers::remove), "Remove containers"),
     command(Other, &["rmi", "image rm", "image remove"], rmi::Arguments::augment_args, |call| call.with(rmi::run), "Remove images"),
     command(Other, &["save", "image save"], save::Arguments::augment_args, |call| call.with(save::run), "Write images to one file"),
+    command(Other, &["start", "container start"], start::StartArguments::augment_args, |call| call.start(|arguments, root, program| start::start(&arguments, root, program)), "Start containers that were made before, or have ended"),
     command(Other, &["stop", "container stop"], control::StopArguments::augment_args, |call| call.with(control::stop), "Ask containers to end, and kill them if they do not"),
     command(Other, &["system check"], system::CheckArguments::augment_args, |call| call.with(system::check), "Check that images are what was pulled, to the last file"),
     command(Other, &["system reset"], reset::Arguments::augment_args, |call| call.with(reset::run), "Remove all containers, images, volumes and networks, and the directory they are kept in"),

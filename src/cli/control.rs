@@ -112,14 +112,14 @@ fn exit_code(store: Option<&Store>, record: &Record) -> Result<u8> {
     match status {
         Status::Exited { code, .. } => Ok(code),
         // It never ran, of which Docker says 0.
-        Status::Created => Ok(0),
+        Status::Starting | Status::Created => Ok(0),
         Status::Running { .. } | Status::Unknown => {
             Err(Vanished).context("nobody saw how the container ended")
         }
     }
 }
 
-fn number(text: &str) -> Result<i32, Refusal> {
+pub(crate) fn number(text: &str) -> Result<i32, Refusal> {
     signal::parse(text).ok_or_else(|| invalid_signal(text).code(1))
 }
 

@@ -97,6 +97,11 @@ fn code(error: &Error) -> Option<u8> {
 /// Tells the user what an operation noted on its way.
 #[expect(clippy::needless_pass_by_value, reason = "what is told is told once")]
 pub(crate) fn note(note: Note) {
+    let text = note.0.to_string();
+    if text.starts_with("WARNING: ") {
+        // Docker's words, which begin a line of their own.
+        return output::tell(&format!("{}\n", human::printable(&text)));
+    }
     tell(&note.0);
 }
 

@@ -39,10 +39,10 @@ const COMMANDS_ELSEWHERE: &[(&[&str], &str, &str)] = &[
 /// What is to come.
 #[rustfmt::skip]
 const COMMANDS_TO_COME: &[&str] = &[
-    "checkpoint", "commit", "completion", "cp", "create", "diff", "events", "exec",
+    "checkpoint", "commit", "completion", "cp", "diff", "events", "exec",
     "export", "healthcheck", "import", "init",
-    "mount", "pause", "push", "rename", "restart", "search",
-    "start", "stats", "system", "top", "umount", "unmount", "unpause", "unshare",
+    "mount", "pause", "push", "rename", "search",
+    "stats", "system", "top", "umount", "unmount", "unpause", "unshare",
         "update",
 ];
 
@@ -50,9 +50,9 @@ const COMMANDS_TO_COME: &[&str] = &[
 #[rustfmt::skip]
 const GROUPED_TO_COME: &[(&str, &[&str])] = &[
     ("container", &[
-        "checkpoint", "cleanup", "clone", "commit", "cp", "create", "diff", "exec",
+        "checkpoint", "cleanup", "clone", "commit", "cp", "diff", "exec",
         "exists", "export", "init", "mount", "pause", "prune", "rename",
-        "restart", "restore", "runlabel", "start", "stats", "top", "unmount", "unpause", "update",
+        "restore", "runlabel", "stats", "top", "unmount", "unpause", "update",
     ]),
     ("image", &[
         "diff", "import", "mount", "push", "scp",
@@ -114,11 +114,11 @@ const FLAGS: &[(&str, &str, &[&str])] = &[
         "--all-platforms", "--cert-dir",
         "--decryption-key", "--disable-content-trust", "--policy", "--unpack", "--verify",
     ]),
-    ("images", "", &["--tree", "--history", "-n", "--noheading", "--sort"]),
-    ("rmi", "", &["--platform", "-a", "--all", "-i", "--ignore"]),
-    ("inspect", "", &["-l", "--latest", "--platform", "--mode"]),
+    ("images", "", &["--format", "--tree", "--history", "-n", "--noheading", "--sort"]),
+    ("rmi", "", &["--no-prune", "--platform", "-a", "--all", "-i", "--ignore"]),
+    ("inspect", "", &["-f", "--format", "-s", "--size", "-l", "--latest", "--platform", "--mode"]),
     ("ps", "", &[
-        "--sort",
+        "--format", "-n", "--last", "-l", "--latest", "-s", "--size", "--sort",
         "--pod", "-p", "--ns", "--watch", "-w", "--external", "--sync", "--noheading",
     ]),
     ("rm", "", &[
@@ -139,13 +139,15 @@ const FLAGS: &[(&str, &str, &[&str])] = &[
         "--interface-name", "--ipam-driver", "--ipam-opt", "--ipv4", "--route", "--scope",
     ]),
     ("network ls", "", &["-n", "--noheading"]),
-    ("network inspect", "", &["-v", "--verbose"]),
+    ("network inspect", "", &["-f", "--format", "-v", "--verbose"]),
     ("network rm", "", &["-t", "--time"]),
     ("volume create", "", &["-o", "--opt", "--ignore", "--uid", "--gid"]),
-    ("volume ls", "", &["--cluster", "-n", "--noheading"]),
-    ("volume inspect", "", &["-a", "--all"]),
+    ("volume ls", "", &["--format", "--cluster", "-n", "--noheading"]),
+    ("volume inspect", "", &["-f", "--format", "-a", "--all"]),
     ("volume rm", "", &["-a", "--all", "-t", "--time"]),
     ("volume prune", "", &["--filter"]),
+    ("info", "", &["-f"]),
+    ("version", "", &["-f"]),
 ];
 
 /// Returns the refusal of a command if it is a known one: `words` are the first one or two of the command line.

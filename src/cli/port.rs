@@ -32,7 +32,7 @@ pub(crate) fn run(arguments: &Arguments, root: &Path) -> Result<()> {
 fn render(record: &Record, port: Option<Port>) -> Result<String> {
     let mut ports = match record.status {
         Status::Running { .. } => record.ports.clone(),
-        Status::Created | Status::Exited { .. } | Status::Unknown => Vec::new(),
+        Status::Starting | Status::Created | Status::Exited { .. } | Status::Unknown => Vec::new(),
     };
     ports.sort_unstable();
     let Some(port) = port else {

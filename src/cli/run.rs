@@ -1,56 +1,46 @@
 //! `ddock run`: its flags, and the way from them to a running container.
 
 mod arguments;
-mod connect;
-mod donors;
+mod end;
 mod explain;
 mod id_file;
-mod mounts;
-mod origin;
-mod peers;
-mod prepare;
-mod start;
 
-use crate::cli::failure::Refusal;
+use crate::cli::failure::{self, Refusal};
 use crate::cli::pull_flags::PullFlags;
 use crate::cli::{detach_keys, output, pull};
-use crate::engine::place;
+use crate::engine::container::{self as engine, Groundwork, Naming, Starter};
 use crate::image;
 use crate::monitor::{DetachKeys, Session};
-use crate::options::{ContainerOptions, Network, Root, Streams, UserNamespace};
+use crate::options::{ContainerOptions, Root, Streams};
 use crate::platform::Platform;
 use crate::reference::Reference;
-use crate::spec::{Host, Settled};
 use crate::store::{NotFound, Store};
 use crate::sys::kernel;
 use crate::sys::program::Protected;
 use crate::sys::userns::Mapping;
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result};
 use clap::ValueEnum;
 use std::collections::BTreeSet;
 use std::io::{self, IsTerminal as _};
 use std::os::fd::{OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 
-use donors::Donors;
 use explain::Explain;
 use id_file::IdFile;
-use peers::Peers;
 
 pub(crate) use arguments::{Arguments, invalid_signal};
-pub(crate) use start::code_of;
+pub(crate) use end::code_of;
+use end::conclude;
 
 /// What `ddock run` was asked to do: the container's shape, and what is done around it.
 #[derive(Debug)]
 pub(crate) struct Run {
     options: ContainerOptions,
-    /// `--name`, well formed.
-    name: Option<String>,
+    /// `--name` and `--replace`
+    naming: Naming,
     session: SessionOptions,
     /// `--preserve-fds` and `--preserve-fd`, by number.
     handed: BTreeSet<RawFd>,
-    /// `--replace`
-    replace: bool,
     /// `--cidfile`
     cidfile: Option<PathBuf>,
     pull: PullPolicy,
@@ -124,38 +114,64 @@ const PULLS: usize = 3;
 ///
 /// A process of this `program` becomes the command.
 pub(crate) fn run(arguments: Arguments, root: &Path, program: Protected) -> Result<u8> {
-    let mut run = Run::try_from(arguments)?;
+    let run = Run::try_from(arguments)?;
     let handed = handed(&run.handed)?;
     let session = run.session.session(&run.options)?;
     if session.stdin && run.options.terminal && !io::stdin().is_terminal() {
         return Err(no_terminal().into());
     }
-    let wish = format!("cannot run `{}`", run.options.root);
-    let mut mapping = place::mapping(root).with_context(|| wish.clone())?;
-    // Before anything is pulled, made or removed.
-    let host = Host::detect(prepare::spec_mapping(&mapping)).with_context(|| wish.clone())?;
-    let settled = Settled::choose(&run.options, &host).with_context(|| wish.clone())?;
-    let id_file = run.cidfile.as_deref().map(IdFile::create);
-    let id_file = id_file.transpose()?;
-    let found = match &run.options.root {
-        Root::Image(image) => provide(&run, image, root, &mapping)?,
-        Root::Directory { .. } => None,
+    let wish = || format!("cannot run `{}`", run.options.root);
+    let (groundwork, id_file) = begin(&run, root)?;
+    let found = provide(&run, root, &groundwork)?;
+    let entered = groundwork
+        .enter(&run.options, root, found, run.is_dry)
+        .with_context(wish)?;
+    let narration = run.explain.map(explain::listen).transpose()?;
+    if run.is_dry {
+        let notes = &failure::note;
+        let config = engine::preview(entered, &run.options, narration.as_ref(), notes);
+        return output::print(&format!("{}\n", config.with_context(wish)?)).map(|()| 0);
+    }
+    let starter = Starter {
+        session,
+        handed,
+        program,
+        narration: narration.as_ref(),
+        notes: &failure::note,
     };
-    let company = enter(&mut run, root, &mut mapping).context(wish)?;
-    let store = found.map_or_else(|| Store::open(root, &mapping.to_string()), Ok)?;
-    start::start(
-        &run,
-        (session, handed),
-        id_file,
-        &store,
-        &mapping,
-        (host, settled),
-        (company, program),
-    )
+    let made = |id: &str| id_file.map_or(Ok(()), |mut file| file.write(id));
+    let (id, end) =
+        engine::run(entered, &run.options, &run.naming, starter, made).with_context(wish)?;
+    conclude(&end, &id)
+}
+
+/// Makes a container that is started another time, and prints its ID.
+pub(crate) fn create(arguments: Arguments, root: &Path) -> Result<u8> {
+    let run = Run::try_from(arguments)?;
+    let wish = || format!("cannot create a container of `{}`", run.options.root);
+    let (groundwork, id_file) = begin(&run, root)?;
+    provide(&run, root, &groundwork)?;
+    let id = engine::create(&groundwork, root, &run.options, &run.naming, &failure::note)
+        .with_context(wish)?;
+    id_file.map_or(Ok(()), |mut file| file.write(&id))?;
+    output::print(&format!("{id}\n")).map(|()| 0)
+}
+
+/// Refuses what makes no sense, and takes the file for the ID, before anything is pulled, made or removed.
+fn begin(run: &Run, root: &Path) -> Result<(Groundwork, Option<IdFile>)> {
+    let wish = || format!("cannot run `{}`", run.options.root);
+    let groundwork = Groundwork::lay(&run.options, root).with_context(wish)?;
+    let id_file = run.cidfile.as_deref().filter(|_| !run.is_dry);
+    let id_file = id_file.map(IdFile::create).transpose()?;
+    Ok((groundwork, id_file))
 }
 
 /// Sees to it that the image is in the store, also when somebody else removes it meanwhile, and returns that.
-fn provide(run: &Run, image: &str, root: &Path, mapping: &Mapping) -> Result<Option<Store>> {
+fn provide(run: &Run, root: &Path, groundwork: &Groundwork) -> Result<Option<Store>> {
+    let Root::Image(image) = &run.options.root else {
+        return Ok(None);
+    };
+    let mapping = &groundwork.mapping;
     let mut found = find(run, image, root, mapping)?;
     for _ in 0..PULLS {
         if !obtain(run, image, root, found.is_some())? {
@@ -178,57 +194,6 @@ fn handed(numbers: &BTreeSet<RawFd>) -> Result<Vec<OwnedFd>, Refusal> {
     })
 }
 
-/// The running containers that the new one has to do with.
-struct Company {
-    donors: Donors,
-    /// Of an ordinary user's container that is to be in networks of his.
-    peers: Option<Peers>,
-}
-
-/// Finds the containers that are to be joined, and enters the user namespace: theirs, if there are any.
-fn enter(run: &mut Run, root: &Path, mapping: &mut Mapping) -> Result<Company> {
-    let donors = Donors::find(&run.options.namespaces, root, &mapping.to_string())?;
-    let namespaces = &run.options.namespaces;
-    let peers = match &namespaces.network {
-        Network::Named(networks) if !mapping.is_root() && !run.is_dry => {
-            ensure!(
-                namespaces.user == UserNamespace::Default,
-                "conflicting options: --userns=keep-id and networks of yours, whose containers share a user namespace in which you are root"
-            );
-            let first = networks[0].network.as_str();
-            Some(Peers::find(root, &mapping.to_string(), first)?)
-        }
-        _ => None,
-    };
-    let peer = peers.as_ref().and_then(Peers::process);
-    let company = donors.process(peer)?;
-    if let (Some(_), Some(process)) = (&peers, company) {
-        // The first in the user's networks brings them all into its user namespace.
-        ensure!(
-            mapping.is_root_inside(process)?,
-            "the container to join was started with --userns=keep-id, and containers in networks of yours share a user namespace in which you are root"
-        );
-    }
-    match (company, namespaces.user) {
-        (None, UserNamespace::Default) => mapping.enter()?,
-        (Some(process), UserNamespace::Default) => mapping.join(process)?,
-        (Some(_), UserNamespace::KeepId(..)) => bail!(
-            "conflicting options: --userns=keep-id and joining a container, which has a user namespace of its own"
-        ),
-        (None, UserNamespace::KeepId(uid, gid)) => {
-            let own = mapping
-                .own()
-                .context("keep-id is only supported in rootless mode")?;
-            let (uid, gid) = (uid.unwrap_or(own.0), gid.unwrap_or(own.1));
-            let own = format!("{uid}:{gid}").parse()?;
-            run.options.user.get_or_insert(own);
-            mapping.keep(uid, gid);
-            mapping.enter()?;
-        }
-    }
-    Ok(Company { donors, peers })
-}
-
 /// Returns the store if it has the image, for a platform that is wanted.
 fn find(run: &Run, image: &str, root: &Path, mapping: &Mapping) -> Result<Option<Store>> {
     if !Store::exists(root)? {
@@ -242,7 +207,7 @@ fn find(run: &Run, image: &str, root: &Path, mapping: &Mapping) -> Result<Option
 }
 
 /// Docker's words and exit code.
-fn no_terminal() -> Refusal {
+pub(super) fn no_terminal() -> Refusal {
     Refusal::new("cannot attach stdin to a TTY-enabled container because stdin is not a terminal")
         .hint("leave out `-t` where input comes from a pipe or a file")
         .code(1)

@@ -31,7 +31,7 @@ fn live(root: &Path) {
     let store = open(root);
     let mut record = Record::unknown(&"c".repeat(64), chrono::Utc::now());
     record.name = NAME.to_owned();
-    record.status = Status::Created;
+    record.status = Status::Starting;
     record.origin = crate::container::Origin::Directory { rootfs: "/".into() };
     let shared = store.shared().unwrap();
     let mut container = Container::create(&store, shared, None, record).unwrap();

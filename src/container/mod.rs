@@ -3,6 +3,7 @@
 #[cfg(test)]
 mod crash;
 mod init_files;
+mod life;
 pub(crate) mod log;
 mod neighbours;
 mod networks;
@@ -14,7 +15,7 @@ pub(crate) use init_files::make as make_init_files;
 pub(crate) use neighbours::Neighbours;
 pub(crate) use networks::{ICC, MTU, network_of};
 pub(crate) use reading::{find, list, records};
-pub(crate) use record::{Origin, Record, Status};
+pub(crate) use record::{Asked, Origin, Record, Status};
 pub(crate) use sweep::sweep;
 
 use crate::digest::to_hex;
@@ -26,7 +27,6 @@ use crate::store::{
 };
 use crate::sys::lock::Waiting;
 use anyhow::{Context, Error, Result, bail};
-use chrono::Utc;
 use fs_err as fs;
 use rustix::io::Errno;
 use std::io::{ErrorKind, Write as _};
@@ -130,8 +130,11 @@ impl Container {
     /// Makes an empty directory, in the place of the layers that an image lacks.
     pub(crate) fn make_lower(&self) -> Result<PathBuf> {
         let lower = self.directory.join("lower");
-        fs::create_dir(&lower)?;
-        Ok(lower)
+        match fs::create_dir(&lower) {
+            // It was started before.
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error.into()),
+            _ => Ok(lower),
+        }
     }
 
     /// Writes the bundle: `config.json`, and the files that its mounts show in the container.
@@ -184,34 +187,6 @@ impl Container {
         let room = (length + ROOM).next_multiple_of(BLOCK);
         // Written, not allocated (fallocate(2)): not every file system can.
         Ok(fs::write(end_file(&self.directory), vec![b' '; room])?)
-    }
-
-    /// Records that the command runs.
-    pub(crate) fn started(&mut self, pid: u32, start_time: u64) -> Result<()> {
-        let started = Utc::now();
-        self.record.status = Status::Running {
-            pid,
-            start_time,
-            started,
-            boot: Some(sweep::boot_id()),
-        };
-        self.write(Durable::First)
-    }
-
-    /// Records how the command ended, or removes the container if it was to go then, or never ran.
-    pub(crate) fn ended(&mut self, end: Option<(u8, bool)>) -> Result<()> {
-        let Some((code, out_of_memory)) = end.filter(|_| !self.record.auto_remove) else {
-            return remove_all(&self.store, &self.record, Volumes::Removed);
-        };
-        self.record.status = Status::Exited {
-            code,
-            out_of_memory,
-            finished: Utc::now(),
-        };
-        write_end(&self.directory, &self.record)?;
-        let id = &self.record.id;
-        self.store.release_networks(id, None)?;
-        self.store.disown(id)
     }
 }
 
@@ -340,7 +315,7 @@ fn kill(store: &Store, id: &str, ask: AskToKill) -> Result<()> {
             Err(error) if has_hung_up(&error) => Ok(()),
             asked => asked.map(drop),
         },
-        Some(Status::Created | Status::Exited { .. }) | None => Ok(()),
+        Some(Status::Starting | Status::Created | Status::Exited { .. }) | None => Ok(()),
     }
 }
 

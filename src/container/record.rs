@@ -2,7 +2,7 @@
 
 use crate::digest::Digest;
 use crate::network::{Attachment, Port, Published};
-use crate::options::{Log, Stop};
+use crate::options::{ContainerOptions, Log, Stop};
 use crate::spec::MountPoint;
 use crate::store::UsedVolume;
 use chrono::{DateTime, Utc};
@@ -18,6 +18,9 @@ pub(crate) struct Record {
     pub(crate) name: String,
     #[serde(flatten)]
     pub(crate) origin: Origin,
+    /// What it was asked to be. Absent in an older ddock's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) options: Option<Asked>,
     /// What it needs of the store, as its list says it too: only this is on disk for sure. Absent in an older ddock's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) holds: Option<Vec<Digest>>,
@@ -82,10 +85,38 @@ impl Origin {
     }
 }
 
+/// What a container was asked to be, as it is kept.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Asked {
+    /// Of the options: an older ddock does not guess what newer ones mean.
+    version: u32,
+    container: ContainerOptions,
+}
+
+/// The version of options that this ddock writes and understands.
+const VERSION: u32 = 1;
+
+impl Asked {
+    pub(crate) fn now(container: ContainerOptions) -> Self {
+        Self {
+            version: VERSION,
+            container,
+        }
+    }
+
+    /// Returns the options, if they can be understood.
+    pub(crate) fn options(&self) -> Option<&ContainerOptions> {
+        (self.version == VERSION).then_some(&self.container)
+    }
+}
+
 /// Where a container is in its life.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "status", rename_all = "lowercase")]
 pub(crate) enum Status {
+    /// `run` makes it: it goes with its maker.
+    Starting,
+    /// Somebody made it, and it has not run yet. In an older ddock's it is the same as `Starting`.
     Created,
     Running {
         /// Host PID of the container's PID 1.
@@ -124,6 +155,7 @@ impl Record {
             id: id.to_owned(),
             name: String::new(),
             origin: Origin::Unknown {},
+            options: None,
             holds: None,
             volumes: Vec::new(),
             command: Vec::new(),
@@ -158,6 +190,11 @@ impl Record {
             }
         }
         serde_json::from_value(Value::Object(known)).unwrap_or(unknown)
+    }
+
+    /// Tells whether its command has run once.
+    pub(crate) fn has_started(&self) -> bool {
+        !matches!(self.status, Status::Starting | Status::Created)
     }
 
     /// Tells whether more is known of the container than that it is there.

@@ -57,7 +57,9 @@ fn bury(store: &Store, id: &str, patience: Duration) -> Result<()> {
         return super::forget(store.remove_container(id));
     };
     end(store, &record, patience)?;
-    if record.auto_remove || record.status == Status::Created {
+    // One that somebody made stays, whoever died when it was about to start.
+    let is_kept = record.status == Status::Created || !record.auto_remove;
+    if record.status == Status::Starting || !is_kept {
         return remove_all(store, &record, Volumes::Removed);
     }
     if matches!(record.status, Status::Running { .. }) {

@@ -1,6 +1,7 @@
 //! What commands do, apart from who asks for it: options in, notes and events on the way, a report out.
 
 mod blame;
+pub(crate) mod container;
 mod cure;
 pub(crate) mod image;
 pub(crate) mod place;

@@ -17,6 +17,7 @@ use crate::sys::clone::{Clone, end_child, fork};
 use crate::sys::message::{Channel, Listener};
 use crate::sys::{kernel, words};
 use anyhow::{Context, Result};
+use fs_err as fs;
 use rustix::io::retry_on_intr;
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 use std::os::fd::{AsFd, OwnedFd};
@@ -293,6 +294,10 @@ fn open(
     let directory = &container.directory;
     if let Some(rotation) = log {
         watch.hub.keep(Writer::create(directory, rotation)?);
+    }
+    if container.record.has_started() {
+        // The door of the monitor before.
+        fs::remove_file(directory.join(DOOR)).ok();
     }
     watch.door = Some(Listener::bind(directory, DOOR).context("making the container's socket")?);
     for (stream, from) in sources {

@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 /// How much of the block devices' time the container may use. Zero is no limit.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub(crate) struct Io {
     /// `--blkio-weight`, 10 to 1000.
     pub(crate) weight: Option<u16>,
@@ -36,6 +36,7 @@ impl Io {
 
 /// A device's weight, 10 to 1000.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct DeviceWeight {
     pub(crate) path: String,
     pub(crate) weight: u16,
@@ -43,6 +44,7 @@ pub(crate) struct DeviceWeight {
 
 /// Bytes a second of a device.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct DeviceBytes {
     pub(crate) path: String,
     pub(crate) rate: u64,
@@ -50,6 +52,7 @@ pub(crate) struct DeviceBytes {
 
 /// Operations a second of a device.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct DeviceOperations {
     pub(crate) path: String,
     pub(crate) rate: u64,

@@ -23,61 +23,94 @@ const HOSTNAME_LIMIT: usize = 64;
 
 /// What a container is asked to be, all of it. What the image says is not in here, and what the machine is neither.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 #[expect(clippy::struct_excessive_bools, reason = "flags are booleans")]
 pub(crate) struct ContainerOptions {
+    #[serde(skip_serializing_if = "is_default")]
     pub(crate) root: Root,
     /// `--platform`
+    #[serde(skip_serializing_if = "is_default")]
     pub(crate) platform: Option<Platform>,
     /// What follows the image on the command line.
+    #[serde(skip_serializing_if = "is_default")]
     pub(crate) command: Vec<String>,
     /// `--entrypoint`: none is the image's; nothing, or one empty word, is no entrypoint.
+    #[serde(skip_serializing_if = "is_default")]
     pub(crate) entrypoint: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "is_default")]
     pub(crate) environment: Environment,
     /// `-w`
+    #[serde(skip_serializing_if = "is_default")]
     pub(crate) working_directory: Option<String>,
     /// `-u`
+    #[serde(skip_serializing_if = "is_default")]
     pub(crate) user: Option<UserName>,
     /// `--group-add`, in order.
+    #[serde(skip_serializing_if = "is_default")]
     pub(crate) groups: Vec<GroupName>,
     /// `--umask`
+    #[serde(skip_serializing_if = "is_default")]
     pub(crate) umask: Option<u32>,
     /// `--tz`: a zone of the host's zoneinfo(5), or `local`.
+    #[serde(skip_serializing_if = "is_default")]
     pub(crate) time_zone: Option<String>,
     /// `-h`; the ID's first 12 digits otherwise.
+    #[serde(skip_serializing_if = "is_default")]
     pub(crate) hostname: Option<String>,
     /// `--domainname`
+    #[serde(skip_serializing_if = "is_default")]
     pub(crate) domain_name: Option<String>,
     /// `-t`
+    #[serde(skip_serializing_if = "is_default")]
     pub(crate) terminal: bool,
     /// `-i`: the command has an input.
+    #[serde(skip_serializing_if = "is_default")]
     pub(crate) interactive: bool,
     /// Which of the command's streams whoever started it is attached to, as `-a` and `-d` say.
+    #[serde(skip_serializing_if = "is_default")]
     pub(crate) attached: Streams,
     /// `--rm`
+    #[serde(skip_serializing_if = "is_default")]
     pub(crate) remove: bool,
     /// `--init`
+    #[serde(skip_serializing_if = "is_default")]
     pub(crate) init: bool,
     /// `--timeout`, in seconds.
+    #[serde(skip_serializing_if = "is_default")]
     pub(crate) timeout: Option<u64>,
+    #[serde(skip_serializing_if = "is_default")]
     pub(crate) stop: Stop,
+    #[serde(skip_serializing_if = "is_default")]
     pub(crate) log: Log,
     /// `--label-file`, and `--label` above them.
+    #[serde(skip_serializing_if = "is_default")]
     pub(crate) labels: BTreeMap<String, String>,
     /// `--annotation`
+    #[serde(skip_serializing_if = "is_default")]
     pub(crate) annotations: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "is_default")]
     pub(crate) files: Files,
+    #[serde(skip_serializing_if = "is_default")]
     pub(crate) namespaces: Namespaces,
+    #[serde(skip_serializing_if = "is_default")]
     pub(crate) names: NetworkNames,
+    #[serde(skip_serializing_if = "is_default")]
     pub(crate) publish: Publish,
+    #[serde(skip_serializing_if = "is_default")]
     pub(crate) limits: Limits,
+    #[serde(skip_serializing_if = "is_default")]
     pub(crate) devices: Devices,
+    #[serde(skip_serializing_if = "is_default")]
     pub(crate) security: Security,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// The standard streams of a command.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub(crate) struct Streams {
     pub(crate) stdin: bool,
     pub(crate) stdout: bool,

@@ -9,7 +9,7 @@ use std::str::FromStr;
 
 /// The devices that the container may use besides those that all have.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub(crate) struct Devices {
     /// `--device`, in order.
     pub(crate) nodes: Vec<DeviceOptions>,
@@ -19,6 +19,7 @@ pub(crate) struct Devices {
 
 /// `HOST[:CONTAINER[:ACCESS]]`: a device of the host, or all in a directory.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct DeviceOptions {
     pub(crate) host: PathBuf,
     pub(crate) container: PathBuf,
@@ -66,6 +67,7 @@ impl FromStr for DeviceOptions {
 /// `TYPE MAJOR:MINOR ACCESS`: devices that may be used, by their numbers; -1 is all of them, as config.json has it
 /// (config-linux.md, "Allowed Device list").
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct DeviceRule {
     /// `a`, `b` or `c`
     pub(crate) kind: String,

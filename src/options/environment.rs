@@ -8,7 +8,7 @@ use std::str::FromStr;
 /// What the environment is to be besides the image's and ours. Nothing of the caller's is left to be looked up: it is the
 /// environment of whoever made the container, whoever starts it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub(crate) struct Environment {
     /// All of the caller's, beneath the image's: `--env-host`.
     pub(crate) callers: Vec<(String, String)>,

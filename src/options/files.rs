@@ -8,7 +8,7 @@ use std::str::FromStr;
 
 /// What the container sees of files besides its image.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub(crate) struct Files {
     /// `--read-only`
     pub(crate) read_only: bool,
@@ -60,6 +60,7 @@ pub(crate) enum ImageVolumes {
 
 /// `--volumes-from CONTAINER[:ro|rw]`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct VolumesFrom {
     /// By any of its names.
     pub(crate) container: String,

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 /// How a container is asked to end.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Stop {
     /// As the user or the image named it, and checked; SIGTERM otherwise.
     pub(crate) signal: Option<String>,

@@ -12,7 +12,7 @@ const MINIMUM_MEMORY: u64 = 6 << 20;
 
 /// How much of the machine the container may use. Zero is no limit.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub(crate) struct Limits {
     /// `--memory`, in bytes.
     pub(crate) memory: Option<u64>,

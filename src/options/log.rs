@@ -7,6 +7,7 @@ use std::str::FromStr;
 
 /// What becomes of what the command writes.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Log {
     pub(crate) driver: Driver,
     pub(crate) rotation: Rotation,
@@ -40,6 +41,7 @@ impl FromStr for Driver {
 
 /// When a log goes on in a new file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Rotation {
     /// Bytes of one file; without a number there is one file for ever.
     pub(crate) max_size: Option<u64>,

@@ -9,7 +9,7 @@ use std::str::FromStr;
 
 /// How the container is to be in a network that somebody defined.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub(crate) struct Membership {
     /// Its name, ID, or the beginning of that.
     pub(crate) network: String,

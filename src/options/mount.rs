@@ -10,6 +10,7 @@ use std::str::FromStr;
 
 /// Something to mount in the container.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct MountOptions {
     /// Where: absolute, plain, neither `/` nor in `/proc`.
     pub(crate) target: PathBuf,
@@ -36,6 +37,7 @@ pub(crate) enum Content {
 
 /// A path of the host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Bind {
     /// Neither symlinks nor `..` are resolved; one that starts with a dot is as seen from the caller's directory, until
     /// [`MountOptions::settle`] made it absolute.
@@ -62,6 +64,7 @@ pub(crate) enum Below {
 
 /// A directory of the store that outlives the container.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Volume {
     /// None if nobody gave one: then it goes with the container.
     pub(crate) name: Option<VolumeName>,
@@ -75,6 +78,7 @@ pub(crate) struct Volume {
 
 /// Another image, read-only.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct ImageMount {
     pub(crate) name: String,
     pub(crate) subpath: Option<PathBuf>,

@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 /// How the container finds others by name.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub(crate) struct NetworkNames {
     /// `--dns`, in order, instead of the host's servers.
     pub(crate) servers: Vec<IpAddr>,
@@ -21,6 +21,7 @@ pub(crate) struct NetworkNames {
 
 /// A name and what it stands for: `NAME:ADDRESS` of `--add-host`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct AddedHost {
     pub(crate) name: String,
     pub(crate) address: HostAddress,

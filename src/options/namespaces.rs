@@ -8,7 +8,7 @@ use std::str::FromStr;
 
 /// What the container shares with others.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub(crate) struct Namespaces {
     /// `--network`
     pub(crate) network: Network,

@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 /// Which of the container's ports others can reach, and where.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub(crate) struct Publish {
     /// `-p`, in order.
     pub(crate) publications: Vec<Publication>,

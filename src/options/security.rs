@@ -9,7 +9,7 @@ use std::str::FromStr;
 
 /// What the container may do.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub(crate) struct Security {
     /// `--privileged`
     pub(crate) privileged: bool,

@@ -19,6 +19,7 @@ const IPC: [&str; 8] = [
 
 /// A kernel parameter that is some namespace's.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Sysctl {
     pub(crate) name: String,
     pub(crate) value: String,

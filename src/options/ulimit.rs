@@ -26,6 +26,7 @@ const NAMES: [&str; 15] = [
 
 /// A limit of each process (setrlimit(2)); `u64::MAX` is none.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Ulimit {
     /// One of [`NAMES`].
     pub(crate) name: String,

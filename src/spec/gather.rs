@@ -16,6 +16,8 @@ const SCRATCH: [&str; 3] = ["/run", "/tmp", "/var/tmp"];
 pub(crate) struct Wanted {
     pub(crate) options: MountOptions,
     pub(crate) volume: Option<VolumeName>,
+    /// The mode of the image's directory that a tmpfs covers.
+    pub(crate) covered: Option<u32>,
 }
 
 /// Returns what flags, other containers and the image ask for: what comes first has the place.
@@ -62,7 +64,11 @@ fn name(options: MountOptions, mounted: &[MountPoint]) -> Wanted {
         }
         Content::Bind(_) | Content::Tmpfs(_) | Content::Image(_) => None,
     };
-    Wanted { options, volume }
+    Wanted {
+        options,
+        volume,
+        covered: None,
+    }
 }
 
 impl MountPoint {

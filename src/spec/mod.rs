@@ -31,6 +31,7 @@ mod ulimits;
 mod user;
 mod view;
 
+pub(crate) use command::merge as arguments;
 pub(crate) use files::File;
 pub(crate) use given::Given;
 pub(crate) use host::{Host, Mapping};

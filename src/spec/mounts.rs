@@ -75,15 +75,16 @@ pub(crate) fn plan(
     mut devices: Vec<Device>,
     root: BorrowedFd<'_>,
 ) -> Result<Mounts> {
-    let wanted = gather::all(image_volumes, subject)?;
+    let mut wanted = gather::all(image_volumes, subject)?;
+    tmpfs::find_covered(&mut wanted, &subject.mounted, root)?;
     let missing = missing(&wanted, root)?;
     let root_propagation = root_propagation(&wanted);
-    let volumes = volumes(&wanted, root)?;
+    let volumes = volumes(&wanted, &subject.mounted, root)?;
     let given = given::plan(&wanted, subject, user)?;
     let points = wanted.iter().map(|it| point(it, subject)).collect();
     let wanted: Vec<Mount> = wanted
         .into_iter()
-        .map(|wanted| mount(wanted, subject, host, root))
+        .map(|wanted| mount(wanted, subject, host))
         .collect::<Result<_>>()?;
 
     // What the user mounts from the host, `/dev` itself or a part, must not be added to.
@@ -127,11 +128,16 @@ pub(crate) fn plan(
 }
 
 /// Returns the volumes, each with what it is to hold at first.
-fn volumes(wanted: &[Wanted], root: BorrowedFd<'_>) -> Result<Vec<VolumeUse>> {
+fn volumes(
+    wanted: &[Wanted],
+    mounted: &[MountPoint],
+    root: BorrowedFd<'_>,
+) -> Result<Vec<VolumeUse>> {
     let mut uses = Vec::new();
     for Wanted {
         options,
         volume: name,
+        ..
     } in wanted
     {
         let target = &options.target;
@@ -144,7 +150,9 @@ fn volumes(wanted: &[Wanted], root: BorrowedFd<'_>) -> Result<Vec<VolumeUse>> {
             "cannot mount a volume on `{}`: a volume is a directory, and that is a file in the image",
             target.display()
         );
-        let content = found.filter(|_| volume.copy && volume.subpath.is_none());
+        // Once, when the container starts for the first time.
+        let is_new = mounted.iter().all(|point| point.target != *target);
+        let content = found.filter(|_| is_new && volume.copy && volume.subpath.is_none());
         uses.push(VolumeUse {
             claim: Claim {
                 name: name.clone(),
@@ -209,10 +217,11 @@ impl Mount {
 }
 
 /// Returns what was asked for as config.json has it.
-fn mount(wanted: Wanted, subject: &Subject, host: &Host, root: BorrowedFd<'_>) -> Result<Mount> {
+fn mount(wanted: Wanted, subject: &Subject, host: &Host) -> Result<Mount> {
     let Wanted {
         options: wanted,
         volume: name,
+        covered,
     } = wanted;
     let write = if wanted.read_only { "ro" } else { "rw" };
     // `ro` is the mount itself, `rro` everything below it.
@@ -243,24 +252,14 @@ fn mount(wanted: Wanted, subject: &Subject, host: &Host, root: BorrowedFd<'_>) -
         }
         Content::Tmpfs(mut options) => {
             tmpfs::refuse_unmapped(&options, host)?;
-            options.extend(tmpfs::covered_mode(&options, &wanted.target, root)?);
+            options.extend(tmpfs::mode(&options, covered));
             ("tmpfs", "tmpfs".into(), options, None)
         }
         Content::Image(ImageMount { name, subpath }) => {
             let layers = subject.images.get(&name);
             let layers = layers.with_context(|| format!("the image `{name}` is not there"))?;
-            match layers.as_slice() {
-                [] => {
-                    let options = owned(&["ro", "mode=755"]);
-                    ("tmpfs", "tmpfs".into(), options, subpath)
-                }
-                // Overlayfs merges two or more.
-                [layer] => {
-                    let options = owned(&["bind", "rprivate", "ro"]);
-                    ("bind", layer.clone(), options, subpath)
-                }
-                layers => ("overlay", "overlay".into(), merged(layers, host)?, subpath),
-            }
+            let (kind, source, options) = image(layers, host)?;
+            (kind, source, options, subpath)
         }
     };
     options.extend(wanted.flags);
@@ -271,6 +270,16 @@ fn mount(wanted: Wanted, subject: &Subject, host: &Host, root: BorrowedFd<'_>) -
         source,
         options,
         ids,
+    })
+}
+
+/// Returns the type, source and options of the mount of an image with these layers.
+fn image(layers: &[PathBuf], host: &Host) -> Result<(&'static str, PathBuf, Vec<String>)> {
+    Ok(match layers {
+        [] => ("tmpfs", "tmpfs".into(), owned(&["ro", "mode=755"])),
+        // Overlayfs merges two or more.
+        [layer] => ("bind", layer.clone(), owned(&["bind", "rprivate", "ro"])),
+        layers => ("overlay", "overlay".into(), merged(layers, host)?),
     })
 }
 
@@ -324,6 +333,7 @@ fn point(wanted: &Wanted, subject: &Subject) -> MountPoint {
         read_only: options.read_only || kind == "image",
         propagation: propagation.to_owned(),
         idmap,
+        covered: wanted.covered,
     }
 }
 

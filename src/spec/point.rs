@@ -23,4 +23,8 @@ pub(crate) struct MountPoint {
     /// Binds only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) idmap: Option<Idmap>,
+    /// The mode of the image's directory that a tmpfs covers, when the container was first started: where the image had
+    /// none there is one since, which is the runtime's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) covered: Option<u32>,
 }

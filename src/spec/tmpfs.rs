@@ -1,11 +1,13 @@
 //! What of a tmpfs depends on whose container it is in, and on what it covers.
 
+use crate::options::Content;
+use crate::spec::gather::Wanted;
 use crate::spec::host::Host;
+use crate::spec::point::MountPoint;
 use crate::spec::tree;
 use crate::spec::user::{Kind, check_mapped};
 use anyhow::Result;
 use std::os::fd::BorrowedFd;
-use std::path::Path;
 
 /// Refuses to make a tmpfs the property of who is not there in an ordinary user's container: the kernel says no more of it
 /// than that a value is wrong.
@@ -27,15 +29,36 @@ pub(super) fn refuse_unmapped(options: &[String], host: &Host) -> Result<()> {
     Ok(())
 }
 
-/// Returns the mode of the image's directory that a tmpfs covers, unless another is asked for: what is private stays so.
-pub(super) fn covered_mode(
-    options: &[String],
-    target: &Path,
+/// Looks for the modes of the image's directories that tmpfs cover: what is private stays so, however often the container
+/// starts.
+pub(super) fn find_covered(
+    wanted: &mut [Wanted],
+    mounted: &[MountPoint],
     root: BorrowedFd<'_>,
-) -> Result<Option<String>> {
-    if options.iter().any(|option| option.starts_with("mode=")) {
-        return Ok(None);
+) -> Result<()> {
+    for Wanted {
+        options, covered, ..
+    } in wanted
+    {
+        if !matches!(options.content, Content::Tmpfs(_)) {
+            continue;
+        }
+        let before = mounted.iter().find(|point| point.target == options.target);
+        *covered = if let Some(point) = before {
+            point.covered
+        } else {
+            let found = tree::find(root, &options.target)?;
+            let found = found.filter(|entry| !entry.is_file());
+            found.map(|directory| directory.mode())
+        };
     }
-    let found = tree::find(root, target)?.filter(|entry| !entry.is_file());
-    Ok(found.map(|directory| format!("mode={:o}", directory.mode())))
+    Ok(())
+}
+
+/// Returns the option by which a tmpfs has the mode of what it covers, unless another is asked for.
+pub(super) fn mode(options: &[String], covered: Option<u32>) -> Option<String> {
+    let mut options = options.iter();
+    let is_asked = options.any(|option| option.starts_with("mode="));
+    let mode = covered.filter(|_| !is_asked);
+    mode.map(|mode| format!("mode={mode:o}"))
 }

@@ -7,8 +7,8 @@
 
 use crate::store::lock::{Shared, lock, missing_is_fine, try_lock};
 use crate::store::stage::{Stage, remove_tree};
-use crate::store::{Store, layout};
-use anyhow::{Context, Result};
+use crate::store::{NotFound, Store, layout};
+use anyhow::{Context, Result, bail, ensure};
 use fs_err as fs;
 use rustix::fs::{FlockOperation, Mode, OFlags, flock, open};
 use rustix::io::{Errno, retry_on_intr};
@@ -33,6 +33,10 @@ pub(crate) enum Owner {
 impl Store {
     /// Takes the lock of a container that is about to be made; a fork shares it.
     pub(super) fn own(&self, _: &Shared, id: &str) -> Result<fs::File> {
+        self.lock_new(id)
+    }
+
+    fn lock_new(&self, id: &str) -> Result<fs::File> {
         let path = self.layout.owner(id);
         let unborn = self.layout.owner(&format!("{id}{UNBORN}"));
         // Locked before it has its name, so that no sweep finds it without an owner.
@@ -40,6 +44,22 @@ impl Store {
         lock(&alive, &unborn)?;
         fs::rename(unborn, path)?;
         Ok(alive)
+    }
+
+    /// Takes the lock of a container that nobody looks after, to start it again; none if somebody does, or is about to.
+    pub(crate) fn own_again(&self, id: &str) -> Result<Option<fs::File>> {
+        // So that no other takes it meanwhile, and the container is not removed.
+        let _exclusive = self.exclusive()?;
+        match self.owner(id)? {
+            Owner::Living(_) => return Ok(None),
+            Owner::Dead(_) => bail!("what is left of container {id} is not cleaned up yet"),
+            Owner::Nobody => {}
+        }
+        let directory = self.layout.container(id);
+        ensure!(directory.exists(), NotFound::container(id));
+        let alive = self.lock_new(id)?;
+        fs::hard_link(self.layout.owner(id), layout::container_alive(&directory))?;
+        Ok(Some(alive))
     }
 
     /// Tells whether somebody looks after the container, and lets the caller do so if its owner died.

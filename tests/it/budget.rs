@@ -31,7 +31,7 @@ fn a_start_makes_a_bounded_number_of_system_calls() {
 /// More than half are relocations (`readelf -S`: `.data.rel.ro`, `.got`), the rest is heap and stack. The binary that users
 /// get is what has to keep the promise; cargo's own, measured when `DDOCK_UNDER_TEST` is not set, relocates more.
 const MOST_MEMORY: u64 = 512;
-const MOST_MEMORY_OF_A_DEVELOPMENT_BUILD: u64 = 1536;
+const MOST_MEMORY_OF_A_DEVELOPMENT_BUILD: u64 = 1600;
 
 #[test]
 fn a_monitor_keeps_little_memory_of_its_own() {

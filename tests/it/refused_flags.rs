@@ -7,7 +7,7 @@ use crate::harness::ddock::Ddock;
 
 /// How long a refusal may take, and how often it is tried on a machine that has other things to do.
 const MOST: Duration = Duration::from_millis(50);
-const TRIES: usize = 5;
+const TRIES: usize = 20;
 
 /// Flags of `run`, one a line, and the words by which each is refused.
 const BAD: &str = r#"--ulimit nofile|invalid ulimit argument: nofile

@@ -136,7 +136,7 @@ fn state(status: &Status) -> Value {
     };
     match status {
         Status::Unknown => state("dead", 0, 0, false, NEVER, NEVER),
-        Status::Created => state("created", 0, 0, false, NEVER, NEVER),
+        Status::Starting | Status::Created => state("created", 0, 0, false, NEVER, NEVER),
         Status::Running { pid, started, .. } => {
             state("running", *pid, 0, false, &time(*started), NEVER)
         }
@@ -163,6 +163,7 @@ mod tests {
         Record {
             id: "ab".repeat(32),
             name: "box".to_owned(),
+            options: None,
             holds: None,
             volumes: Vec::new(),
             origin: Origin::Image {
@@ -194,6 +195,7 @@ mod tests {
                 read_only: false,
                 propagation: String::new(),
                 idmap: None,
+                covered: None,
             }],
             networks: Vec::new(),
             holds_switch: false,

@@ -13,9 +13,9 @@ mod security;
 pub(crate) use lifetime::invalid_signal;
 
 use crate::cli::failure::Refusal;
-use crate::cli::names;
 use crate::cli::pull_flags::PullFlags;
 use crate::cli::run::{Explain, PullPolicy, Run, SessionOptions};
+use crate::engine::container::{Naming, check_name};
 use crate::options::{ContainerOptions, Root};
 use crate::platform::Platform;
 use anyhow::Result;
@@ -108,13 +108,21 @@ pub(crate) struct Arguments {
     lifetime: LifetimeFlags,
 }
 
+impl Arguments {
+    /// Declares the flags for `ddock create`: those of `run`, since it is the same container.
+    pub(crate) fn augment_create_args(command: clap::Command) -> clap::Command {
+        Self::augment_args(command)
+            .override_usage("ddock create [OPTIONS] IMAGE [COMMAND] [ARG...]")
+    }
+}
+
 impl TryFrom<Arguments> for Run {
     type Error = anyhow::Error;
 
     /// Reads what the flags name of this process's environment and of files, and refuses what makes no sense together.
     fn try_from(arguments: Arguments) -> Result<Self> {
         if let Some(name) = &arguments.name {
-            names::check(name)?;
+            check_name(name)?;
         }
         let lifetime = &arguments.lifetime;
         lifetime.check(arguments.rm)?;
@@ -156,14 +164,16 @@ impl TryFrom<Arguments> for Run {
         options.check()?;
         Ok(Self {
             options,
-            name: arguments.name,
+            naming: Naming {
+                replaces: lifetime.replace,
+                name: arguments.name,
+            },
             session: SessionOptions {
                 detached: lifetime.detach,
                 sig_proxy: lifetime.sig_proxy,
                 detach_keys: lifetime.detach_keys.clone(),
             },
             handed: lifetime.handed(),
-            replace: lifetime.replace,
             cidfile: lifetime.cidfile.clone(),
             pull: arguments.pull,
             pull_flags: arguments.pull_flags,
@@ -277,10 +287,10 @@ mod tests {
         let run =
             parsed("run -q --name box --pull always --replace -d --sig-proxy=false x").unwrap();
         assert_eq!(
-            (run.name.as_deref(), run.pull),
+            (run.naming.name.as_deref(), run.pull),
             (Some("box"), PullPolicy::Always)
         );
-        assert!(run.quiet && run.replace && run.session.detached && !run.session.sig_proxy);
+        assert!(run.quiet && run.naming.replaces && run.session.detached && !run.session.sig_proxy);
     }
 
     /// Every flag that says what the container is, with values that are not the defaults; what excludes each other is in

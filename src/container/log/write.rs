@@ -6,6 +6,7 @@ use anyhow::Result;
 use chrono::{SecondsFormat, Utc};
 use fs_err as fs;
 use std::io::{self, Write};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 /// What Docker keeps at most of a line in one piece, in bytes.
@@ -31,14 +32,15 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    /// Begins the log of the container in `directory`.
+    /// Begins the log of the container in `directory`, or goes on with it where the container was started before.
     pub(crate) fn create(directory: &Path, rotation: Rotation) -> Result<Self> {
+        let (file, size) = open(&file(directory, 0))?;
         Ok(Self {
             directory: directory.to_owned(),
             rotation,
-            file: create(&file(directory, 0))?,
-            size: 0,
-            written: 0,
+            file,
+            size,
+            written: size,
             is_torn: false,
             batch: Vec::new(),
             begun: [(Stream::Stdout, Vec::new()), (Stream::Stderr, Vec::new())],
@@ -150,6 +152,22 @@ fn create(path: &Path) -> io::Result<fs::File> {
     let file = options.append(true).create(true).open(path)?;
     file.set_len(0)?;
     Ok(file)
+}
+
+/// Opens a log to go on with it, and returns its size; what a death cut off at its end is no part of what comes.
+fn open(path: &Path) -> io::Result<(fs::File, u64)> {
+    let mut options = fs::OpenOptions::new();
+    let mut file = options.append(true).read(true).create(true).open(path)?;
+    let mut size = file.metadata()?.len();
+    let mut last = [b'\n'];
+    if let Some(end) = size.checked_sub(1) {
+        file.file().read_exact_at(&mut last, end)?;
+    }
+    if last != *b"\n" {
+        file.write_all(b"\n")?;
+        size += 1;
+    }
+    Ok((file, size))
 }
 
 /// Returns how many bytes at the end of `bytes` begin a character that is not complete.

@@ -1,6 +1,6 @@
 //! Container names: made up when the user gives none, checked when they do.
 
-use crate::cli::failure::Refusal;
+use crate::fault::{Fault, Kind};
 use anyhow::{Context, Result};
 
 #[rustfmt::skip]
@@ -43,7 +43,7 @@ pub(crate) fn random() -> Result<String> {
 }
 
 /// Checks a name that the user chose. The text is Docker's.
-pub(crate) fn check(name: &str) -> Result<(), Refusal> {
+pub(crate) fn check(name: &str) -> Result<(), Fault> {
     let is_word = |byte: u8| byte.is_ascii_alphanumeric();
     let is_name = name.len() > 1
         && is_word(name.as_bytes()[0])
@@ -53,9 +53,10 @@ pub(crate) fn check(name: &str) -> Result<(), Refusal> {
     if is_name {
         return Ok(());
     }
-    Err(Refusal::new(format!(
-        "Invalid container name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"
-    )))
+    Err(Fault::new(
+        Kind::Invalid,
+        format!("Invalid container name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"),
+    ))
 }
 
 #[cfg(test)]

@@ -1,15 +1,15 @@
 //! Which networks a container is connected to, and what has to be there before it starts.
 
-use crate::cli::failure::Refusal;
-use crate::cli::output;
-use crate::cli::run::peers::Peers;
 use crate::container::Container;
+use crate::engine::container::peers::Peers;
+use crate::fault::{Fault, Kind};
 use crate::monitor::Connection;
 use crate::network::{self, Listener, Port, Program, Publication, Ready, Switch, Wish};
+use crate::note::{Note, Notes};
 use crate::options::{ContainerOptions, Membership, Network, Publish};
 use crate::spec::Subject;
 use crate::sys::userns::Mapping;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::OwnedFd;
 
@@ -30,6 +30,7 @@ pub(super) fn prepare(
     container: &Container,
     mapping: &Mapping,
     peers: Option<Peers>,
+    notes: Notes<'_>,
 ) -> Result<Prepared> {
     let (options, dry_run) = (&subject.options, subject.dry_run);
     let publications = &publications(&options.publish, &container.record.exposed);
@@ -46,28 +47,28 @@ pub(super) fn prepare(
         _ => None,
     };
     if let Some(mode) = discards.filter(|_| !publications.is_empty()) {
-        output::tell(&format!(
-            "WARNING: Published ports are discarded when using {mode} network mode\n"
-        ));
+        notes(Note(anyhow!(
+            "WARNING: Published ports are discarded when using {mode} network mode"
+        )));
     }
     match &options.namespaces.network {
         Network::Host => prepared.gateways.push(Ipv4Addr::LOCALHOST.into()),
         Network::Bridge | Network::Named(_) if dry_run => {}
         Network::Bridge if mapping.is_root() => {
-            prepared.add(default(options, container), container)?;
+            prepared.add(default(options, container), container, notes)?;
         }
         Network::Bridge => {
             refuse_address(options)?;
-            prepared.program = program(!publications.is_empty())?;
+            prepared.program = program(!publications.is_empty(), notes)?;
         }
         Network::Named(memberships) if mapping.is_root() => {
             for wish in named(memberships, container)? {
-                prepared.add(wish, container)?;
+                prepared.add(wish, container, notes)?;
             }
         }
         Network::Named(memberships) => {
             let wishes = named(memberships, container)?;
-            prepared.switch(wishes, peers, !publications.is_empty())?;
+            prepared.switch(wishes, peers, !publications.is_empty(), notes)?;
         }
         Network::None | Network::Container(_) => {}
     }
@@ -75,7 +76,9 @@ pub(super) fn prepare(
     if prepared.program.is_some() || networks.iter().any(Ready::is_way_out) {
         prepared.listeners = network::publish(publications)?;
     } else if !publications.is_empty() && networks.iter().any(Ready::is_internal) {
-        output::tell("WARNING: Published ports are discarded when using internal networks only\n");
+        notes(Note(anyhow!(
+            "WARNING: Published ports are discarded when using internal networks only"
+        )));
     }
     Ok(prepared)
 }
@@ -106,7 +109,7 @@ pub(super) fn exposed(publish: &Publish, image: &[String]) -> Vec<Port> {
 }
 
 /// Finds what connects an ordinary user's container. Where nothing can, that is said, and refused if ports are to be published.
-fn program(publishes: bool) -> Result<Option<Program>> {
+fn program(publishes: bool, notes: Notes<'_>) -> Result<Option<Program>> {
     let (lacking, cure) = if network::has_way_out()? {
         match Program::find() {
             Some(_) if !network::has_tun() => (
@@ -130,21 +133,21 @@ fn program(publishes: bool) -> Result<Option<Program>> {
     };
     if publishes {
         let message = format!("cannot publish ports for an ordinary user: {lacking}");
-        return Err(Refusal::new(message).hint(cure).into());
+        return Err(Fault::new(Kind::Unavailable, message).hint(cure).into());
     }
-    output::tell(&format!(
-        "ddock: the container has no network but loopback: {lacking}; `--network none` says that none is wanted\n"
-    ));
+    notes(Note(anyhow!(
+        "the container has no network but loopback: {lacking}; `--network none` says that none is wanted"
+    )));
     Ok(None)
 }
 
 /// What connects an ordinary user's container has an address of its own.
-fn refuse_address(options: &ContainerOptions) -> Result<(), Refusal> {
+fn refuse_address(options: &ContainerOptions) -> Result<(), Fault> {
     if options.namespaces.mac.is_none() {
         return Ok(());
     }
     Err(
-        Refusal::new("an ordinary user's container has no hardware address to choose in the network `bridge`").hint(
+        Fault::new(Kind::Unavailable, "an ordinary user's container has no hardware address to choose in the network `bridge`").hint(
             "make a network with `ddock network create NAME`, and use it with `--network name=NAME,mac-address=ADDRESS`",
         ),
     )
@@ -194,12 +197,12 @@ fn link(number: usize) -> String {
 }
 
 impl Prepared {
-    fn add(&mut self, wish: Wish, container: &Container) -> Result<()> {
-        let mut notes = Vec::new();
+    fn add(&mut self, wish: Wish, container: &Container, notes: Notes<'_>) -> Result<()> {
+        let mut found = Vec::new();
         let reserved = || container.defined_subnets();
-        let ready = Ready::prepare(wish, &reserved, &mut notes)?;
-        for note in notes {
-            output::tell(&format!("ddock: {note}\n"));
+        let ready = Ready::prepare(wish, &reserved, &mut found)?;
+        for note in found {
+            notes(Note(anyhow!(note)));
         }
         self.gateways.extend(ready.gateways());
         self.networks.push(ready);
@@ -207,9 +210,15 @@ impl Prepared {
     }
 
     /// Makes an ordinary user's networks. His container's way out is a program's, unless all of them are internal.
-    fn switch(&mut self, wishes: Vec<Wish>, peers: Option<Peers>, publishes: bool) -> Result<()> {
+    fn switch(
+        &mut self,
+        wishes: Vec<Wish>,
+        peers: Option<Peers>,
+        publishes: bool,
+        notes: Notes<'_>,
+    ) -> Result<()> {
         if wishes.iter().any(|wish| !wish.network.internal) {
-            self.program = program(publishes)?;
+            self.program = program(publishes, notes)?;
         }
         let (switch, lock) = peers
             .context("the user's networks were not looked for")?

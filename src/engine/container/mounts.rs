@@ -1,4 +1,4 @@
-//! What the flags of `run` about mounts name in the store: other containers and images.
+//! What a container's mounts name in the store: other containers and images.
 
 use crate::container::{self, Container};
 use crate::image;

@@ -1,21 +1,21 @@
 //! What a container lacks before it can be started: its root, its spec, its networks and volumes.
 
-use crate::cli::output;
-use crate::cli::run::origin::Origin;
-use crate::cli::run::peers::Peers;
-use crate::cli::run::{Run, connect, mounts};
 use crate::container::{self, Container, Record};
 use crate::engine;
+use crate::engine::container::enter::Entered;
+use crate::engine::container::origin::Origin;
+use crate::engine::container::{connect, mounts};
 use crate::image::ImageConfig;
 use crate::monitor::{self, Connection};
 use crate::narration::{Step, tell};
-use crate::options::{ContainerOptions, Publish};
+use crate::note::{Note, Notes};
+use crate::options::ContainerOptions;
 use crate::runtime::{Plan, apparmor};
-use crate::spec::{self, Built, Donors, Given, Host, ImageDefaults, Settled, Subject};
+use crate::spec::{self, Built, Given, Host, ImageDefaults, Subject};
 use crate::store::Store;
 use crate::sys::userns::Mapping;
 use crate::sys::{owner, signal};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use nix::sched::CloneFlags;
 use rustix::fs::{Gid, Uid};
 use std::os::fd::{AsFd, OwnedFd};
@@ -30,69 +30,49 @@ pub(super) struct Prepared {
     pub(super) connection: Option<Connection>,
 }
 
-/// What is known before the container is made.
-pub(super) struct Facts<'a> {
-    pub(super) host: Host,
-    pub(super) settled: Settled,
-    pub(super) donors: Donors,
-    pub(super) mapping: &'a Mapping,
-}
-
-/// Puts the container's root together and decides everything else.
+/// Puts the container's root together and decides everything else. With `is_dry` nothing is changed on the host.
 pub(super) fn prepare(
-    run: &Run,
-    store: &Store,
-    facts: Facts<'_>,
-    peers: Option<Peers>,
+    entered: Entered,
+    options: &ContainerOptions,
     container: &mut Container,
     origin: Origin,
+    is_dry: bool,
+    notes: Notes<'_>,
 ) -> Result<Prepared> {
-    let mapping = facts.mapping;
+    let Entered {
+        ref store,
+        ref mapping,
+        ..
+    } = entered;
     let config = origin.config(store)?;
     let root_directory = origin.root_directory().map(Path::to_owned);
     let root = origin.assemble(store, mapping, container)?;
-    if !(run.is_dry && root_directory.is_some()) {
+    if !(is_dry && root_directory.is_some()) {
         container::make_init_files(root.as_fd())?;
     }
-    let mut subject = Subject {
-        options: run.options.clone(),
-        id: container.record.id.clone(),
-        directory: container.directory.clone(),
-        root: root_directory,
-        volumes: store.volumes_directory(),
-        dry_run: run.is_dry,
-        donors: facts.donors,
-        ..Subject::default()
-    };
-    let files = &mut subject.options.files;
-    files.inherited = mounts::inherit(store, files)?;
+    let mut subject = subject(options, store, container, is_dry);
+    subject.root = root_directory;
+    subject.donors = entered.donors.known.clone();
+    if subject.options.user.is_none() {
+        subject.options.user = entered.default_user;
+    }
     mounts::find_images(store, container, &mut subject)?;
-    inherit(&config, &subject.options.publish, &mut container.record);
-    let ready = connect::prepare(&subject, container, mapping, peers)?;
+    inherit(&config, options, &mut container.record)?;
+    let ready = connect::prepare(&subject, container, mapping, entered.peers, notes)?;
     subject.gateways = ready.gateways();
     let host = Host {
         // An ordinary user may be another inside than was known at first.
         mapping: spec_mapping(mapping),
-        profile: profile(&subject, mapping),
-        ..facts.host
+        profile: profile(&subject, mapping, notes),
+        ..entered.host
     };
-    let built = spec::build(
-        &defaults(config),
-        &subject,
-        facts.settled,
-        &host,
-        root.as_fd(),
-    )
-    .map_err(|error| engine::of_unmapped(error, mapping, store.root()))?;
-    keep(&built, &subject, container)?;
+    let defaults = defaults(&config);
+    let built = spec::build(&defaults, &subject, entered.settled, &host, root.as_fd())
+        .map_err(|error| engine::of_unmapped(error, mapping, store.root()))?;
+    keep(&built, &subject, container, notes)?;
     let plan = plan(&built.config, &subject.options)?;
-    // Kept when the command has started.
-    let words = plan.process.arguments.iter();
-    container.record.command = words
-        .map(|word| word.to_string_lossy().into_owned())
-        .collect();
-    let servers = &subject.options.names.servers;
-    let connection = ready.connection(built.full_name, servers);
+    let connection = ready.connection(built.full_name, &subject.options.names.servers);
+    entered.donors.check()?;
     Ok(Prepared {
         plan,
         root,
@@ -101,10 +81,32 @@ pub(super) fn prepare(
     })
 }
 
+fn subject(
+    options: &ContainerOptions,
+    store: &Store,
+    container: &Container,
+    is_dry: bool,
+) -> Subject {
+    Subject {
+        options: options.clone(),
+        id: container.record.id.clone(),
+        directory: container.directory.clone(),
+        volumes: store.volumes_directory(),
+        dry_run: is_dry,
+        mounted: container.record.mounts.clone(),
+        ..Subject::default()
+    }
+}
+
 /// Writes down what was decided, and sees to it that volumes are there.
-fn keep(built: &Built, subject: &Subject, container: &mut Container) -> Result<()> {
+fn keep(
+    built: &Built,
+    subject: &Subject,
+    container: &mut Container,
+    notes: Notes<'_>,
+) -> Result<()> {
     for note in &built.notes {
-        output::tell(&format!("ddock: {note}\n"));
+        notes(Note(anyhow!(note.clone())));
     }
     container.write_bundle(&built.config, &built.files)?;
     tell(|| Step::Bundle {
@@ -136,7 +138,7 @@ fn plan(config: &str, options: &ContainerOptions) -> Result<Plan> {
 
 /// Returns the AppArmor profile that the container has unless it asks for another, and has it loaded. Only root can do that, and
 /// where even root cannot, the container does without, which is said.
-fn profile(subject: &Subject, mapping: &Mapping) -> Option<&'static str> {
+fn profile(subject: &Subject, mapping: &Mapping, notes: Notes<'_>) -> Option<&'static str> {
     if !mapping.is_root() || subject.options.security.privileged {
         return None;
     }
@@ -144,9 +146,7 @@ fn profile(subject: &Subject, mapping: &Mapping) -> Option<&'static str> {
         return apparmor::is_on().then_some(apparmor::OWN);
     }
     apparmor::provide().unwrap_or_else(|error| {
-        output::tell(&format!(
-            "ddock: the container has no AppArmor profile: {error:#}\n"
-        ));
+        notes(Note(error.context("the container has no AppArmor profile")));
         None
     })
 }
@@ -164,7 +164,11 @@ fn hand_over(given: &[Given]) -> Result<()> {
 }
 
 /// Takes over from the image what the user left open.
-fn inherit(config: &ImageConfig, publish: &Publish, record: &mut Record) {
+pub(super) fn inherit(
+    config: &ImageConfig,
+    options: &ContainerOptions,
+    record: &mut Record,
+) -> Result<()> {
     for (key, value) in &config.config.labels {
         let label = record.labels.entry(key.clone());
         label.or_insert_with(|| value.clone());
@@ -174,11 +178,14 @@ fn inherit(config: &ImageConfig, publish: &Publish, record: &mut Record) {
     let images = images.filter(|text| signal::parse(text).is_some());
     let stop = &mut record.stop;
     stop.signal = stop.signal.take().or_else(|| images.cloned());
-    record.exposed = connect::exposed(publish, &config.config.exposed_ports);
+    record.exposed = connect::exposed(&options.publish, &config.config.exposed_ports);
+    // Kept when the command has started.
+    record.command = spec::arguments(&defaults(config), options)?;
+    Ok(())
 }
 
-fn defaults(config: ImageConfig) -> ImageDefaults {
-    let config = config.config;
+fn defaults(config: &ImageConfig) -> ImageDefaults {
+    let config = config.config.clone();
     ImageDefaults {
         user: config.user,
         environment: config.env,

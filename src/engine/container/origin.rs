@@ -1,15 +1,15 @@
 //! What a container's root is made from: an image of the store, or a directory of the host.
 
-use crate::cli::output;
-use crate::container;
+use crate::container::{self, Record};
 use crate::image::{self, Image, ImageConfig};
 use crate::narration::{Step, tell};
+use crate::note::{Note, Notes};
 use crate::options::{ContainerOptions, Root};
 use crate::platform::Platform;
 use crate::runtime::Rootfs;
 use crate::store::Store;
 use crate::sys::userns::Mapping;
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use rustix::fs::{Mode, OFlags, fstat, open, stat};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -27,11 +27,15 @@ pub(super) enum Origin {
 }
 
 impl Origin {
-    pub(super) fn find(options: &ContainerOptions, store: &Store) -> Result<Self> {
+    pub(super) fn find(
+        options: &ContainerOptions,
+        store: &Store,
+        notes: Notes<'_>,
+    ) -> Result<Self> {
         match &options.root {
             Root::Image(name) => {
                 let image = image::find(store, name)?;
-                check_platform(options, &image)?;
+                check_platform(options, &image, notes)?;
                 tell(|| Step::Image {
                     name: name.clone(),
                     id: image.id.short().to_string(),
@@ -50,6 +54,32 @@ impl Origin {
                     covered: *covered,
                 })
             }
+        }
+    }
+
+    /// Finds what a container was made from, whatever has its name by now.
+    pub(super) fn again(
+        record: &Record,
+        options: &ContainerOptions,
+        store: &Store,
+    ) -> Result<Self> {
+        match (&record.origin, &options.root) {
+            (container::Origin::Image { image, .. }, _) => {
+                let image = image::find(store, &image.to_string())?;
+                Ok(Self::Image(Box::new(image)))
+            }
+            (container::Origin::Directory { rootfs }, Root::Directory { covered, .. }) => {
+                let (path, handle) = open_directory(rootfs)?;
+                Ok(Self::Directory {
+                    path,
+                    handle,
+                    covered: *covered,
+                })
+            }
+            _ => bail!(
+                "it is not known what container `{}` was made from",
+                record.name
+            ),
         }
     }
 
@@ -125,8 +155,8 @@ impl Origin {
             discarded: container.record.auto_remove,
             user_attributes: !mapping.is_root(),
         };
-        // The upper directory is what the container sees as its root.
-        if let Some(directory) = looks {
+        // The upper directory is what the container sees as its root, which it may have changed since.
+        if let Some(directory) = looks.filter(|_| !container.record.has_started()) {
             rootfs.adopt_root(&directory)?;
         }
         let root = rootfs.assemble(store.directory())?;
@@ -153,7 +183,7 @@ fn open_directory(path: &Path) -> Result<(PathBuf, OwnedFd)> {
 }
 
 /// An image for another platform is refused if this one was asked for, and may run by emulation if not.
-fn check_platform(options: &ContainerOptions, image: &Image) -> Result<()> {
+fn check_platform(options: &ContainerOptions, image: &Image, notes: Notes<'_>) -> Result<()> {
     let found = &image.record.platform;
     if let Some(wanted) = &options.platform {
         ensure!(
@@ -162,11 +192,11 @@ fn check_platform(options: &ContainerOptions, image: &Image) -> Result<()> {
             options.root
         );
     } else if Platform::host().rank(found).is_none() {
-        output::tell(&format!(
+        notes(Note(anyhow!(
             "WARNING: The requested image's platform ({found}) does not match the detected host platform ({}) \
-             and no specific platform was requested\n",
+             and no specific platform was requested",
             Platform::host()
-        ));
+        )));
     }
     Ok(())
 }

@@ -127,7 +127,7 @@ fn process_of(record: &Record) -> Result<Option<runtime::Donor>> {
         Status::Running {
             pid, start_time, ..
         } => runtime::Donor::hold(pid, start_time),
-        Status::Created | Status::Exited { .. } | Status::Unknown => Ok(None),
+        Status::Starting | Status::Created | Status::Exited { .. } | Status::Unknown => Ok(None),
     }
 }
 

@@ -12,6 +12,7 @@ sys.dont_write_bytecode = True
 
 import network  # noqa: E402 (the line above is for these imports)
 import pull  # noqa: E402
+import store  # noqa: E402
 import unpack  # noqa: E402
 from tools import DDOCK, quiet, registry, remove, timed  # noqa: E402
 
@@ -64,7 +65,7 @@ def system_calls(scratch, command):
 
 
 def main():
-    parts = ["run", "pull", "unpack", "network"]
+    parts = ["run", "pull", "unpack", "network", "store"]
     wanted = sys.argv[1:] or parts
     if os.geteuid() or not set(wanted) <= set(parts):
         sys.exit(f"usage: scripts/bench [{'|'.join(parts)}], as root")
@@ -82,6 +83,8 @@ def main():
                 unpack.bench(scratch)
             if "network" in wanted:
                 network.bench(scratch, image)
+            if "store" in wanted:
+                store.bench(scratch, image)
     finally:
         remove(scratch)
 

@@ -11,7 +11,6 @@ use crate::store::{Partial, Progress as Way, Segments, Stage, Store};
 use crate::unpack::{self, Skipped, Unpacked};
 use anyhow::{Context, Result, bail};
 use futures_util::stream::{FuturesUnordered, TryStreamExt as _};
-use futures_util::try_join;
 use std::cell::Cell;
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
@@ -211,7 +210,8 @@ impl Work<'_> {
             drop(turn);
             Ok(())
         };
-        let ((), skipped) = try_join!(download, self.unpack(name, layer, &arriving, partial))?;
+        let ((), skipped) =
+            tokio::try_join!(download, self.unpack(name, layer, &arriving, partial))?;
         for note in &skipped {
             let id = layer.digest.short();
             (self.events)(Event::Note(format!("layer {id}: left out: {note}")));

@@ -1,8 +1,8 @@
 //! What goes wrong with a registry, told apart as far as it lets us know.
 
 use crate::human;
-use oci_distribution::errors::OciEnvelope;
 use reqwest::Response;
+use serde::Deserialize;
 use std::error::Error as _;
 use std::fmt::{self, Display};
 use std::io::{self, ErrorKind};
@@ -256,10 +256,22 @@ impl Display for Identity {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Detail(String);
 
+/// What registries answer instead of what they were asked for; codes are theirs to invent.
+#[derive(Deserialize)]
+struct Envelope {
+    errors: Vec<Told>,
+}
+
+#[derive(Deserialize)]
+struct Told {
+    #[serde(default)]
+    message: String,
+}
+
 impl Detail {
     /// Returns the messages of the registry's error envelope, if `body` is one (distribution-spec, "Error Codes").
     pub(crate) fn of_body(body: &[u8]) -> Self {
-        let Ok(envelope) = serde_json::from_slice::<OciEnvelope>(body) else {
+        let Ok(envelope) = serde_json::from_slice::<Envelope>(body) else {
             return Self::default();
         };
         let messages: Vec<_> = envelope

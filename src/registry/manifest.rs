@@ -6,10 +6,6 @@ use crate::platform::Platform;
 use anyhow::{Context, Result, bail, ensure};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use oci_distribution::manifest::{
-    IMAGE_CONFIG_MEDIA_TYPE, IMAGE_DOCKER_CONFIG_MEDIA_TYPE, IMAGE_MANIFEST_LIST_MEDIA_TYPE,
-    IMAGE_MANIFEST_MEDIA_TYPE, OCI_IMAGE_INDEX_MEDIA_TYPE, OCI_IMAGE_MEDIA_TYPE,
-};
 use serde::de::{Error as _, IgnoredAny};
 use serde::{Deserialize, Deserializer};
 use std::collections::BTreeMap;
@@ -21,6 +17,14 @@ pub(crate) const ACCEPT: &str = "application/vnd.oci.image.index.v1+json, \
     application/vnd.docker.distribution.manifest.v2+json, \
     application/vnd.docker.distribution.manifest.v1+prettyjws;q=0.1, \
     application/vnd.docker.distribution.manifest.v1+json;q=0.1";
+
+/// OCI's media types (image-spec media-types.md), and Docker's of the same things.
+const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
+const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
+const DOCKER_MANIFEST: &str = "application/vnd.docker.distribution.manifest.v2+json";
+const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
 
 /// Largest size that a descriptor may claim: the integers that every JSON parser keeps (RFC 7493, 2.2).
 const MAX_SIZE: u64 = (1 << 53) - 1;
@@ -231,8 +235,8 @@ fn kind(wire: &Wire, served: &str, name: &str) -> Result<bool> {
     }
     if let Some(media_type) = written.or(served) {
         let is_index = match media_type {
-            OCI_IMAGE_INDEX_MEDIA_TYPE | IMAGE_MANIFEST_LIST_MEDIA_TYPE => true,
-            OCI_IMAGE_MEDIA_TYPE | IMAGE_MANIFEST_MEDIA_TYPE => false,
+            OCI_INDEX | DOCKER_LIST => true,
+            OCI_MANIFEST | DOCKER_MANIFEST => false,
             other => bail!(
                 "the manifest of `{name}` has the unknown media type `{}`",
                 printable(other)
@@ -280,10 +284,7 @@ fn entry(wire: WireEntry) -> Option<Entry> {
 
 /// Refuses charts, models, modules and the like, by name.
 fn check_config(config: &Descriptor, artifact_type: Option<&str>) -> Result<()> {
-    if matches!(
-        config.media_type.as_str(),
-        IMAGE_CONFIG_MEDIA_TYPE | IMAGE_DOCKER_CONFIG_MEDIA_TYPE
-    ) {
+    if matches!(config.media_type.as_str(), OCI_CONFIG | DOCKER_CONFIG) {
         return Ok(());
     }
     let media_type = artifact_type.unwrap_or(&config.media_type);
@@ -313,15 +314,12 @@ fn check_config(config: &Descriptor, artifact_type: Option<&str>) -> Result<()> 
 
 fn is_index(descriptor: &Descriptor) -> bool {
     let media_type = descriptor.media_type.as_str();
-    matches!(
-        media_type,
-        OCI_IMAGE_INDEX_MEDIA_TYPE | IMAGE_MANIFEST_LIST_MEDIA_TYPE
-    )
+    matches!(media_type, OCI_INDEX | DOCKER_LIST)
 }
 
 fn is_image(descriptor: &Descriptor) -> bool {
     let media_type = descriptor.media_type.as_str();
-    matches!(media_type, OCI_IMAGE_MEDIA_TYPE | IMAGE_MANIFEST_MEDIA_TYPE)
+    matches!(media_type, OCI_MANIFEST | DOCKER_MANIFEST)
 }
 
 impl Index {
@@ -393,8 +391,8 @@ mod tests {
     }
 
     fn image() -> Value {
-        json!({"schemaVersion": 2, "mediaType": OCI_IMAGE_MEDIA_TYPE,
-               "config": descriptor(IMAGE_CONFIG_MEDIA_TYPE), "layers": [descriptor(LAYER)]})
+        json!({"schemaVersion": 2, "mediaType": OCI_MANIFEST,
+               "config": descriptor(OCI_CONFIG), "layers": [descriptor(LAYER)]})
     }
 
     fn index(platforms: &[&str]) -> Value {
@@ -403,7 +401,7 @@ mod tests {
             .enumerate()
             .map(|(at, platform)| {
                 let words: Vec<_> = platform.split('/').collect();
-                let mut entry = descriptor(OCI_IMAGE_MEDIA_TYPE);
+                let mut entry = descriptor(OCI_MANIFEST);
                 entry["size"] = at.into();
                 if words.len() > 1 {
                     entry["platform"] = json!({"os": words[0], "architecture": words[1]});
@@ -443,7 +441,7 @@ mod tests {
     fn an_image_is_read_under_every_name_it_may_have() {
         let mut document = image();
         for content_type in [
-            OCI_IMAGE_MEDIA_TYPE,
+            OCI_MANIFEST,
             "application/json",
             "text/plain; charset=utf-8",
             "",
@@ -455,7 +453,7 @@ mod tests {
         }
         document["mediaType"] = Value::Null;
         document["layers"] = Value::Null;
-        assert!(parse_as(&document, IMAGE_MANIFEST_MEDIA_TYPE).is_ok());
+        assert!(parse_as(&document, DOCKER_MANIFEST).is_ok());
     }
 
     #[test]
@@ -464,10 +462,10 @@ mod tests {
         both["manifests"] = json!([]);
         assert!(refusal(&both).contains("an image and an index at once"));
         assert!(refusal(&json!({"schemaVersion": 2})).contains("neither"));
-        let served_otherwise = parse_as(&image(), OCI_IMAGE_INDEX_MEDIA_TYPE).unwrap_err();
+        let served_otherwise = parse_as(&image(), OCI_INDEX).unwrap_err();
         assert!(served_otherwise.to_string().contains("was served as"));
         let mut disguised = image();
-        disguised["mediaType"] = OCI_IMAGE_INDEX_MEDIA_TYPE.into();
+        disguised["mediaType"] = OCI_INDEX.into();
         assert!(refusal(&disguised).contains("looks different"));
         let twice = image().to_string().replacen('{', r#"{"layers":[],"#, 1);
         assert!(Manifest::parse(twice.as_bytes(), "", "x").is_err());
@@ -582,7 +580,7 @@ mod tests {
             json!({"vnd.docker.reference.type": "attestation-manifest"});
         document["manifests"][2]["artifactType"] = "application/vnd.example".into();
         assert_eq!(choose(&document, "linux/amd64").unwrap(), 3);
-        document["manifests"][3]["mediaType"] = OCI_IMAGE_INDEX_MEDIA_TYPE.into();
+        document["manifests"][3]["mediaType"] = OCI_INDEX.into();
         // One inside it is looked at, and one that does not say for whom after all others.
         assert_eq!(choose(&document, "linux/amd64").unwrap(), 3);
         document["manifests"][3]["platform"] = Value::Null;

@@ -51,6 +51,7 @@ use std::process::ExitCode;
 
 /// Runs the command that this process's arguments name, and returns its exit code.
 pub fn run() -> ExitCode {
+    sys::backtrace::never();
     sys::signal::outlive_file_size_limit();
     cli::run()
 }

@@ -387,9 +387,33 @@ fn a_file_system_that_cannot_hold_a_store_is_refused_at_once() {
 #[test]
 fn an_error_is_told_where_a_backtrace_is_asked_for() {
     let ddock = Ddock::new();
-    let mut command = ddock.command(&["run", "--pull", "never", "absent"]);
+    for variables in [
+        &["RUST_BACKTRACE"][..],
+        &["RUST_LIB_BACKTRACE"],
+        &["RUST_BACKTRACE", "RUST_LIB_BACKTRACE"],
+    ] {
+        let mut command = ddock.command(&["run", "--pull", "never", "absent"]);
+        command.envs(variables.iter().map(|name| (name, "full")));
+        output(&mut command).exits(125).says("No such image");
+    }
+    // The container has them as they are.
+    let image = ddock.pull(busybox());
+    let args = [
+        "run",
+        "--rm",
+        "--network=none",
+        "-e=RUST_BACKTRACE",
+        "-e=RUST_LIB_BACKTRACE",
+        &image,
+        "env",
+    ];
+    let mut command = ddock.command(&args);
     command.env("RUST_BACKTRACE", "1");
-    output(&mut command).exits(125).says("No such image");
+    let told = output(&mut command).exits(0).stdout;
+    assert!(
+        told.contains("RUST_BACKTRACE=1\n") && !told.contains("RUST_LIB"),
+        "{told}"
+    );
 }
 
 #[test]

@@ -4,7 +4,7 @@ use crate::container::Container;
 use crate::monitor::change::{Change, way_out};
 use crate::monitor::connection::Connected;
 use crate::network::{Forwarder, Link, Responder, Servant, Switch, write_down};
-use anyhow::Result;
+use anyhow::{Context, Result};
 use std::os::fd::BorrowedFd;
 use std::time::Instant;
 
@@ -18,7 +18,8 @@ const OF_ANY: &str = "0";
 /// A container's connection, as the monitor looks after it.
 pub(super) struct Serving<'a> {
     pub(super) connected: &'a mut Connected,
-    pub(super) container: &'a mut Container,
+    /// None of a command that only visits one.
+    pub(super) container: Option<&'a mut Container>,
 }
 
 impl Serving<'_> {
@@ -28,7 +29,9 @@ impl Serving<'_> {
         wanted: Change,
         switch: Option<&Switch>,
     ) -> Result<Vec<String>> {
-        unprotected(|| self.connected.change(wanted, switch, self.container))
+        let container = self.container.as_deref_mut();
+        let container = container.context("this command's networks are its container's")?;
+        unprotected(|| self.connected.change(wanted, switch, container))
     }
 
     /// Returns what becomes readable when one has died.
@@ -50,10 +53,13 @@ impl Serving<'_> {
 
     /// Buries those that have died, and starts again those whose time it is.
     pub(super) fn look_after(&mut self) {
-        let said = unprotected(|| self.connected.look_after(self.container));
+        let Some(container) = self.container.as_deref_mut() else {
+            return;
+        };
+        let said = unprotected(|| self.connected.look_after(container));
         if !said.is_empty() {
             // On a full disk they are started all the same.
-            write_down(&self.container.directory, &said).ok();
+            write_down(&container.directory, &said).ok();
         }
     }
 }

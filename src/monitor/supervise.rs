@@ -4,15 +4,14 @@ use crate::container::Container;
 use crate::container::log::{Stream, Writer};
 use crate::monitor::attach::{Client, End};
 use crate::monitor::connection::{Connected, Connection};
-use crate::monitor::hub::Hub;
 use crate::monitor::servants::{self, Serving};
 use crate::monitor::signals::Signals;
 use crate::monitor::streams::{Wiring, copy};
-use crate::monitor::watch::{self, FIRST, Input, Watch};
+use crate::monitor::watch::{Input, Watch};
 use crate::monitor::{DOOR, DetachKeys, FromMonitor, independent};
 use crate::narration::{Narration, Step, tell};
 use crate::options::Rotation;
-use crate::runtime::{self, Connect, ExitStatus, Plan, Privilege, Running, StartError};
+use crate::runtime::{self, Created, ExitStatus, Plan, Privilege, Running, StartError};
 use crate::sys::clone::{Clone, end_child, fork};
 use crate::sys::message::{Channel, Listener};
 use crate::sys::{kernel, words};
@@ -78,13 +77,36 @@ pub(crate) struct Outcome {
     pub(crate) is_overdue: bool,
 }
 
-/// Runs a container: forks its monitor, and attaches to it until both are gone or the client leaves.
+/// Runs a container, from a monitor of its own.
 ///
 /// Needs a process with one thread.
 pub(crate) fn run(mut job: Job<'_>) -> Result<End> {
     let command = &job.plan.process;
     let mut wiring = Wiring::new(&job.session, command, job.log.is_some())?;
     wiring.ends.streams.handed = std::mem::take(&mut job.handed);
+    let party = Party {
+        session: job.session.clone(),
+        notify: job.notify,
+        narration: job.narration,
+    };
+    launch(wiring, party, |ends, channel| supervise(job, ends, channel))
+}
+
+/// Who is with a command from its start.
+pub(super) struct Party<'a> {
+    pub(super) session: Session,
+    /// Tells the user something that is not the command's.
+    pub(super) notify: &'a dyn Fn(&str),
+    /// Where the steps arrive, if somebody wants to hear them.
+    pub(super) narration: Option<&'a Narration>,
+}
+
+/// Forks a process that is to `supervise`, and attaches to it until it is gone or the client leaves.
+pub(super) fn launch(
+    wiring: Wiring,
+    party: Party<'_>,
+    supervise: impl FnOnce(Ends, Channel),
+) -> Result<End> {
     let signals = Signals::take()?;
     let (client, monitor) = Channel::pair().context("making a channel to the monitor")?;
     // Before there are two of them to copy what either writes to: what the command line took is free by now, and
@@ -95,13 +117,12 @@ pub(crate) fn run(mut job: Job<'_>) -> Result<End> {
             // Ends of pipes that this process kept would keep readers waiting.
             let Wiring { relays, ends, .. } = wiring;
             drop((client, relays, signals));
-            supervise(job, ends, monitor);
+            supervise(ends, monitor);
             end_child(0)
         }
         Clone::Parent(child) => {
             // The monitor's from now on: its lock as well, so that its end is seen.
-            drop((monitor, wiring.ends, job.root, job.container));
-            drop(job.connection);
+            drop((monitor, wiring.ends, supervise));
             tell(|| Step::Monitor {
                 pid: child.pid.as_raw_nonzero().get().cast_unsigned(),
             });
@@ -111,9 +132,9 @@ pub(crate) fn run(mut job: Job<'_>) -> Result<End> {
                 relays: wiring.relays,
                 direct: wiring.direct,
                 is_visitor: false,
-                session: job.session,
-                notify: job.notify,
-                narration: job.narration,
+                session: party.session,
+                notify: party.notify,
+                narration: party.narration,
             };
             let attached = client.attach();
             if !matches!(attached, Ok(End::Detached { .. })) {
@@ -122,7 +143,7 @@ pub(crate) fn run(mut job: Job<'_>) -> Result<End> {
                 retry_on_intr(|| waitid(end.clone(), WaitIdOptions::EXITED))
                     .context("waiting for the monitor")?;
             }
-            job.narration.map_or(Ok(()), Narration::pass_on)?;
+            party.narration.map_or(Ok(()), Narration::pass_on)?;
             attached
         }
     }
@@ -140,24 +161,16 @@ pub(super) struct Ends {
 }
 
 fn supervise(job: Job<'_>, ends: Ends, channel: Channel) {
-    // A client that never reads must not keep the others waiting. One that cannot be told so is as good.
-    channel.set_nonblocking().ok();
-    let mut watch = Watch {
-        clients: vec![watch::Client {
-            channel,
-            number: FIRST,
-            is_owner: !job.session.detached,
-        }],
-        hub: Hub::default(),
-        switch: None,
-        door: None,
-        input: None,
-        deadline: None,
-        last_hour: None,
-        stop: job.container.record.stop.clone(),
-        spare: watch::spare(),
-    };
-    let message = match run_container(job, ends, &mut watch) {
+    let stop = job.container.record.stop.clone();
+    let mut watch = Watch::new(channel, !job.session.detached, stop);
+    let end = run_container(job, ends, &mut watch);
+    watch.close_door();
+    say_end(end, &mut watch);
+}
+
+/// Tells everyone how it ended, and what could not be written down of that.
+pub(super) fn say_end(end: Result<(Outcome, Vec<String>)>, watch: &mut Watch) {
+    let message = match end {
         Ok((outcome, notices)) => FromMonitor::Ended {
             status: outcome.status,
             out_of_memory: outcome.out_of_memory,
@@ -169,7 +182,6 @@ fn supervise(job: Job<'_>, ends: Ends, channel: Channel) {
             Err(error) => FromMonitor::Failed(format!("{error:#}")),
         },
     };
-    watch.close_door();
     watch.tell(&message);
     // Nobody is left to be told that this failed.
     watch.hub.deliver().ok();
@@ -179,27 +191,26 @@ fn supervise(job: Job<'_>, ends: Ends, channel: Channel) {
 fn run_container(job: Job<'_>, ends: Ends, watch: &mut Watch) -> Result<(Outcome, Vec<String>)> {
     let (mut container, is_detached, sinks) = (job.container, job.session.detached, ends.sinks);
     leave_caller(&container)?;
-    let mut connection = job.connection;
-    let is_connected = connection.is_some();
+    let connection = job.connection;
     // Until the container has ended.
     let mut connected = Connected::default();
-    let mut make = |pid, namespace: OwnedFd| {
-        if let Some(connection) = connection.take() {
-            let place = runtime::servants_entrance(&job.plan.cgroups_path)?;
-            connected = connection.make(pid, namespace.into(), &container, place.into())?;
-        }
-        Ok(())
-    };
-    let started = open(&container, job.log, ends.sources, ends.input, watch).and_then(|()| {
-        runtime::start(
-            job.plan,
-            job.root,
-            &container.directory,
-            job.privilege,
-            ends.streams,
-            is_connected.then_some(&mut make as Connect<'_>),
-        )
-    });
+    let started = open(&container, job.log, ends.sources, ends.input, watch)
+        .and_then(|()| {
+            let (plan, root, place) = (job.plan, job.root, &container.directory);
+            let is_gated = connection.is_some();
+            runtime::create(plan, root, place, job.privilege, ends.streams, is_gated)
+        })
+        .and_then(|created| {
+            match connect_network(connection, &created, job.plan, &container) {
+                Ok(made) => connected = made,
+                Err(error) => {
+                    // The first error is the one to tell.
+                    created.abandon().ok();
+                    return Err(error);
+                }
+            }
+            created.start()
+        });
     let mut running = match started {
         Ok(running) => running,
         Err(error) => {
@@ -245,7 +256,7 @@ fn watch_until_end(
 ) -> Result<Outcome> {
     let mut serving = Serving {
         connected,
-        container,
+        container: Some(container),
     };
     let is_overdue = watch.until_end(&running, &mut serving)?;
     // Or its links would stay until this process ends.
@@ -259,6 +270,21 @@ fn watch_until_end(
         out_of_memory,
         is_overdue,
     })
+}
+
+/// Connects the new network namespace of a container that is to be connected, while its first process prepares the rest.
+fn connect_network(
+    connection: Option<Connection>,
+    created: &Created,
+    plan: &Plan,
+    container: &Container,
+) -> Result<Connected> {
+    let Some(connection) = connection else {
+        return Ok(Connected::default());
+    };
+    let (pid, namespace) = created.network()?;
+    let place = runtime::servants_entrance(&plan.cgroups_path)?;
+    connection.make(pid, namespace.into(), container, place.into())
 }
 
 /// Keeps how a container ended, and returns what of that could not be written down: neither an incomplete log nor a full disk
@@ -311,7 +337,7 @@ fn open(
 }
 
 /// Connects the first client, and tells it that the command runs.
-fn connect(
+pub(super) fn connect(
     running: &mut Running,
     sinks: Vec<(Stream, OwnedFd)>,
     is_detached: bool,

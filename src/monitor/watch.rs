@@ -33,6 +33,8 @@ pub(super) struct Watch {
     pub(super) last_hour: Option<Instant>,
     /// How it is asked.
     pub(super) stop: Stop,
+    /// The first process of a container that is only visited: with it the command ends too.
+    pub(super) host: Option<OwnedFd>,
     /// Given up for a moment where there is no descriptor left, to say that to who knocks.
     pub(super) spare: Option<OwnedFd>,
 }
@@ -51,7 +53,7 @@ pub(super) struct Client {
 }
 
 /// The number of the client that the monitor was forked from.
-pub(super) const FIRST: u32 = 0;
+const FIRST: u32 = 0;
 
 /// What [`poll`] found, in the order of what it was asked.
 #[expect(
@@ -63,11 +65,34 @@ struct Ready {
     signals: bool,
     at_door: bool,
     clients: Vec<bool>,
+    host_ended: bool,
     /// One has died, or is to be started again.
     servants: bool,
 }
 
 impl Watch {
+    /// Returns that of a command with one client, which owns it if it runs in the foreground for it.
+    pub(super) fn new(channel: Channel, is_owner: bool, stop: Stop) -> Self {
+        // A client that never reads must not keep the others waiting. One that cannot be told so is as good.
+        channel.set_nonblocking().ok();
+        Self {
+            clients: vec![Client {
+                channel,
+                number: FIRST,
+                is_owner,
+            }],
+            hub: Hub::default(),
+            switch: None,
+            door: None,
+            input: None,
+            deadline: None,
+            last_hour: None,
+            stop,
+            host: None,
+            spare: spare(),
+        }
+    }
+
     /// Returns when the command has ended; true if that was because its time was over.
     pub(super) fn until_end(
         &mut self,
@@ -87,7 +112,8 @@ impl Watch {
             let is_over = |end: &mut Instant| *end <= Instant::now();
             let is_late = self.deadline.take_if(is_over).is_some();
             is_overdue |= is_late;
-            if is_late || self.last_hour.take_if(is_over).is_some() {
+            let is_left = ready.host_ended && self.host.take().is_some();
+            if is_left || is_late || self.last_hour.take_if(is_over).is_some() {
                 running.signal(libc::SIGKILL)?;
             }
             // What a full disk does not take of the log must not end the container.
@@ -159,6 +185,11 @@ impl Watch {
                 .map(|end| PollFd::from_borrowed_fd(end, PollFlags::IN)),
         );
         let others = ends.len();
+        ends.extend(
+            self.host
+                .iter()
+                .map(|host| PollFd::new(host, PollFlags::IN)),
+        );
         self.hub.interests(&mut ends);
         let due = serving.due();
         let next = [self.deadline, self.last_hour, due];
@@ -176,6 +207,7 @@ impl Watch {
             signals: is_ready(1),
             clients: (2..clients + 2).map(is_ready).collect(),
             at_door: self.door.is_some() && is_ready(clients + 2),
+            host_ended: self.host.is_some() && is_ready(others),
             servants: (servants..others).any(is_ready)
                 || due.is_some_and(|due| due <= Instant::now()),
         })
@@ -321,7 +353,7 @@ impl Watch {
 }
 
 /// Returns a descriptor that is held to be given up.
-pub(super) fn spare() -> Option<OwnedFd> {
+fn spare() -> Option<OwnedFd> {
     let flags = OFlags::PATH | OFlags::CLOEXEC;
     // Without one, who knocks in vain waits at the door.
     open("/", flags, Mode::empty()).ok()

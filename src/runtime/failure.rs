@@ -23,3 +23,11 @@ pub(crate) enum StartError {
     #[error("{0}")]
     Setup(String),
 }
+
+/// Returns the reason that `error` is: its own, or that something could not be prepared.
+pub(super) fn failed(error: anyhow::Error) -> StartError {
+    match error.downcast::<StartError>() {
+        Ok(error) => error,
+        Err(error) => StartError::Setup(format!("{error:#}")),
+    }
+}

@@ -9,7 +9,7 @@ use rustix::fs::{CWD, FsWord, Mode, OFlags, PROC_SUPER_MAGIC, fstat, open, opena
 use rustix::io::Errno;
 use rustix::mount::{OpenTreeFlags, open_tree};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
 /// A namespace that is there already, held open.
@@ -166,6 +166,11 @@ impl Donor {
         let mut end = [PollFd::new(&self.pidfd, PollFlags::IN)];
         let ended = poll(&mut end, Some(&now)).context("looking at the other container")?;
         Ok(ended == 0)
+    }
+
+    /// Returns a descriptor that becomes readable when it has ended.
+    pub(crate) fn end(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
     }
 
     pub(crate) fn pid(&self) -> u32 {

@@ -1,6 +1,7 @@
 //! Starts a container from its OCI bundle.
 
 pub(crate) mod apparmor;
+mod becoming;
 mod cgroup;
 mod cgroup_view;
 mod config;
@@ -10,6 +11,7 @@ mod diagnosis;
 mod exec;
 mod failure;
 mod gate;
+mod handshake;
 mod hiding;
 mod identity;
 mod idmap;
@@ -25,22 +27,25 @@ mod reaper;
 mod resources;
 mod rlimits;
 mod rootfs;
+mod running;
 mod seccomp;
 mod seen;
 mod start;
 mod stat;
+mod status;
 mod target;
 mod terminal;
 mod told;
 
 pub(crate) use failure::StartError;
+pub(crate) use handshake::Streams;
 pub(crate) use inherited::Leftover;
 pub(crate) use join::Donor;
 pub(crate) use kill::kill;
 pub(crate) use plan::{Command, Plan};
 pub(crate) use reaper::{init_for, reap};
 pub(crate) use rootfs::Rootfs;
+pub(crate) use running::{Running, remove_cgroup, servants_entrance};
 pub(crate) use seccomp::{COMPILED_PROFILE, Filter};
-pub(crate) use start::{
-    Connect, ExitStatus, Privilege, Running, Streams, remove_cgroup, servants_entrance, start,
-};
+pub(crate) use start::{Created, Privilege, create};
+pub(crate) use status::ExitStatus;

@@ -4,7 +4,6 @@ use crate::narration::Step;
 use crate::runtime::join::Namespace;
 use crate::runtime::options::{Bind, Options};
 use crate::runtime::plan::Mount;
-use crate::runtime::rootfs::explained;
 use crate::runtime::target::{Kind, Root};
 use crate::runtime::told;
 use crate::sys::kernel::{MountAttributes, mount_setattr};
@@ -358,6 +357,18 @@ pub(crate) fn attributes(flags: MountFlags) -> u64 {
     .iter()
     .filter(|(flag, _)| flags.contains(*flag))
     .fold(0, |bits, (_, attribute)| bits | attribute)
+}
+
+/// Adds what a file system itself says of a failure, which it leaves to be read from the descriptor.
+pub(crate) fn explained(error: anyhow::Error, context: BorrowedFd<'_>) -> anyhow::Error {
+    let mut text = [0; 512];
+    match rustix::io::read(context, &mut text) {
+        Ok(length) if length > 0 => {
+            let said = String::from_utf8_lossy(&text[..length]);
+            error.context(said.trim_start_matches("e ").trim().to_owned())
+        }
+        _ => error,
+    }
 }
 
 /// Clones the mount that `place` is on, from there down, attached nowhere (`open_tree(2)`).

@@ -197,7 +197,7 @@ fn node(device: config::Device) -> Result<Node> {
     })
 }
 
-fn command(process: config::Process) -> Result<Command> {
+pub(super) fn command(process: config::Process) -> Result<Command> {
     let texts = |texts: Vec<String>| {
         let texts = texts.into_iter().map(CString::new);
         texts

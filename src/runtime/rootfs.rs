@@ -1,6 +1,6 @@
 //! A container's root: the layers of its image under a writable directory, merged by overlayfs.
 
-use crate::runtime::mounts::clone_of;
+use crate::runtime::mounts::{clone_of, explained};
 use crate::sys::times;
 use anyhow::{Context, Result, ensure};
 use nix::sched::{CloneFlags, unshare};
@@ -236,18 +236,6 @@ fn name(directory: &OwnedFd) -> String {
 
 fn is_invalid(error: &anyhow::Error) -> bool {
     error.root_cause().downcast_ref() == Some(&Errno::INVAL)
-}
-
-/// Adds what a file system itself says of a failure, which it leaves to be read from the descriptor.
-pub(crate) fn explained(error: anyhow::Error, context: BorrowedFd<'_>) -> anyhow::Error {
-    let mut text = [0; 512];
-    match rustix::io::read(context, &mut text) {
-        Ok(length) if length > 0 => {
-            let said = String::from_utf8_lossy(&text[..length]);
-            error.context(said.trim_start_matches("e ").trim().to_owned())
-        }
-        _ => error,
-    }
 }
 
 /// Opens the directory `path` without entering it.

@@ -57,6 +57,17 @@ impl Root<'_> {
         }
     }
 
+    /// Opens the directory `path`, which must be there.
+    pub(crate) fn directory(self, path: &Path) -> rustix::io::Result<OwnedFd> {
+        let found = self.open(path)?;
+        let kind = FileType::from_raw_mode(fstat(&found)?.st_mode);
+        if kind == FileType::Directory {
+            Ok(found)
+        } else {
+            Err(Errno::NOTDIR)
+        }
+    }
+
     /// Opens the directory `path`, on the way to which there must be no symlink at all: the
     /// kernel's own file systems belong where everybody looks for them. Creates it if missing.
     pub(crate) fn plain_directory(self, path: &Path) -> Result<OwnedFd> {

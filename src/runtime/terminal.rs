@@ -3,7 +3,7 @@
 use crate::runtime::mounts;
 use crate::runtime::target::{Kind, Root};
 use anyhow::{Context, Result, ensure};
-use rustix::fs::{Mode, OFlags, Uid, fchown, fstatfs, open};
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, Uid, fchown, fstatfs, openat2};
 use rustix::mount::{OpenTreeFlags, open_tree};
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
@@ -22,11 +22,12 @@ pub(crate) struct Terminal {
 }
 
 impl Terminal {
-    /// Opens a PTY in the container's devpts, sized before anyone looks; its slave becomes `/dev/console`.
-    pub(crate) fn open(rows: u16, columns: u16, root: Root<'_>) -> Result<Self> {
+    /// Opens a PTY in the container's devpts, sized before anyone looks.
+    pub(crate) fn open(rows: u16, columns: u16) -> Result<Self> {
         let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
-        let master =
-            open("/dev/pts/ptmx", flags, Mode::empty()).context("opening /dev/pts/ptmx")?;
+        let plain = ResolveFlags::NO_SYMLINKS;
+        let master = openat2(CWD, "/dev/pts/ptmx", flags, Mode::empty(), plain)
+            .context("opening /dev/pts/ptmx")?;
         // A volume may have come to lie on /dev/pts by way of a symlink of the image (CVE-2025-52565).
         ensure!(
             fstatfs(&master)?.f_type == DEVPTS_SUPER_MAGIC,
@@ -46,13 +47,17 @@ impl Terminal {
             ws_ypixel: 0,
         };
         tcsetwinsize(&slave, size).context("sizing the terminal")?;
+        Ok(Self { master, slave })
+    }
+
+    /// Makes the slave `/dev/console`.
+    pub(crate) fn become_console(&self, root: Root<'_>) -> Result<()> {
         let console = root.create(Path::new("/dev/console"), Kind::File)?;
         let tree = OpenTreeFlags::OPEN_TREE_CLONE
             | OpenTreeFlags::OPEN_TREE_CLOEXEC
             | OpenTreeFlags::AT_EMPTY_PATH;
-        let copy = open_tree(&slave, "", tree).context("opening the terminal to mount it")?;
-        mounts::move_here(copy.as_fd(), console.as_fd()).context("mounting /dev/console")?;
-        Ok(Self { master, slave })
+        let copy = open_tree(&self.slave, "", tree).context("opening the terminal to mount it")?;
+        mounts::move_here(copy.as_fd(), console.as_fd()).context("mounting /dev/console")
     }
 
     /// Makes the slave the standard streams, and `user` its owner, who may open it again. The group stays the devpts's own, whose members may write to it and no more.

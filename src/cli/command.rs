@@ -108,6 +108,20 @@ impl Call {
         })
     }
 
+    /// As [`start`](Self::start), where a failure of ddock's own is 1, as Docker's `exec` has it.
+    pub(super) fn visit<A: FromArgMatches>(
+        self,
+        act: impl FnOnce(A, &Path, Protected) -> Result<u8>,
+    ) -> ExitCode {
+        self.obey(1, |arguments, root, protected| {
+            act(
+                arguments,
+                root,
+                protected.map_or_else(program::protect, Ok)?,
+            )
+        })
+    }
+
     fn obey<A: FromArgMatches, E: Ended>(
         mut self,
         otherwise: u8,

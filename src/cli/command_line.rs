@@ -481,7 +481,7 @@ mod tests {
     fn what_is_not_there_is_named() {
         insta::assert_snapshot!(refusals(&[
             "build -t x .",
-            "exec -it x sh",
+            "cp x:/a b",
             "compose up",
             "image tree",
             "system df -v",
@@ -497,8 +497,8 @@ mod tests {
         ddock: `build` is not there: ddock runs images and does not build them
         hint: build with buildah or buildkit, and push the image where ddock can pull it
 
-        $ ddock exec -it x sh
-        ddock: `exec` is not there yet
+        $ ddock cp x:/a b
+        ddock: `cp` is not there yet
 
         $ ddock compose up
         ddock: `compose` is not there: ddock runs one container at a time

@@ -3,9 +3,9 @@
 use crate::cli::command::Section::{Common, Hidden, Other};
 use crate::cli::command::{Command, command};
 use crate::cli::{
-    attach, containers, control, history, image_prune, images, info, inspect, load, login, logs,
-    manifest, networks, port, pull, reset, rmi, run, save, start, system, tag, unpack, version,
-    volumes,
+    attach, containers, control, exec, history, image_prune, images, info, inspect, load, login,
+    logs, manifest, networks, port, pull, reset, rmi, run, save, start, system, tag, unpack,
+    version, volumes,
 };
 use clap::Args as _;
 
@@ -13,6 +13,7 @@ use clap::Args as _;
 #[rustfmt::skip]
 pub(crate) static COMMANDS: &[Command] = &[
     command(Common, &["run", "container run"], run::Arguments::augment_args, |call| call.start(run::run), "Run a command in a new container"),
+    command(Common, &["exec", "container exec"], exec::Arguments::augment_args, |call| call.visit(exec::run), "Run a command in a container that runs"),
     command(Common, &["ps", "container ls", "container list", "container ps"], containers::ListArguments::augment_args, |call| call.with(containers::list), "List containers"),
     command(Common, &["pull", "image pull"], pull::Arguments::augment_args, |call| call.with(pull::run), "Download an image from a registry"),
     command(Common, &["images", "image ls", "image list"], images::Arguments::augment_args, |call| call.with(images::run), "List images"),

@@ -39,7 +39,7 @@ const COMMANDS_ELSEWHERE: &[(&[&str], &str, &str)] = &[
 /// What is to come.
 #[rustfmt::skip]
 const COMMANDS_TO_COME: &[&str] = &[
-    "checkpoint", "commit", "completion", "cp", "diff", "events", "exec",
+    "checkpoint", "commit", "completion", "cp", "diff", "events",
     "export", "healthcheck", "import", "init",
     "mount", "pause", "push", "rename", "search",
     "stats", "system", "top", "umount", "unmount", "unpause", "unshare",
@@ -50,7 +50,7 @@ const COMMANDS_TO_COME: &[&str] = &[
 #[rustfmt::skip]
 const GROUPED_TO_COME: &[(&str, &[&str])] = &[
     ("container", &[
-        "checkpoint", "cleanup", "clone", "commit", "cp", "diff", "exec",
+        "checkpoint", "cleanup", "clone", "commit", "cp", "diff",
         "exists", "export", "init", "mount", "pause", "prune", "rename",
         "restore", "runlabel", "stats", "top", "unmount", "unpause", "update",
     ]),

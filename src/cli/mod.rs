@@ -8,6 +8,8 @@ mod containers;
 mod control;
 mod damage;
 mod detach_keys;
+mod environment;
+mod exec;
 mod failure;
 mod foreign;
 mod help;

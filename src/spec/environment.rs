@@ -8,7 +8,7 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 
 /// Names and values in the order of their first definition.
 #[derive(Debug, Default)]
-struct Variables {
+pub(super) struct Variables {
     list: Vec<Option<(String, String)>>,
     /// Where each name is in the list: an image may have a million variables.
     places: HashMap<String, usize>,
@@ -59,7 +59,7 @@ pub(crate) fn build(
 }
 
 impl Variables {
-    fn set(&mut self, name: &str, value: &str) {
+    pub(super) fn set(&mut self, name: &str, value: &str) {
         let variable = Some((name.to_owned(), value.to_owned()));
         if let Some(&place) = self.places.get(name) {
             self.list[place] = variable;
@@ -69,13 +69,13 @@ impl Variables {
         }
     }
 
-    fn remove(&mut self, name: &str) {
+    pub(super) fn remove(&mut self, name: &str) {
         if let Some(place) = self.places.remove(name) {
             self.list[place] = None;
         }
     }
 
-    fn get(&self, name: &str) -> Option<&str> {
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
         let place = *self.places.get(name)?;
         self.list[place].as_ref().map(|(_, value)| value.as_str())
     }
@@ -108,7 +108,7 @@ impl Variables {
         expanded
     }
 
-    fn into_strings(self) -> Vec<String> {
+    pub(super) fn into_strings(self) -> Vec<String> {
         let variables = self.list.into_iter().flatten();
         variables.map(|(name, value)| name + "=" + &value).collect()
     }

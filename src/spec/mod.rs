@@ -30,6 +30,7 @@ mod tree;
 mod ulimits;
 mod user;
 mod view;
+mod visitor;
 
 pub(crate) use command::merge as arguments;
 pub(crate) use files::File;
@@ -42,7 +43,8 @@ pub(crate) use resolv::{HostServers, ask_responder};
 pub(crate) use security::has_selinux;
 pub(crate) use settled::Settled;
 pub(crate) use subject::{ImageDefaults, Subject};
-pub(crate) use user::Unmapped;
+pub(crate) use user::{Unmapped, User};
+pub(crate) use visitor::{environment as environment_of_visitor, find_user as find_visitor};
 
 use crate::options::{ContainerOptions, Ipc, Network, UserName, check_name, clean};
 use crate::sys::file;
@@ -57,7 +59,6 @@ use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
-use user::User;
 
 /// The version of the runtime spec whose words are used (`rro` came with 1.1).
 const VERSION: &str = "1.1.0";

@@ -6,7 +6,7 @@ use anyhow::{Result, bail, ensure};
 use thiserror::Error;
 
 /// Who the command runs as.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct User {
     pub(crate) uid: u32,
     pub(crate) gid: u32,

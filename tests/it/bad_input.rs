@@ -397,7 +397,7 @@ fn an_error_is_told_where_a_backtrace_is_asked_for() {
         output(&mut command).exits(125).says("No such image");
     }
     // The container has them as they are.
-    let image = ddock.pull(busybox());
+    let image = ddock.pull(crate::harness::image::busybox());
     let args = [
         "run",
         "--rm",

@@ -21,6 +21,7 @@ mod costs;
 mod detached;
 mod differential;
 mod ends;
+mod exec;
 mod explain;
 mod faults;
 mod harness;

@@ -10,7 +10,7 @@
 //! | row | modules | meaning |
 //! |---|---|---|
 //! | 0 | `digest` `id` | the words that other words are made of |
-//! | 0 | `reference` `platform` `human` `fault` `note` | words: pure, no I/O |
+//! | 0 | `reference` `platform` `human` `fault` `note` `template` | words: pure, no I/O |
 //! | 1 | `sys` | Linux calls; the only place for `unsafe` |
 //! | 1 | `narration` | what `--explain` tells, from every process |
 //! | 2 | `store` `registry` `unpack` `runtime` `network` | engines, strangers to each other |
@@ -45,6 +45,7 @@ mod runtime;
 mod spec;
 mod store;
 mod sys;
+mod template;
 mod unpack;
 
 use std::process::ExitCode;

@@ -114,11 +114,11 @@ const FLAGS: &[(&str, &str, &[&str])] = &[
         "--all-platforms", "--cert-dir",
         "--decryption-key", "--disable-content-trust", "--policy", "--unpack", "--verify",
     ]),
-    ("images", "", &["--format", "--tree", "--history", "-n", "--noheading", "--sort"]),
-    ("rmi", "", &["--no-prune", "--platform", "-a", "--all", "-i", "--ignore"]),
-    ("inspect", "", &["-f", "--format", "-s", "--size", "-l", "--latest", "--platform", "--mode"]),
+    ("images", "", &["--tree", "--history", "-n", "--noheading", "--sort"]),
+    ("rmi", "", &["--platform", "-a", "--all", "-i", "--ignore"]),
+    ("inspect", "", &["-l", "--latest", "--platform", "--mode"]),
     ("ps", "", &[
-        "--format", "-n", "--last", "-l", "--latest", "-s", "--size", "--sort",
+        "--sort",
         "--pod", "-p", "--ns", "--watch", "-w", "--external", "--sync", "--noheading",
     ]),
     ("rm", "", &[
@@ -139,15 +139,13 @@ const FLAGS: &[(&str, &str, &[&str])] = &[
         "--interface-name", "--ipam-driver", "--ipam-opt", "--ipv4", "--route", "--scope",
     ]),
     ("network ls", "", &["-n", "--noheading"]),
-    ("network inspect", "", &["-f", "--format", "-v", "--verbose"]),
+    ("network inspect", "", &["-v", "--verbose"]),
     ("network rm", "", &["-t", "--time"]),
     ("volume create", "", &["-o", "--opt", "--ignore", "--uid", "--gid"]),
-    ("volume ls", "", &["--format", "--cluster", "-n", "--noheading"]),
-    ("volume inspect", "", &["-f", "--format", "-a", "--all"]),
+    ("volume ls", "", &["--cluster", "-n", "--noheading"]),
+    ("volume inspect", "", &["-a", "--all"]),
     ("volume rm", "", &["-a", "--all", "-t", "--time"]),
     ("volume prune", "", &["--filter"]),
-    ("info", "", &["-f"]),
-    ("version", "", &["-f"]),
 ];
 
 /// Returns the refusal of a command if it is a known one: `words` are the first one or two of the command line.

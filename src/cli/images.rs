@@ -2,6 +2,8 @@
 
 mod filter;
 
+use crate::cli::filter::Filter;
+use crate::cli::listing::Listing;
 use crate::cli::{failure, output};
 use crate::digest::Digest;
 use crate::engine::image::{View, list};
@@ -10,7 +12,8 @@ use crate::reference::Reference;
 use anyhow::{Context, Result};
 use chrono::{DateTime, Utc};
 use clap::Args;
-use filter::{Filter, Named};
+use filter::{Named, Wanted};
+use serde_json::{Value, json};
 use std::path::Path;
 
 /// The zero of Go's clock, in seconds since 1970: the first second of the year 1.
@@ -31,19 +34,45 @@ pub(crate) struct Arguments {
     /// Show the digests that registries know the images by
     #[arg(long)]
     digests: bool,
-    /// Show only images with `dangling=BOOL`, `reference=PATTERN`, `label=KEY[=VALUE]`, `before=IMAGE` or `since=IMAGE`
+    /// Show only images that fit: dangling=BOOL, reference=PATTERN, label=KEY[=VALUE], before=IMAGE, since=IMAGE, until=TIME
     #[arg(short, long, value_name = "KEY=VALUE")]
     filter: Vec<Filter>,
+    /// Show so: `table`, `table TEMPLATE`, `json` or a template of Go's, such as `{{.Repository}}:{{.Tag}}`
+    #[arg(long, value_name = "FORMAT")]
+    format: Option<String>,
     /// Show only images of this name
     #[arg(value_name = "NAME[:TAG]")]
     name: Option<Named>,
 }
 
+/// What `images` can show: Docker's columns.
+const LISTING: Listing = Listing {
+    columns: &[
+        ("Containers", "CONTAINERS"),
+        ("CreatedAt", "CREATED AT"),
+        ("CreatedSince", "CREATED"),
+        ("Digest", "DIGEST"),
+        ("ID", "IMAGE ID"),
+        ("Repository", "REPOSITORY"),
+        ("SharedSize", "SHARED SIZE"),
+        ("Size", "SIZE"),
+        ("Tag", "TAG"),
+        ("UniqueSize", "UNIQUE SIZE"),
+        ("VirtualSize", "SIZE"),
+    ],
+    table: &["Repository", "Tag", "ID", "CreatedSince", "Size"],
+    quiet: "ID",
+};
+
+/// Those of the table with `--digests`.
+const WITH_DIGESTS: &[&str] = &["Repository", "Tag", "Digest", "ID", "CreatedSince", "Size"];
+
 /// Lists images, the newest first.
 pub(crate) fn run(arguments: &Arguments, root: &Path) -> Result<()> {
-    let with_labels = arguments.filter.iter().any(Filter::is_on_labels);
-    let images = list(root, with_labels, &failure::note).context("cannot list images")?;
-    output::print(&render(arguments, images, Utc::now()))
+    let wanted = Wanted::new(&arguments.filter)?;
+    let images = list(root, wanted.is_on_labels(), &failure::note).context("cannot list images")?;
+    wanted.check(&images)?;
+    output::print(&render(arguments, &wanted, images, Utc::now())?)
 }
 
 /// What one line of the list shows. A name without a tag has a digest.
@@ -52,50 +81,37 @@ struct Row<'a> {
     name: Option<&'a Reference>,
 }
 
-fn render(arguments: &Arguments, mut images: Vec<View>, now: DateTime<Utc>) -> String {
+fn render(
+    arguments: &Arguments,
+    wanted: &Wanted<'_>,
+    mut images: Vec<View>,
+    now: DateTime<Utc>,
+) -> Result<String> {
     images.sort_by(|a, b| b.created.cmp(&a.created).then_with(|| a.id.cmp(&b.id)));
-    let rows = images
-        .iter()
-        .filter(|image| {
-            arguments
-                .filter
-                .iter()
-                .all(|filter| filter.accepts(image, &images))
-        })
-        .flat_map(|image| rows(arguments, image));
-    if arguments.quiet {
-        return rows
-            .map(|row| id(arguments, &row.image.id) + "\n")
-            .collect();
-    }
-    let mut header = vec!["REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE"];
-    if arguments.digests {
-        header.insert(2, "DIGEST");
-    }
-    let mut table = vec![header.into_iter().map(str::to_owned).collect()];
-    table.extend(rows.map(|row| cells(arguments, &row, now)));
-    human::table(&table)
+    let rows = images.iter().filter(|image| wanted.accepts(image, &images));
+    let rows = rows.flat_map(|image| rows_of(arguments, wanted, image));
+    let rows: Vec<Value> = rows.map(|row| fields(arguments, &row, now)).collect();
+    let table = if arguments.digests {
+        WITH_DIGESTS
+    } else {
+        LISTING.table
+    };
+    LISTING.render(arguments.format.as_deref(), arguments.quiet, table, &rows)
 }
 
 /// Returns a row for each tag that was asked for. An image without a tag has a row for each
 /// of its repositories, and is shown only if it was asked for.
-fn rows<'a>(arguments: &Arguments, image: &'a View) -> Vec<Row<'a>> {
+fn rows_of<'a>(arguments: &Arguments, wanted: &Wanted<'_>, image: &'a View) -> Vec<Row<'a>> {
     let is_asked_for = |name: &&Reference| {
-        arguments.name.as_ref().is_none_or(|asked| asked.is(name))
-            && arguments
-                .filter
-                .iter()
-                .all(|filter| filter.accepts_name(name))
+        arguments.name.as_ref().is_none_or(|asked| asked.is(name)) && wanted.accepts_name(name)
     };
-    let asks_for_untagged = arguments.all
-        || arguments.name.is_some()
-        || arguments.filter.iter().any(Filter::asks_for_untagged);
+    let asks_for_untagged =
+        arguments.all || arguments.name.is_some() || wanted.dangling == Some(true);
     let mut names: Vec<&Reference> = image.tags.iter().filter(is_asked_for).collect();
     names.sort_by_key(|name| name.familiar());
     if image.tags.is_empty() && asks_for_untagged {
         names.extend(image.repo_digests.iter().filter(is_asked_for));
-        let asks_for_names =
-            arguments.name.is_some() || arguments.filter.iter().any(Filter::is_on_names);
+        let asks_for_names = arguments.name.is_some() || wanted.is_on_names();
         if image.repo_digests.is_empty() && !asks_for_names {
             return vec![Row { image, name: None }];
         }
@@ -109,30 +125,36 @@ fn rows<'a>(arguments: &Arguments, image: &'a View) -> Vec<Row<'a>> {
         .collect()
 }
 
-fn cells(arguments: &Arguments, row: &Row<'_>, now: DateTime<Utc>) -> Vec<String> {
+/// Returns all that a template can ask for, as Docker's command line has it: texts.
+fn fields(arguments: &Arguments, row: &Row<'_>, now: DateTime<Utc>) -> Value {
     let none = || "<none>".to_owned();
-    let mut cells = vec![
-        row.name.map_or_else(none, Reference::familiar_name),
-        row.name
-            .and_then(Reference::tag)
-            .map_or_else(none, str::to_owned),
-    ];
-    if arguments.digests {
-        let same_repository = |digest: &&Reference| {
-            row.name
-                .is_some_and(|name| name.familiar_name() == digest.familiar_name())
-        };
-        let digest = row.image.repo_digests.iter().find(same_repository);
-        let digest = digest.and_then(Reference::digest);
-        cells.push(digest.map_or_else(none, ToString::to_string));
-    }
-    let created = row.image.created;
-    cells.push(id(arguments, &row.image.id));
-    // Builders write that where they do not know, or do not say.
-    let created = created.filter(|created| created.timestamp() != ZERO);
-    cells.push(created.map_or_else(|| "N/A".to_owned(), |created| human::ago(created, now)));
-    cells.push(human::size(row.image.size, 3));
-    cells
+    let repository = row.name.map(Reference::familiar_name);
+    let same_repository =
+        |digest: &&Reference| repository.as_ref() == Some(&digest.familiar_name());
+    let digest = row.image.repo_digests.iter().find(same_repository);
+    let digest = digest.and_then(Reference::digest);
+    let tag = row.name.and_then(Reference::tag).map(str::to_owned);
+    // Builders write the clock's zero where they do not know, or do not say.
+    let created = row
+        .image
+        .created
+        .filter(|created| created.timestamp() != ZERO);
+    let at = row.image.created.unwrap_or(DateTime::UNIX_EPOCH);
+    let unknown = || "N/A".to_owned();
+    let size = human::size(row.image.size, 3);
+    json!({
+        "Containers": unknown(),
+        "CreatedAt": at.format("%Y-%m-%d %H:%M:%S +0000 UTC").to_string(),
+        "CreatedSince": created.map_or_else(unknown, |created| human::ago(created, now)),
+        "Digest": digest.map_or_else(none, ToString::to_string),
+        "ID": id(arguments, &row.image.id),
+        "Repository": repository.clone().unwrap_or_else(none),
+        "SharedSize": unknown(),
+        "Size": size,
+        "Tag": tag.unwrap_or_else(none),
+        "UniqueSize": unknown(),
+        "VirtualSize": size,
+    })
 }
 
 fn id(arguments: &Arguments, id: &Digest) -> String {
@@ -186,11 +208,9 @@ mod tests {
             .try_get_matches_from(words)
             .unwrap();
         let now = "2026-01-10T00:00:00Z".parse().unwrap();
-        render(
-            &Arguments::from_arg_matches(&matches).unwrap(),
-            images(),
-            now,
-        )
+        let arguments = Arguments::from_arg_matches(&matches).unwrap();
+        let wanted = Wanted::new(&arguments.filter).unwrap();
+        render(&arguments, &wanted, images(), now).unwrap()
     }
 
     #[test]
@@ -216,7 +236,8 @@ mod tests {
                 created: created.parse().ok(),
                 ..image("a", &["zero:1"], 1)
             };
-            let table = render(&Arguments::default(), vec![image], now);
+            let wanted = Wanted::new(&[]).unwrap();
+            let table = render(&Arguments::default(), &wanted, vec![image], now).unwrap();
             assert!(table.contains(shown), "{created}: {table}");
         }
     }
@@ -250,6 +271,14 @@ mod tests {
         assert_eq!(shown("-q debian"), "3e23e8160039\n");
         assert_eq!(shown("-q jav"), "");
         assert_eq!(shown("-q ubunt*"), "");
+        assert_eq!(
+            shown("--format {{.Repository}}:{{.Tag}} ubuntu:24.04"),
+            "ubuntu:24.04\n"
+        );
+        assert_eq!(
+            shown("--format json ubuntu:24.04"),
+            "{\"Containers\":\"N/A\",\"CreatedAt\":\"2026-01-09 00:00:00 +0000 UTC\",\"CreatedSince\":\"24 hours ago\",\"Digest\":\"sha256:1bc04b5291c26a46d918139138b992d2de976d6851d0893b0476b85bfbdfc6e6\",\"ID\":\"ca978112ca1b\",\"Repository\":\"ubuntu\",\"SharedSize\":\"N/A\",\"Size\":\"78.1MB\",\"Tag\":\"24.04\",\"UniqueSize\":\"N/A\",\"VirtualSize\":\"78.1MB\"}\n"
+        );
     }
 
     #[test]

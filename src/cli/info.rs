@@ -1,6 +1,6 @@
 //! `ddock info`: what this machine offers and what is used of it.
 
-use crate::cli::output;
+use crate::cli::{listing, output};
 use crate::container::{self, Record, Status};
 use crate::engine::place;
 use crate::image;
@@ -9,29 +9,26 @@ use crate::runtime::apparmor;
 use crate::spec;
 use crate::sys::userns::Mapping;
 use anyhow::{Context, Result};
-use clap::{Args, ValueEnum};
-use serde_json::{Map, Value};
+use clap::Args;
+use serde_json::{Map, Value, json};
 use std::fmt::Write as _;
 use std::path::Path;
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
-    /// Print JSON instead of text
-    #[arg(long, value_enum)]
-    format: Option<Format>,
-}
-
-/// `--format`
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Format {
-    Json,
+    /// Show so: `json`, or a template of Go's such as `{{.NCPU}}`
+    #[arg(short, long, value_name = "FORMAT")]
+    format: Option<String>,
 }
 
 /// Prints what there is to know about this machine and the store.
 pub(crate) fn run(arguments: &Arguments, root: &Path) -> Result<()> {
-    let facts = gather(root).context("cannot gather information")?;
-    output::print(&match arguments.format {
-        Some(Format::Json) => format!("{}\n", Value::Object(facts)),
+    // A template that cannot be read is 64 here, as with Docker.
+    let template = arguments.format.as_deref().map(listing::template);
+    let template = template.transpose().map_err(|refusal| refusal.code(64))?;
+    let facts = Value::Object(gather(root).context("cannot gather information")?);
+    output::print(&match template {
+        Some(template) => listing::fill(&template, &facts)? + "\n",
         None => render(&facts),
     })
 }
@@ -46,6 +43,15 @@ fn gather(root: &Path) -> Result<Map<String, Value>> {
     };
     add("ServerVersion", env!("CARGO_PKG_VERSION").into());
     add("DockerRootDir", root.to_string_lossy().into());
+    for key in [
+        "Containers",
+        "ContainersRunning",
+        "ContainersPaused",
+        "ContainersStopped",
+        "Images",
+    ] {
+        add(key, 0.into());
+    }
     if let Some(store) = place::existing(root)? {
         let listing = image::list(&store)?;
         let containers = container::records(&store)?;
@@ -55,10 +61,12 @@ fn gather(root: &Path) -> Result<Map<String, Value>> {
         add("Images", listing.images.len().into());
         add("Containers", containers.len().into());
         add("ContainersRunning", running.into());
+        add("ContainersStopped", (containers.len() - running).into());
         add("BackingFilesystem", found.file_system.into());
         add("OverlayAttributes", serde_json::to_value(found.attributes)?);
     }
     add("Driver", "overlay2".into());
+    add("LoggingDriver", "json-file".into());
     add("CgroupVersion", cgroup_version()?.into());
     add("CgroupDriver", "cgroupfs".into());
     add("Rootless", (!mapping.is_root()).into());
@@ -72,6 +80,13 @@ fn gather(root: &Path) -> Result<Map<String, Value>> {
     );
     add("KernelVersion", kernel.release().to_string_lossy().into());
     add("OperatingSystem", operating_system().into());
+    add("OSType", Platform::host().os.into());
+    add("Architecture", kernel.machine().to_string_lossy().into());
+    add("IndexServerAddress", "https://index.docker.io/v1/".into());
+    add("Debug", false.into());
+    add("ExperimentalBuild", false.into());
+    add("LiveRestoreEnabled", true.into());
+    add("Swarm", json!({"LocalNodeState": "inactive"}));
     add("Platform", Platform::host().to_string().into());
     add("NCPU", std::thread::available_parallelism()?.get().into());
     add("MemTotal", rustix::system::sysinfo().totalram.into());
@@ -124,15 +139,59 @@ fn operating_system() -> String {
     line.unwrap_or("Linux").trim_matches('"').to_owned()
 }
 
-fn render(facts: &Map<String, Value>) -> String {
-    let width = facts.keys().map(String::len).max().unwrap_or(0) + 1;
-    let mut text = String::new();
-    for (key, value) in facts {
-        let value = value
-            .as_str()
-            .map_or_else(|| value.to_string(), str::to_owned);
-        writeln!(text, "{:<width$} {value}", format!("{key}:"))
-            .expect("writing to a string cannot fail");
+/// Docker's lines, for people: how deep, what it is called, and the fact.
+const LINES: &[(usize, &str, &str)] = &[
+    (1, "Containers", "Containers"),
+    (2, "Running", "ContainersRunning"),
+    (2, "Paused", "ContainersPaused"),
+    (2, "Stopped", "ContainersStopped"),
+    (1, "Images", "Images"),
+    (1, "Server Version", "ServerVersion"),
+    (1, "Storage Driver", "Driver"),
+    (2, "Backing Filesystem", "BackingFilesystem"),
+    (2, "Overlay Attributes", "OverlayAttributes"),
+    (1, "Logging Driver", "LoggingDriver"),
+    (1, "Cgroup Driver", "CgroupDriver"),
+    (1, "Cgroup Version", "CgroupVersion"),
+    (1, "Security Options", "SecurityOptions"),
+    (1, "Rootless", "Rootless"),
+    (2, "User Mapping", "UserMapping"),
+    (2, "User Mapping Reason", "UserMappingReason"),
+    (1, "Kernel Version", "KernelVersion"),
+    (1, "Operating System", "OperatingSystem"),
+    (1, "OSType", "OSType"),
+    (1, "Architecture", "Architecture"),
+    (1, "Platform", "Platform"),
+    (1, "CPUs", "NCPU"),
+    (1, "Total Memory", "MemTotal"),
+    (1, "Name", "Name"),
+    (1, "Docker Root Dir", "DockerRootDir"),
+    (1, "Debug Mode", "Debug"),
+    (1, "Experimental", "ExperimentalBuild"),
+];
+
+/// Returns the facts in Docker's words, without those that there are none of.
+fn render(facts: &Value) -> String {
+    let mut text = String::from(
+        "Client: ddock\n Context:    default\n Debug Mode: false\n\nServer: without a daemon\n",
+    );
+    for (depth, name, key) in LINES {
+        let value = match &facts[*key] {
+            Value::Null => continue,
+            Value::Array(values) => {
+                let lines = values.iter().filter_map(Value::as_str);
+                let lines = lines.map(|value| format!("\n{:depth$}{value}", "", depth = depth + 1));
+                lines.collect()
+            }
+            Value::String(value) => format!(" {value}"),
+            value if *key == "MemTotal" => {
+                // In binary units, as Docker has it here alone.
+                let bytes = value.as_u64().unwrap_or(0);
+                format!(" {}.{}GiB", bytes >> 30, ((bytes % (1 << 30)) * 10) >> 30)
+            }
+            value => format!(" {value}"),
+        };
+        writeln!(text, "{:depth$}{name}:{value}", "").expect("writing to a string cannot fail");
     }
     text
 }

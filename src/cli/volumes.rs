@@ -1,6 +1,8 @@
 //! `ddock volume create`, `ls`, `inspect`, `rm` and `prune`.
 
 use crate::cli::failure;
+use crate::cli::filter::{Filter, Filters};
+use crate::cli::listing::{self, Listing};
 use crate::cli::{inspect, output, prompt};
 use crate::engine;
 use crate::engine::place;
@@ -9,12 +11,12 @@ use crate::fault::Kind;
 use crate::human;
 use crate::options::Pair;
 use crate::store::{Store, VolumeName, VolumeRecord};
+use crate::template::METHOD;
 use anyhow::{Context, Result};
 use chrono::SecondsFormat;
 use clap::Args;
 use serde_json::{Value, json};
 use std::path::Path;
-use std::str::FromStr;
 
 #[derive(Debug, Args)]
 pub(crate) struct CreateArguments {
@@ -37,10 +39,16 @@ pub(crate) struct ListArguments {
     /// Show only what fits: dangling=true, label=KEY[=VALUE], name=TEXT, driver=NAME
     #[arg(short, long, value_name = "KEY=VALUE")]
     filter: Vec<Filter>,
+    /// Show so: `table`, `table TEMPLATE`, `json` or a template of Go's, such as `{{.Name}}`
+    #[arg(long, value_name = "FORMAT")]
+    format: Option<String>,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct InspectArguments {
+    /// Show so: `json`, or a template of Go's such as `{{.Name}}`
+    #[arg(short, long, value_name = "FORMAT")]
+    format: Option<String>,
     /// Which volumes
     #[arg(value_name = "VOLUME", required = true)]
     volumes: Vec<String>,
@@ -66,51 +74,6 @@ pub(crate) struct PruneArguments {
     force: bool,
 }
 
-/// One `--filter`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Filter {
-    Dangling(bool),
-    Label(String, Option<String>),
-    Name(String),
-    Driver(String),
-}
-
-impl FromStr for Filter {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (key, value) = text.split_once('=').ok_or("expected KEY=VALUE")?;
-        let owned = value.to_owned();
-        match (key, value) {
-            ("dangling", "true" | "1") => Ok(Self::Dangling(true)),
-            ("dangling", "false" | "0") => Ok(Self::Dangling(false)),
-            ("dangling", _) => Err("`dangling` is `true` or `false`".to_owned()),
-            ("label", _) => Ok(match value.split_once('=') {
-                Some((key, value)) => Self::Label(key.to_owned(), Some(value.to_owned())),
-                None => Self::Label(owned, None),
-            }),
-            ("name", _) => Ok(Self::Name(owned)),
-            ("driver", _) => Ok(Self::Driver(owned)),
-            _ => Err(format!("there is no filter `{key}`")),
-        }
-    }
-}
-
-impl Filter {
-    fn accepts(&self, volume: &Listed) -> bool {
-        match self {
-            Self::Dangling(dangling) => *dangling != volume.is_used,
-            Self::Label(key, value) => volume
-                .record
-                .labels
-                .get(key)
-                .is_some_and(|found| value.as_ref().is_none_or(|value| value == found)),
-            Self::Name(text) => volume.name.as_str().contains(text),
-            Self::Driver(driver) => driver == "local",
-        }
-    }
-}
-
 /// Makes a volume and prints its name.
 pub(crate) fn create(arguments: &CreateArguments, root: &Path) -> Result<()> {
     let labels = arguments.label.iter().cloned().map(Pair::into).collect();
@@ -119,25 +82,70 @@ pub(crate) fn create(arguments: &CreateArguments, root: &Path) -> Result<()> {
     output::print(&format!("{name}\n"))
 }
 
+/// What `volume ls` can show: Docker's columns.
+const LISTING: Listing = Listing {
+    columns: &[
+        ("Availability", "AVAILABILITY"),
+        ("Driver", "DRIVER"),
+        ("Group", "GROUP"),
+        ("Labels", "LABELS"),
+        ("Links", "LINKS"),
+        ("Mountpoint", "MOUNTPOINT"),
+        ("Name", "VOLUME NAME"),
+        ("Scope", "SCOPE"),
+        ("Size", "SIZE"),
+        ("Status", "STATUS"),
+    ],
+    table: &["Driver", "Name"],
+    quiet: "Name",
+};
+
 /// Lists volumes by name.
 pub(crate) fn list(arguments: &ListArguments, root: &Path) -> Result<()> {
-    let mut volumes = volume::list(root).context("cannot list volumes")?;
-    volumes.retain(|volume| arguments.filter.iter().all(|it| it.accepts(volume)));
-    let names = volumes.into_iter().map(|volume| volume.name.to_string());
-    if arguments.quiet {
-        let lines: String = names.map(|name| name + "\n").collect();
-        return output::print(&lines);
-    }
-    let mut table = vec![["DRIVER", "VOLUME NAME"].map(str::to_owned).to_vec()];
-    table.extend(names.map(|name| vec!["local".to_owned(), name]));
-    output::print(&human::table(&table))
+    let filters = Filters::new(&arguments.filter, &["dangling", "driver", "label", "name"])?;
+    let dangling = filters.boolean("dangling")?;
+    let context = "cannot list volumes";
+    let store = place::existing(root).context(context)?;
+    let mut volumes = volume::list(root).context(context)?;
+    volumes.retain(|it| {
+        dangling.is_none_or(|dangling| dangling != it.is_used)
+            && filters.any("driver", |driver| driver == "local")
+            && filters.has_labels(&it.record.labels)
+            && filters.any("name", |text| it.name.as_str().contains(text))
+    });
+    let data = |name| {
+        store
+            .as_ref()
+            .map(|store| store.volume_data(name))
+            .unwrap_or_default()
+    };
+    let rows: Vec<Value> = volumes.iter().map(|it| row(it, &data(&it.name))).collect();
+    LISTING.print(arguments.format.as_deref(), arguments.quiet, &rows)
+}
+
+/// Returns all that a template can ask for, as Docker's command line has it: texts.
+fn row(volume: &Listed, data: &Path) -> Value {
+    json!({
+        "Availability": "N/A",
+        "Driver": "local",
+        "Group": "N/A",
+        "Labels": listing::labels(&volume.record.labels),
+        "Links": "N/A",
+        "Mountpoint": data,
+        "Name": volume.name,
+        "Scope": "local",
+        "Size": "N/A",
+        "Status": "N/A",
+        format!("{METHOD}Label"): volume.record.labels,
+    })
 }
 
 /// Prints what was found as one JSON array, then says what was not.
 pub(crate) fn inspect(arguments: &InspectArguments, root: &Path) -> Result<()> {
     let store = place::existing(root).context("cannot inspect volumes")?;
     let find = |text: &str| look_up(store.as_ref(), text);
-    inspect::each(&arguments.volumes, find, |text| {
+    let format = arguments.format.as_deref();
+    inspect::each(&arguments.volumes, format, find, |text| {
         format!("error: get {}: no such volume\n", human::printable(text))
     })
 }
@@ -209,31 +217,24 @@ mod tests {
     use std::collections::BTreeMap;
 
     #[test]
-    fn filters_are_dockers() {
+    fn rows_are_dockers() {
         let labels = BTreeMap::from([("a".to_owned(), "b".to_owned())]);
         let volume = Listed {
             name: "data".parse().unwrap(),
             record: VolumeRecord::new(labels, false),
-            is_used: true,
+            is_used: false,
         };
-        for (text, expected) in [
-            ("dangling=true", false),
-            ("dangling=0", true),
-            ("label=a", true),
-            ("label=a=b", true),
-            ("label=a=c", false),
-            ("label=b", false),
-            ("name=at", true),
-            ("name=x", false),
-            ("driver=local", true),
-            ("driver=nfs", false),
-        ] {
-            let filter: Filter = text.parse().unwrap();
-            assert_eq!(filter.accepts(&volume), expected, "{text}");
-        }
-        for text in ["dangling", "dangling=x", "bogus=1"] {
-            assert!(text.parse::<Filter>().is_err(), "{text}");
-        }
+        let rows = [row(&volume, Path::new("/v"))];
+        let shown = |format| LISTING.render(format, false, LISTING.table, &rows).unwrap();
+        assert_eq!(shown(None), "DRIVER    VOLUME NAME\nlocal     data\n");
+        assert_eq!(
+            shown(Some("{{.Name}} {{.Mountpoint}} {{.Label \"a\"}}")),
+            "data /v b\n"
+        );
+        assert_eq!(
+            shown(Some("json")),
+            "{\"Availability\":\"N/A\",\"Driver\":\"local\",\"Group\":\"N/A\",\"Labels\":\"a=b\",\"Links\":\"N/A\",\"Mountpoint\":\"/v\",\"Name\":\"data\",\"Scope\":\"local\",\"Size\":\"N/A\",\"Status\":\"N/A\"}\n"
+        );
     }
 
     #[test]

@@ -248,6 +248,11 @@ pub(crate) fn container_config(container: &Path) -> PathBuf {
     container.join("config.json")
 }
 
+/// A container's changes, in that container's directory.
+pub(super) fn container_upper(container: &Path) -> PathBuf {
+    container.join("upper")
+}
+
 /// The volumes that a container uses, in that container's directory: one a line, `named` or `anonymous` before it.
 pub(super) fn container_volumes(container: &Path) -> PathBuf {
     container.join("volumes")

@@ -233,18 +233,12 @@ impl Store {
 
     /// Returns how many bytes the files of a volume take, as far as they can be counted: containers change it meanwhile.
     pub(crate) fn volume_size(&self, name: &VolumeName) -> u64 {
-        let (mut size, mut directories) = (0, vec![self.volume_data(name)]);
-        while let Some(directory) = directories.pop() {
-            // What is gone or too deep to be named takes nothing.
-            for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
-                match entry.metadata() {
-                    Ok(metadata) if metadata.is_dir() => directories.push(entry.path()),
-                    Ok(metadata) => size += metadata.size() / metadata.nlink().max(1),
-                    Err(_) => {}
-                }
-            }
-        }
-        size
+        size_below(self.volume_data(name))
+    }
+
+    /// Returns how many bytes the changes of container `id` take, likewise.
+    pub(crate) fn container_size(&self, id: &str) -> u64 {
+        size_below(layout::container_upper(&self.layout.container(id)))
     }
 
     /// Removes a volume that no container uses: [`NotFound`] if it is not there, [`InUse`] if one does.
@@ -328,4 +322,19 @@ fn settle(arrived: &Path, data: &OwnedFd) -> Result<()> {
 fn open(directory: &Path) -> Result<OwnedFd> {
     let (directory, _) = fs::File::open(directory)?.into_parts();
     Ok(directory.into())
+}
+/// Returns how many bytes the files below `directory` have, without the blocks they lie in.
+fn size_below(directory: PathBuf) -> u64 {
+    let (mut size, mut directories) = (0, vec![directory]);
+    while let Some(directory) = directories.pop() {
+        // What is gone or too deep to be named takes nothing.
+        for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+            match entry.metadata() {
+                Ok(metadata) if metadata.is_dir() => directories.push(entry.path()),
+                Ok(metadata) => size += metadata.size() / metadata.nlink().max(1),
+                Err(_) => {}
+            }
+        }
+    }
+    size
 }

@@ -40,6 +40,7 @@ mod isolation;
 mod layers;
 mod lifecycle;
 mod limits;
+mod listing;
 mod locks;
 mod monitor;
 mod mounts;

@@ -1,90 +1,93 @@
 //! Which images a list shows: `ddock images NAME` and `--filter`.
 
+use crate::cli::failure::Refusal;
+use crate::cli::filter::{Filter, Filters, invalid};
+use crate::cli::prune_filter::moment;
 use crate::digest::Digest;
 use crate::engine::image::View;
 use crate::reference::Reference;
+use crate::store::NotFound;
+use anyhow::Result;
+use chrono::{DateTime, Utc};
 use std::convert::Infallible;
 use std::str::FromStr;
 
-/// One `--filter`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Filter {
-    Dangling(bool),
-    Label(String, Option<String>),
-    /// Made before this image.
-    Before(String),
-    /// Made after this image.
-    Since(String),
-    /// A pattern of names, with `*`, `?` and `[a-z]`; `*` does not reach across a `/`.
-    Reference(String),
+const KNOWN: &[&str] = &["dangling", "label", "before", "since", "until", "reference"];
+
+/// What images must be like to be shown.
+#[derive(Debug)]
+pub(super) struct Wanted<'a> {
+    filters: Filters<'a>,
+    pub(super) dangling: Option<bool>,
+    until: Option<DateTime<Utc>>,
 }
 
-impl FromStr for Filter {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (key, value) = text
-            .split_once('=')
-            .ok_or_else(|| "expected KEY=VALUE".to_owned())?;
-        let value_owned = value.to_owned();
-        match key {
-            "dangling" => match value {
-                "true" | "1" => Ok(Self::Dangling(true)),
-                "false" | "0" => Ok(Self::Dangling(false)),
-                _ => Err("`dangling` is `true` or `false`".to_owned()),
-            },
-            "label" => Ok(match value.split_once('=') {
-                Some((key, value)) => Self::Label(key.to_owned(), Some(value.to_owned())),
-                None => Self::Label(value_owned, None),
-            }),
-            "before" => Ok(Self::Before(value_owned)),
-            "since" => Ok(Self::Since(value_owned)),
-            "reference" => Ok(Self::Reference(value_owned)),
-            "until" => Err("`until` is not there yet".to_owned()),
-            _ => Err(format!("there is no filter `{key}`")),
+impl<'a> Wanted<'a> {
+    pub(super) fn new(filters: &'a [Filter]) -> Result<Self, Refusal> {
+        let filters = Filters::new(filters, KNOWN)?;
+        let mut until = None;
+        for value in filters.values("until") {
+            until = Some(moment(value).ok_or_else(|| invalid("until", value))?);
         }
+        Ok(Self {
+            dangling: filters.boolean("dangling")?,
+            until,
+            filters,
+        })
     }
-}
 
-impl Filter {
+    /// Tells whether each image's config must be read.
+    pub(super) fn is_on_labels(&self) -> bool {
+        self.filters.has("label")
+    }
+
+    pub(super) fn is_on_names(&self) -> bool {
+        self.filters.has("reference")
+    }
+
+    /// Refuses an image that `before` or `since` names and that is not there.
+    pub(super) fn check(&self, all: &[View]) -> Result<()> {
+        for key in ["before", "since"] {
+            for name in self.filters.values(key) {
+                if !all.iter().any(|image| is_called(image, name)) {
+                    return Err(NotFound::image(name).into());
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Tells whether `image` passes, as far as that is not a matter of its names.
-    pub(crate) fn accepts(&self, image: &View, all: &[View]) -> bool {
+    pub(super) fn accepts(&self, image: &View, all: &[View]) -> bool {
         let created = |name: &str| {
             let other = all.iter().find(|other| is_called(other, name));
             other.and_then(|other| other.created)
         };
-        match self {
-            Self::Dangling(dangling) => image.tags.is_empty() == *dangling,
-            Self::Label(key, value) => image
-                .labels
-                .get(key)
-                .is_some_and(|found| value.as_ref().is_none_or(|value| value == found)),
-            Self::Before(name) => created(name).is_some_and(|then| image.created < Some(then)),
-            Self::Since(name) => created(name).is_some_and(|then| image.created > Some(then)),
-            Self::Reference(_) => true,
-        }
+        let is_before =
+            |then: Option<DateTime<Utc>>| then.is_some_and(|it| image.created < Some(it));
+        let is_after =
+            |then: Option<DateTime<Utc>>| then.is_some_and(|it| image.created > Some(it));
+        self.dangling
+            .is_none_or(|dangling| image.tags.is_empty() == dangling)
+            && self.filters.has_labels(&image.labels)
+            && self
+                .filters
+                .values("before")
+                .all(|name| is_before(created(name)))
+            && self
+                .filters
+                .values("since")
+                .all(|name| is_after(created(name)))
+            && self.until.is_none_or(|time| is_before(Some(time)))
     }
 
-    /// Tells whether a name of an image passes.
-    pub(crate) fn accepts_name(&self, name: &Reference) -> bool {
-        let Self::Reference(pattern) = self else {
-            return true;
-        };
-        [name.familiar(), name.familiar_name(), name.to_string()]
-            .iter()
-            .any(|text| glob(pattern.as_bytes(), text.as_bytes()))
-    }
-
-    pub(crate) fn is_on_labels(&self) -> bool {
-        matches!(self, Self::Label(..))
-    }
-
-    pub(crate) fn is_on_names(&self) -> bool {
-        matches!(self, Self::Reference(_))
-    }
-
-    pub(crate) fn asks_for_untagged(&self) -> bool {
-        *self == Self::Dangling(true)
+    /// Tells whether a name of an image passes: a pattern has `*`, `?` and `[a-z]`, and `*` does not reach across a `/`.
+    pub(super) fn accepts_name(&self, name: &Reference) -> bool {
+        self.filters.any("reference", |pattern| {
+            [name.familiar(), name.familiar_name(), name.to_string()]
+                .iter()
+                .any(|text| glob(pattern.as_bytes(), text.as_bytes()))
+        })
     }
 }
 
@@ -103,7 +106,7 @@ pub(crate) struct Named(String);
 impl FromStr for Named {
     type Err = Infallible;
 
-    fn from_str(text: &str) -> Result<Self, Infallible> {
+    fn from_str(text: &str) -> std::result::Result<Self, Infallible> {
         Ok(Self(text.to_owned()))
     }
 }
@@ -219,8 +222,9 @@ mod tests {
         first.labels.insert("team".to_owned(), "blue".to_owned());
         let all = [first, image("b", &["debian"], 2), image("c", &[], 3)];
         let accepted = |filter: &str| {
-            let filter: Filter = filter.parse().unwrap();
-            let accepted = all.iter().filter(|image| filter.accepts(image, &all));
+            let filter = [filter.parse().unwrap()];
+            let wanted = Wanted::new(&filter).unwrap();
+            let accepted = all.iter().filter(|image| wanted.accepts(image, &all));
             accepted
                 .map(|image| image.id.short()[..2].to_owned())
                 .collect::<Vec<_>>()
@@ -234,7 +238,7 @@ mod tests {
             ("before=debian", "ca"),
             ("since=ubuntu:latest", "3e 2e"),
             ("since=3e23", "2e"),
-            ("since=nothing", ""),
+            ("until=2026-01-02T00:00:00Z", "ca"),
         ] {
             assert_eq!(accepted(filter), ids, "{filter}");
         }
@@ -242,8 +246,11 @@ mod tests {
 
     #[test]
     fn unknown_filters_are_refused() {
-        for bad in ["dangling", "dangling=maybe", "colour=red", "until=1h"] {
-            assert!(bad.parse::<Filter>().is_err(), "{bad}");
+        for bad in ["dangling=maybe", "colour=red", "until=x"] {
+            let filter = [bad.parse().unwrap()];
+            assert!(Wanted::new(&filter).is_err(), "{bad}");
         }
+        let filter = ["since=nothing".parse().unwrap()];
+        assert!(Wanted::new(&filter).unwrap().check(&[]).is_err());
     }
 }

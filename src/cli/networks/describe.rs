@@ -16,6 +16,9 @@ use std::path::Path;
 
 #[derive(Debug, Args)]
 pub(crate) struct InspectArguments {
+    /// Show so: `json`, or a template of Go's such as `{{.Name}}`
+    #[arg(short, long, value_name = "FORMAT")]
+    format: Option<String>,
     /// Which networks: names, IDs or the beginnings of IDs
     #[arg(value_name = "NETWORK", required = true)]
     networks: Vec<String>,
@@ -25,7 +28,8 @@ pub(crate) struct InspectArguments {
 pub(crate) fn inspect(arguments: &InspectArguments, root: &Path) -> Result<()> {
     let store = place::existing(root).context("cannot inspect networks")?;
     let find = |text: &str| look_up(store.as_ref(), text).context("cannot inspect networks");
-    inspect::each(&arguments.networks, find, |text| {
+    let format = arguments.format.as_deref();
+    inspect::each(&arguments.networks, format, find, |text| {
         format!("error: network {} not found\n", human::printable(text))
     })
 }

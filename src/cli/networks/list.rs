@@ -1,16 +1,17 @@
 //! `ddock network ls`.
 
+use crate::cli::failure::Refusal;
+use crate::cli::filter::{Filter, Filters, invalid};
+use crate::cli::listing::{self, Listing};
 use crate::cli::networks::{View, all};
-use crate::cli::prune_filter::has_label;
 use crate::cli::{failure, output};
 use crate::engine::place;
-use crate::human;
+use crate::template::METHOD;
 use anyhow::{Context, Result};
-use clap::{Args, ValueEnum};
-use serde_json::json;
-use std::mem::discriminant;
+use clap::Args;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::path::Path;
-use std::str::FromStr;
 
 #[derive(Debug, Args)]
 pub(crate) struct ListArguments {
@@ -23,82 +24,59 @@ pub(crate) struct ListArguments {
     /// Show only what fits: name=TEXT, id=DIGITS, driver=NAME, label=KEY[=VALUE], dangling=true, type=custom|builtin
     #[arg(short, long, value_name = "KEY=VALUE")]
     filter: Vec<Filter>,
-    /// In which form: `table`, or `json` for one object a line
-    #[arg(long, value_name = "FORM", default_value = "table", value_enum)]
-    format: Format,
+    /// Show so: `table`, `table TEMPLATE`, `json` or a template of Go's, such as `{{.Name}}`
+    #[arg(long, value_name = "FORMAT")]
+    format: Option<String>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Format {
-    Table,
-    Json,
-}
+/// What `network ls` can show: Docker's columns.
+const LISTING: Listing = Listing {
+    columns: &[
+        ("CreatedAt", "CREATED AT"),
+        ("Driver", "DRIVER"),
+        ("ID", "NETWORK ID"),
+        ("IPv4", "IPV4"),
+        ("IPv6", "IPV6"),
+        ("Internal", "INTERNAL"),
+        ("Labels", "LABELS"),
+        ("Name", "NAME"),
+        ("Scope", "SCOPE"),
+    ],
+    table: &["ID", "Name", "Driver", "Scope"],
+    quiet: "ID",
+};
 
-/// One `--filter`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Filter {
-    Name(String),
-    Id(String),
-    Driver(String),
-    Label(String, Option<String>),
-    Dangling(bool),
-    Builtin(bool),
-    Scope(String),
-}
+const KNOWN: &[&str] = &["dangling", "driver", "id", "label", "name", "scope", "type"];
 
-impl FromStr for Filter {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (key, value) = text.split_once('=').ok_or("expected KEY=VALUE")?;
-        let owned = value.to_owned();
-        match (key, value) {
-            ("name", _) => Ok(Self::Name(owned)),
-            ("id", _) => Ok(Self::Id(owned)),
-            ("driver", _) => Ok(Self::Driver(owned)),
-            ("label", _) => Ok(match value.split_once('=') {
-                Some((key, value)) => Self::Label(key.to_owned(), Some(value.to_owned())),
-                None => Self::Label(owned, None),
-            }),
-            ("dangling", "true" | "1") => Ok(Self::Dangling(true)),
-            ("dangling", "false" | "0") => Ok(Self::Dangling(false)),
-            ("dangling", _) => Err("`dangling` is `true` or `false`".to_owned()),
-            ("type", "custom") => Ok(Self::Builtin(false)),
-            ("type", "builtin") => Ok(Self::Builtin(true)),
-            ("type", _) => Err("`type` is `custom` or `builtin`".to_owned()),
-            ("scope", _) => Ok(Self::Scope(owned)),
-            _ => Err(format!("there is no filter `{key}`")),
+/// Returns what tells whether a network is to be shown; `used` are the IDs of those that a container is in.
+fn chosen<'a>(
+    filters: &'a [Filter],
+    used: &'a [String],
+) -> Result<impl Fn(&View) -> bool + use<'a>, Refusal> {
+    let filters = Filters::new(filters, KNOWN)?;
+    let dangling = filters.boolean("dangling")?;
+    for kind in filters.values("type") {
+        if !matches!(kind, "custom" | "builtin") {
+            return Err(invalid("type", kind));
         }
     }
-}
-
-impl Filter {
-    fn accepts(&self, network: &View, used: &[String]) -> bool {
+    let none = BTreeMap::new();
+    Ok(move |network: &View| {
         let record = network.record.as_ref();
-        match self {
-            Self::Name(text) => network.name.contains(text),
-            Self::Id(digits) => network.id.starts_with(digits),
-            Self::Driver(driver) => network.driver == driver,
-            Self::Label(key, value) => {
-                record.is_some_and(|it| has_label(&it.labels, key, value.as_deref()))
-            }
-            Self::Dangling(dangling) => {
-                record.is_some_and(|it| used.contains(&it.id) != *dangling)
-                    || record.is_none() && !dangling
-            }
-            Self::Builtin(builtin) => record.is_none() == *builtin,
-            Self::Scope(scope) => scope == "local",
-        }
-    }
-}
-
-/// Tells whether a network passes: of several filters of one kind one is enough, but all labels are needed. As Docker's.
-fn passes(filters: &[Filter], network: &View, used: &[String]) -> bool {
-    filters.iter().all(|filter| {
-        let is_same = |other: &&Filter| discriminant(*other) == discriminant(filter);
-        let is_label = matches!(filter, Filter::Label(..));
-        let mut alike = filters.iter().filter(is_same);
-        filter.accepts(network, used) || !is_label && alike.any(|it| it.accepts(network, used))
+        // One that is always there is used, so to speak.
+        let is_used = record.is_none_or(|it| used.contains(&it.id));
+        let kind = if record.is_some() {
+            "custom"
+        } else {
+            "builtin"
+        };
+        filters.any("name", |text| network.name.contains(text))
+            && filters.any("id", |digits| network.id.starts_with(digits))
+            && filters.any("driver", |driver| network.driver == driver)
+            && filters.any("scope", |scope| scope == "local")
+            && filters.any("type", |it| it == kind)
+            && filters.has_labels(record.map_or(&none, |it| &it.labels))
+            && dangling.is_none_or(|dangling| dangling != is_used)
     })
 }
 
@@ -116,44 +94,32 @@ pub(crate) fn list(arguments: &ListArguments, root: &Path) -> Result<()> {
         used = store.networks_in_use().context(context)?;
     }
     let mut networks = all(defined);
-    networks.retain(|network| passes(&arguments.filter, network, &used));
-    output::print(&render(arguments, &networks))
+    networks.retain(chosen(&arguments.filter, &used)?);
+    output::print(&render(arguments, &networks)?)
 }
 
-fn render(arguments: &ListArguments, networks: &[View]) -> String {
-    let id = |network: &View| {
-        let digits = if arguments.no_trunc { 64 } else { 12 };
-        network.id.chars().take(digits).collect::<String>()
-    };
-    if arguments.quiet {
-        return networks.iter().map(|it| id(it) + "\n").collect();
-    }
-    if arguments.format == Format::Json {
-        let line = |it| describe(it, &id(it)).to_string() + "\n";
-        return networks.iter().map(line).collect();
-    }
-    let header = ["NETWORK ID", "NAME", "DRIVER", "SCOPE"];
-    let mut table = vec![header.map(str::to_owned).to_vec()];
-    table.extend(networks.iter().map(|network| {
-        let words = [&network.name, network.driver, "local"];
-        let words = words.map(str::to_owned).into_iter();
-        [id(network)].into_iter().chain(words).collect()
-    }));
-    human::table(&table)
+fn render(arguments: &ListArguments, networks: &[View]) -> Result<String> {
+    let digits = if arguments.no_trunc { 64 } else { 12 };
+    let row = |it: &View| describe(it, &it.id.chars().take(digits).collect::<String>());
+    let rows: Vec<Value> = networks.iter().map(row).collect();
+    LISTING.render(
+        arguments.format.as_deref(),
+        arguments.quiet,
+        LISTING.table,
+        &rows,
+    )
 }
 
 /// Docker's object for programs, all of texts.
-fn describe(network: &View, id: &str) -> serde_json::Value {
+fn describe(network: &View, id: &str) -> Value {
     let record = network.record.as_ref();
     let has = |is_v4: bool| {
         let pools = record.map(|it| it.pools.as_slice()).unwrap_or_default();
         let is_there = pools.iter().any(|it| it.subnet.addr().is_ipv4() == is_v4);
         (is_there || record.is_none() && network.driver == "bridge").to_string()
     };
-    let labels = record.map(|it| &it.labels).into_iter().flatten();
-    let labels: Vec<String> = labels
-        .map(|(key, value)| format!("{key}={value}"))
-        .collect();
+    let none = BTreeMap::new();
+    let labels = record.map_or(&none, |it| &it.labels);
     json!({
         "CreatedAt": network.created().format("%Y-%m-%d %H:%M:%S%.f +0000 UTC").to_string(),
         "Driver": network.driver,
@@ -161,9 +127,10 @@ fn describe(network: &View, id: &str) -> serde_json::Value {
         "IPv4": has(true),
         "IPv6": has(false),
         "Internal": record.is_some_and(|it| it.internal).to_string(),
-        "Labels": labels.join(","),
+        "Labels": listing::labels(labels),
         "Name": network.name,
         "Scope": "local",
+        format!("{METHOD}Label"): labels,
     })
 }
 
@@ -190,27 +157,27 @@ mod tests {
         }])
     }
 
-    fn shown(quiet: bool, format: Format) -> String {
+    fn shown(quiet: bool, format: Option<&str>) -> String {
         let arguments = ListArguments {
             quiet,
             no_trunc: false,
             filter: Vec::new(),
-            format,
+            format: format.map(str::to_owned),
         };
-        render(&arguments, &networks())
+        render(&arguments, &networks()).unwrap()
     }
 
     #[test]
     fn the_list_is_dockers() {
-        insta::assert_snapshot!(shown(false, Format::Table), @r"
+        insta::assert_snapshot!(shown(false, None), @r"
         NETWORK ID     NAME      DRIVER    SCOPE
         17f29b073143   bridge    bridge    local
         abababababab   front     bridge    local
         4740ae6347b0   host      host      local
         140bedbf9c3f   none      null      local
         ");
-        assert_eq!(shown(true, Format::Table).lines().count(), 4);
-        let json = shown(false, Format::Json);
+        assert_eq!(shown(true, None).lines().count(), 4);
+        let json = shown(false, Some("json"));
         assert_eq!(
             json.lines().nth(1).unwrap(),
             r#"{"CreatedAt":"2026-01-01 00:00:00 +0000 UTC","Driver":"bridge","ID":"abababababab","IPv4":"true","IPv6":"false","Internal":"false","Labels":"a=b","Name":"front","Scope":"local"}"#
@@ -220,39 +187,30 @@ mod tests {
     #[test]
     fn filters_are_dockers() {
         let used = ["ab".repeat(32)];
-        for (text, expected) in [
-            ("name=ron", &["front"][..]),
-            ("id=abab", &["front"]),
-            ("driver=null", &["none"]),
-            ("label=a", &["front"]),
-            ("label=a=c", &[]),
-            ("dangling=true", &[]),
-            ("dangling=false", &["bridge", "front", "host", "none"]),
-            ("type=custom", &["front"]),
-            ("type=builtin", &["bridge", "host", "none"]),
-            ("scope=swarm", &[]),
-        ] {
-            let filter: Filter = text.parse().unwrap();
-            let networks = networks();
-            let found = networks.iter().filter(|it| filter.accepts(it, &used));
-            let names: Vec<&str> = found.map(|it| it.name.as_str()).collect();
-            assert_eq!(names, expected, "{text}");
-        }
-        let filters = |texts: &[&str]| -> Vec<Filter> {
-            texts.iter().map(|text| text.parse().unwrap()).collect()
-        };
         for (texts, expected) in [
-            (&["name=front", "name=host"][..], &["front", "host"][..]),
+            (&["name=ron"][..], &["front"][..]),
+            (&["id=abab"], &["front"]),
+            (&["driver=null"], &["none"]),
+            (&["label=a"], &["front"]),
+            (&["label=a=c"], &[]),
+            (&["dangling=true"], &[]),
+            (&["dangling=false"], &["bridge", "front", "host", "none"]),
+            (&["type=custom"], &["front"]),
+            (&["type=builtin"], &["bridge", "host", "none"]),
+            (&["scope=swarm"], &[]),
+            (&["name=front", "name=host"], &["front", "host"]),
             (&["name=front", "driver=host"], &[]),
             (&["label=a", "label=c"], &[]),
         ] {
-            let (filters, networks) = (filters(texts), networks());
-            let found = networks.iter().filter(|it| passes(&filters, it, &used));
-            let names: Vec<&str> = found.map(|it| it.name.as_str()).collect();
+            let filters: Vec<Filter> = texts.iter().map(|text| text.parse().unwrap()).collect();
+            let mut networks = networks();
+            networks.retain(chosen(&filters, &used).unwrap());
+            let names: Vec<&str> = networks.iter().map(|it| it.name.as_str()).collect();
             assert_eq!(names, expected, "{texts:?}");
         }
-        for text in ["name", "type=x", "bogus=1", "dangling=x"] {
-            assert!(text.parse::<Filter>().is_err(), "{text}");
+        for text in ["type=x", "bogus=1", "dangling=x"] {
+            let filters = [text.parse().unwrap()];
+            assert!(chosen(&filters, &used).is_err(), "{text}");
         }
     }
 }

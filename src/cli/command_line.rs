@@ -3,12 +3,13 @@
 use crate::cli::command::{Call, Command};
 use crate::cli::commands::{COMMANDS, GROUPS, find, of_group};
 use crate::cli::failure::Refusal;
+use crate::cli::globals::{Globals, WITH_VALUES};
 use crate::cli::output::Stream;
-use crate::cli::{foreign, help, refuse};
+use crate::cli::{emptied, foreign, help, refuse};
 use crate::human;
 use clap::builder::TypedValueParser as _;
 use clap::error::ErrorKind;
-use clap::{Arg, ArgAction, Args, FromArgMatches as _};
+use clap::{Arg, ArgAction, Args as _, FromArgMatches as _};
 use std::env;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -21,21 +22,7 @@ pub(crate) enum Parsed {
     Text(Stream, String),
 }
 
-/// The flags before the command.
-#[derive(Debug, Args)]
-struct Globals {
-    /// Directory of images and containers [default: /var/lib/ddock as root, else ~/.local/share/ddock]
-    #[arg(long, env = "DDOCK_ROOT", value_name = "DIR", hide_env = true)]
-    root: Option<PathBuf>,
-    /// Print the version
-    #[arg(short, long)]
-    version: bool,
-}
-
 const PROGRAM: &str = "ddock";
-
-/// Those of the flags before the command that have a value, which may be the next word.
-const GLOBALS_WITH_VALUES: &[&str] = &["--root"];
 
 /// Parses the process's arguments, the program's name first.
 ///
@@ -52,6 +39,7 @@ pub(crate) fn parse(words: Vec<OsString>) -> Result<Parsed, Refusal> {
         }
         Err(error) => return Err(refuse::refuse(&error, "", "ddock")),
     };
+    globals.obey()?;
     if globals.version {
         return Ok(Parsed::Text(
             Stream::Stdout,
@@ -196,15 +184,26 @@ pub(super) fn is_run(words: &[OsString]) -> bool {
 fn command_position(words: &[OsString]) -> usize {
     let mut at = 1;
     while let Some(word) = words.get(at) {
-        let takes_next = word
-            .to_str()
-            .is_some_and(|word| GLOBALS_WITH_VALUES.contains(&word));
-        if !takes_next && !word.as_encoded_bytes().starts_with(b"-") {
+        let bytes = word.as_encoded_bytes();
+        if !bytes.starts_with(b"-") {
             break;
         }
-        at += if takes_next { 2 } else { 1 };
+        at += if takes_next(bytes) { 2 } else { 1 };
     }
     at
+}
+
+/// Tells whether the next word is this flag's value: of letters the first one with a value has what follows, or that.
+fn takes_next(word: &[u8]) -> bool {
+    let is_with_value = |flag: &[u8]| WITH_VALUES.iter().any(|it| it.as_bytes() == flag);
+    if word.starts_with(b"--") {
+        return is_with_value(word);
+    }
+    let letters = &word[1..];
+    let first = letters
+        .iter()
+        .position(|letter| is_with_value(&[b'-', *letter]));
+    first.is_some_and(|at| at + 1 == letters.len())
 }
 
 fn own_flags() -> clap::Command {
@@ -220,6 +219,7 @@ fn declared(command: &Command) -> clap::Command {
 fn matches(command: clap::Command, words: Vec<OsString>) -> Result<clap::ArgMatches, clap::Error> {
     let mut command = command.no_binary_name(true);
     command.build();
+    let words = emptied::without(words, &command);
     command.mut_args(as_dockers).try_get_matches_from(words)
 }
 
@@ -293,6 +293,8 @@ mod tests {
             ("container rm x", "rm x"),
             ("container run -it x y", "run -it x y"),
             ("system info", "info"),
+            ("-Dl info --host unix:///var/run/docker.sock ps -a", "ps -a"),
+            ("-c default -H= --tls=false --config= ps -a", "ps -a"),
         ] {
             assert_eq!(command(grouped), command(plain), "{grouped}");
         }
@@ -320,7 +322,10 @@ mod tests {
             declared.extend(flag.get_long().map(|long| format!("--{long}")));
             declared.extend(flag.get_short().map(|short| format!("-{short}")));
         }
-        assert_eq!(declared, GLOBALS_WITH_VALUES);
+        let mut listed: Vec<_> = WITH_VALUES.to_vec();
+        declared.sort_unstable();
+        listed.sort_unstable();
+        assert_eq!(declared, listed);
     }
 
     /// Every command's every flag that takes a value, with words that begin with a hyphen.
@@ -363,7 +368,11 @@ mod tests {
             "run -Z x",
             "--bogus run x",
             "version now",
-        ]), @r"
+            "-H tcp://elsewhere:2375 ps",
+            "--tlsverify ps",
+            "-c elsewhere ps",
+            "-l loud ps",
+        ]), @r#"
         $ ddock imgaes
         ddock: unknown command `imgaes`
         hint: did you mean `images`?
@@ -396,7 +405,22 @@ mod tests {
         ddock: unexpected argument `now`
 
         Run 'ddock version --help' for more information
-        ");
+
+        $ ddock -H tcp://elsewhere:2375 ps
+        ddock: `--host tcp://elsewhere:2375` is not there: ddock has no daemon that it could ask elsewhere
+        hint: call it on the machine where the containers are to run
+
+        $ ddock --tlsverify ps
+        ddock: `--tlsverify` is not there: ddock has no daemon that it could ask elsewhere
+        hint: call it on the machine where the containers are to run
+
+        $ ddock -c elsewhere ps
+        ddock: context "elsewhere" does not exist
+        hint: there is only `default`: containers run where ddock is called
+
+        $ ddock -l loud ps
+        ddock: Unable to parse logging level: loud
+        "#);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The two streams that ddock itself speaks on; nothing else writes to stdout or stderr.
 
+use crate::cli::name;
 use anyhow::{Context, Result};
 use std::io::{self, ErrorKind, IsTerminal, Write};
 use thiserror::Error;
@@ -52,8 +53,9 @@ pub(crate) fn print_bytes(bytes: &[u8]) -> Result<()> {
     }
 }
 
-/// Writes `text` to stderr in one go.
+/// Writes `text` to stderr in one go, with the name that this program was called by.
 pub(crate) fn tell(text: &str) {
+    let text = name::called(text);
     // There is nowhere left to report that stderr is closed.
     io::stderr().lock().write_all(text.as_bytes()).ok();
 }

@@ -2,7 +2,7 @@
 
 use crate::cli::command_line::{self, Parsed};
 use crate::cli::failure::{self, DDOCK_FAILED, NOT_EXECUTABLE};
-use crate::cli::output;
+use crate::cli::{globals, name, output};
 use crate::runtime;
 use crate::sys::program::Protected;
 use crate::sys::{caller, lock, program};
@@ -13,6 +13,7 @@ use std::process::ExitCode;
 /// Runs the command named by this process's arguments.
 pub(crate) fn run() -> ExitCode {
     let words: Vec<_> = env::args_os().collect();
+    name::remember(words.first().map(OsString::as_os_str));
     if let Some(command) = runtime::init_for(words.iter().map(OsString::as_os_str)) {
         return match runtime::reap(command) {
             Ok(code) => ExitCode::from(code),
@@ -40,7 +41,7 @@ fn obey(words: Vec<OsString>, protected: Option<Protected>) -> ExitCode {
     let mut call = match command_line::parse(words) {
         Ok(Parsed::Command(call)) => call,
         Ok(Parsed::Text(stream, text)) => {
-            return match stream.write(&text) {
+            return match stream.write(&name::called(&text)) {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(error) => failure::report(&error, 1),
             };
@@ -48,6 +49,9 @@ fn obey(words: Vec<OsString>, protected: Option<Protected>) -> ExitCode {
         Err(refusal) => return failure::report(&refusal.into(), DDOCK_FAILED),
     };
     lock::on_waiting(|text| output::tell(&format!("ddock: {text}\n")));
+    if let Some(warning) = globals::warning() {
+        output::tell(&warning);
+    }
     call.protected = protected;
     (call.command.act)(call)
 }

@@ -6,7 +6,7 @@
 
 use anyhow::{Context, Result};
 use std::env;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 
 /// What a process that stays still needs of its environment: where programs are.
 const KEPT: &str = "PATH";
@@ -46,6 +46,12 @@ fn places() -> Result<[usize; 4]> {
         field.context("reading the places of the words in /proc/self/stat")
     };
     Ok([next()?, next()?, next()?, next()?])
+}
+
+/// Sets a variable of this process, for what it reads later and the processes it starts. To be called while it has one thread.
+pub(crate) fn set_variable(name: &str, value: &OsStr) {
+    // SAFETY: this process has one thread, so nobody reads the environment meanwhile.
+    unsafe { env::set_var(name, value) };
 }
 
 fn forget_environment(kept: Option<OsString>) {

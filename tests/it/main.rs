@@ -20,6 +20,7 @@ mod command_line;
 mod costs;
 mod detached;
 mod differential;
+mod docker_named;
 mod ends;
 mod exec;
 mod explain;

@@ -508,7 +508,6 @@ mod tests {
             "cp x:/a b",
             "compose up",
             "image tree",
-            "system df -v",
             "volume export x",
             "run --health-cmd true x",
             "run --health-cmd=true x",
@@ -528,9 +527,6 @@ mod tests {
 
         $ ddock image tree
         ddock: `image tree` is not there yet
-
-        $ ddock system df -v
-        ddock: `system df` is not there yet
 
         $ ddock volume export x
         ddock: `volume export` is not there yet

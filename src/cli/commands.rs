@@ -4,7 +4,7 @@ use crate::cli::command::Section::{Common, Hidden, Other};
 use crate::cli::command::{Command, command};
 use crate::cli::{
     attach, containers, control, exec, history, image_prune, images, info, inspect, load, login,
-    logs, manifest, networks, port, pull, reset, rmi, run, save, start, system, tag, unpack,
+    logs, manifest, networks, port, pull, reset, rmi, run, save, start, system, tag, unpack, usage,
     version, volumes,
 };
 use clap::Args as _;
@@ -49,6 +49,7 @@ pub(crate) static COMMANDS: &[Command] = &[
     command(Other, &["start", "container start"], start::StartArguments::augment_args, |call| call.start(|arguments, root, program| start::start(&arguments, root, program)), "Start containers that were made before, or have ended"),
     command(Other, &["stop", "container stop"], control::StopArguments::augment_args, |call| call.with(control::stop), "Ask containers to end, and kill them if they do not"),
     command(Other, &["system check"], system::CheckArguments::augment_args, |call| call.with(system::check), "Check that images are what was pulled, to the last file"),
+    command(Other, &["system df"], usage::Arguments::augment_args, |call| call.with(usage::run), "Show what takes the space, and what of it nothing needs"),
     command(Other, &["system reset"], reset::Arguments::augment_args, |call| call.with(reset::run), "Remove all containers, images, volumes and networks, and the directory they are kept in"),
     command(Other, &["tag", "image tag"], tag::TagArguments::augment_args, |call| call.with(tag::tag), "Give an image one more name"),
     command(Other, &["untag", "image untag"], tag::UntagArguments::augment_args, |call| call.with(tag::untag), "Take names away from an image, which stays"),

@@ -62,7 +62,7 @@ const GROUPED_TO_COME: &[(&str, &[&str])] = &[
     ("manifest", &["add", "annotate", "create", "exists", "push", "remove", "rm"]),
     ("volume", &["exists", "export", "import", "mount", "reload", "unmount", "update"]),
     ("system", &[
-        "connection", "dial-stdio", "df", "events", "migrate", "prune", "renumber", "service",
+        "connection", "dial-stdio", "events", "migrate", "prune", "renumber", "service",
     ]),
 ];
 

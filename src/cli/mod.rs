@@ -47,6 +47,7 @@ mod start;
 mod system;
 mod tag;
 mod unpack;
+mod usage;
 mod version;
 mod volumes;
 

@@ -24,6 +24,7 @@ use crate::runtime;
 use crate::spec;
 use crate::store::{
     Claim, NotFound, Owner, Shared, Store, UsedVolume, container_config, container_state,
+    container_upper,
 };
 use crate::sys::lock::Waiting;
 use anyhow::{Context, Error, Result, bail};
@@ -119,7 +120,7 @@ impl Container {
 
     /// Returns where the container's changes go.
     pub(crate) fn upper(&self) -> PathBuf {
-        self.directory.join("upper")
+        container_upper(&self.directory)
     }
 
     /// Returns overlayfs's own directory.

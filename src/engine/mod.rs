@@ -6,6 +6,7 @@ mod cure;
 pub(crate) mod image;
 pub(crate) mod place;
 mod root;
+pub(crate) mod system;
 pub(crate) mod volume;
 
 pub(crate) use blame::{blame, hint};

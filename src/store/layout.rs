@@ -238,6 +238,11 @@ pub(super) fn container_alive(container: &Path) -> PathBuf {
     container.join("alive")
 }
 
+/// Where a container's changes go, in that container's directory.
+pub(crate) fn container_upper(container: &Path) -> PathBuf {
+    container.join("upper")
+}
+
 /// A container's record, in that container's directory.
 pub(crate) fn container_state(container: &Path) -> PathBuf {
     container.join("state.json")
@@ -246,11 +251,6 @@ pub(crate) fn container_state(container: &Path) -> PathBuf {
 /// A container as an OCI runtime spec, in that container's directory: what has none was never about to run.
 pub(crate) fn container_config(container: &Path) -> PathBuf {
     container.join("config.json")
-}
-
-/// A container's changes, in that container's directory.
-pub(super) fn container_upper(container: &Path) -> PathBuf {
-    container.join("upper")
 }
 
 /// The volumes that a container uses, in that container's directory: one a line, `named` or `anonymous` before it.

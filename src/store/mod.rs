@@ -34,7 +34,7 @@ mod volume_name;
 mod volumes;
 
 pub(crate) use chains::StagedChain;
-pub(crate) use layout::{container_config, container_state, volume_data};
+pub(crate) use layout::{container_config, container_state, container_upper, volume_data};
 pub(crate) use lock::{Exclusive, Shared};
 pub(crate) use members::Word;
 pub(crate) use names::NameInUse;

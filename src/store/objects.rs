@@ -125,6 +125,15 @@ impl Store {
         Ok(serde_json::from_slice(&meta).ok().filter(|_| whole))
     }
 
+    /// Returns the diff IDs of all layers, whole or not, needed or not.
+    pub(crate) fn layers(&self) -> Result<Vec<Digest>> {
+        let mut layers = Vec::new();
+        for entry in fs::read_dir(self.layout.layers())? {
+            layers.extend(layout::digest_named(&entry?.file_name()));
+        }
+        Ok(layers)
+    }
+
     /// Tells whether a layer is here and nobody found that it is not whole.
     pub(super) fn has_layer(&self, diff_id: &Digest) -> bool {
         let layer = self.layout.layer(diff_id);

@@ -88,6 +88,22 @@ impl Store {
         Ok(Some(Progress { bytes, alive }))
     }
 
+    /// Returns the bytes that are here of each blob on its way.
+    pub(crate) fn partial_sizes(&self) -> Result<Vec<u64>> {
+        let entries = match fs::read_dir(self.layout.partials()) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(error.into()),
+        };
+        let mut sizes = Vec::new();
+        for entry in entries {
+            let digest = layout::digest_named(&entry?.file_name());
+            let progress = digest.map(|digest| self.progress(&digest)).transpose()?;
+            sizes.extend(progress.flatten().map(|progress| progress.bytes));
+        }
+        Ok(sizes)
+    }
+
     /// Removes partial blobs that nothing was added to for `unused` and that no operation has.
     pub(crate) fn sweep_partials(&self, unused: Duration) -> Result<()> {
         let entries = match fs::read_dir(self.layout.partials()) {

@@ -82,6 +82,7 @@ mod system;
 mod transport;
 mod tty;
 mod unpack;
+mod usage;
 mod vm;
 mod vm_network;
 mod volumes;

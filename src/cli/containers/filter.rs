@@ -10,7 +10,7 @@ use crate::reference::Reference;
 use crate::store::Store;
 use anyhow::Result;
 use chrono::{DateTime, Utc};
-use regex::Regex;
+use regex_lite::Regex;
 use std::ops::RangeInclusive;
 
 const KNOWN: &[&str] = &[

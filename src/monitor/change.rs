@@ -52,6 +52,7 @@ impl Connected {
                 let wish = Wish {
                     is_way_out: !network.internal && way_out(networks).is_none(),
                     seed: container.seed(),
+                    comes_again: false,
                     link: free_link(networks, self.program.is_some()),
                     network,
                     address,

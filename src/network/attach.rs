@@ -88,7 +88,16 @@ fn take_address(
         || wish.address6.is_some() && wish.address6 == bridge.gateway6;
     let is_choice = asked.is_none() && wish.address6.is_none();
     let end = Instant::now() + GRACE;
+    let own = is_choice && wish.comes_again;
     loop {
+        if own && Instant::now() < end {
+            let number = place(bridge, wish, 0);
+            match find(route, bridge, wish, namespace, Some(number))? {
+                Ok(chosen) => return Ok(chosen),
+                Err(_) => thread::sleep(PAUSE),
+            }
+            continue;
+        }
         match find(route, bridge, wish, namespace, asked)? {
             Ok(chosen) => return Ok(chosen),
             Err(_) if !is_choice && !is_hosts && Instant::now() < end => thread::sleep(PAUSE),
@@ -96,6 +105,19 @@ fn take_address(
             Err(None) => bail!("every address of the network {} is in use", bridge.v4),
         }
     }
+}
+
+/// Returns how many addresses containers are given.
+fn room(bridge: &Bridge, wish: &Wish) -> u32 {
+    let places = subnet::places(bridge.v4, wish.network.range);
+    u32::try_from(places.count()).expect("there are few places")
+}
+
+/// Returns which address an attempt tries: anywhere, by the container's ID. With few containers the first is free.
+fn place(bridge: &Bridge, wish: &Wish, attempt: u32) -> u32 {
+    let room = room(bridge, wish);
+    let first = *subnet::places(bridge.v4, wish.network.range).start();
+    first + (wish.seed % room + attempt) % room
 }
 
 /// Tries the addresses that would do; else returns the one that was asked for and is in use.
@@ -106,12 +128,8 @@ fn find(
     namespace: &Namespace,
     asked: Option<u32>,
 ) -> Result<Result<Chosen, Option<IpAddr>>> {
-    let places = subnet::places(bridge.v4, wish.network.range);
-    let room = u32::try_from(places.clone().count()).expect("there are few places");
-    for attempt in 0..asked.map_or(room, |_| 1) {
-        // Anywhere, by the container's ID: with few containers the first is free.
-        let any = || places.start() + (wish.seed % room + attempt) % room;
-        let number = asked.unwrap_or_else(any);
+    for attempt in 0..asked.map_or(room(bridge, wish), |_| 1) {
+        let number = asked.unwrap_or_else(|| place(bridge, wish, attempt));
         let v4 = subnet::nth(bridge.v4, number);
         let derived = || Some(subnet::nth6(bridge.v6?, number));
         let chosen = Chosen {

@@ -108,6 +108,8 @@ pub(crate) struct Wish {
     pub(crate) network: Network,
     /// A number that other containers hardly have: where the search for a free address begins.
     pub(crate) seed: u32,
+    /// The container was here before. The kernel gives its address back some time after its end, and that is waited for.
+    pub(crate) comes_again: bool,
     /// `--ip`
     pub(crate) address: Option<Ipv4Addr>,
     /// `--ip6`

@@ -1,6 +1,6 @@
 //! Which networks a container is connected to, and what has to be there before it starts.
 
-use crate::container::Container;
+use crate::container::{Container, Status};
 use crate::engine::container::peers::Peers;
 use crate::fault::{Fault, Kind};
 use crate::monitor::Connection;
@@ -157,6 +157,7 @@ fn default(options: &ContainerOptions, container: &Container) -> Wish {
     Wish {
         network: network::Network::predefined(),
         seed: container.seed(),
+        comes_again: was_here(container),
         address: None,
         address6: None,
         mac: options.namespaces.mac,
@@ -181,6 +182,7 @@ fn named(memberships: &[Membership], container: &Container) -> Result<Vec<Wish>>
         wishes.push(Wish {
             network,
             seed: container.seed(),
+            comes_again: was_here(container),
             address: membership.address,
             address6: membership.address6,
             mac: membership.mac,
@@ -190,6 +192,11 @@ fn named(memberships: &[Membership], container: &Container) -> Result<Vec<Wish>>
         });
     }
     Ok(wishes)
+}
+
+/// Tells whether the container ran before, in networks that have not changed since.
+fn was_here(container: &Container) -> bool {
+    matches!(container.record.status, Status::Exited { .. })
 }
 
 fn link(number: usize) -> String {

@@ -122,12 +122,35 @@ pub(crate) fn give_large_blocks_back() {
     let _ = unsafe { libc::mallopt(libc::M_MMAP_THRESHOLD, 1 << 20) };
 }
 
-/// Gives memory that was freed back to the kernel (`malloc_trim(3)`), where the C library keeps it otherwise.
+/// Gives memory that was freed back to the kernel (`malloc_trim(3)`), where the C library keeps it otherwise, and the pages
+/// of the stack that deeper calls left behind.
 pub(crate) fn give_memory_back() {
     #[cfg(target_env = "gnu")]
     // SAFETY: frees pages that no allocation uses; no memory is passed.
     unsafe {
         libc::malloc_trim(0);
+    }
+    give_stack_back();
+}
+
+/// Bytes of the stack that are looked at for pages to give back: what parsing the command line takes, with reserve.
+const DEEPEST: usize = 512 << 10;
+
+/// Bytes of the stack that stay: what this call and those that follow it soon need.
+const NEAR: usize = 16 << 10;
+
+#[inline(never)]
+fn give_stack_back() {
+    let here = 0_u8;
+    let here = std::ptr::addr_of!(here) as usize;
+    let page = rustix::param::page_size();
+    let end = here.saturating_sub(NEAR) / page * page;
+    let start = end.saturating_sub(DEEPEST);
+    // SAFETY: the stack grows down, so nothing that is alive lies so far below this frame, and no handler of a signal is set
+    // that could run there. Only a process of one thread comes here: below its stack the kernel leaves a megabyte free
+    // (`stack_guard_gap`). Pages that are not mapped are passed over, which is ENOMEM (madvise(2)).
+    unsafe {
+        libc::madvise(start as *mut libc::c_void, end - start, libc::MADV_DONTNEED);
     }
 }
 

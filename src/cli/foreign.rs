@@ -93,7 +93,7 @@ const FLAGS: &[(&str, &str, &[&str])] = &[
     ("run", "it is spelled `--platform OS/ARCH/VARIANT`", &["--arch", "--os", "--variant"]),
     ("run", "", &[
         "--cert-dir", "--cgroup-conf", "--cgroups", "--chrootdirs", "--conmon-pidfile",
-        "--cpu-count", "--cpu-percent", "--decryption-key", "--disable-content-trust",
+        "--cpu-count", "--cpu-percent", "--decryption-key",
         "--gidmap", "--gpus", "--group-entry",
         "--health-cmd", "--health-interval", "--health-log-destination",
         "--health-max-log-count", "--health-max-log-size", "--health-on-failure",
@@ -101,7 +101,7 @@ const FLAGS: &[(&str, &str, &[&str])] = &[
         "--health-startup-cmd", "--health-startup-interval", "--health-startup-retries",
         "--health-startup-success", "--health-startup-timeout", "--health-timeout",
         "--hosts-file", "--hostuser", "--http-proxy", "--init-ctr",
-        "--no-healthcheck", "--no-hostname", "--passwd", "--passwd-entry", "--personality",
+        "--no-hostname", "--passwd", "--passwd-entry", "--personality",
         "--pidfile", "--pod", "--pod-id-file", "--rdt-class",
         "--requires", "--rmi", "--sdnotify",
         "--seccomp-policy", "--shm-size-systemd", "--subgidname", "--subuidname",
@@ -112,7 +112,7 @@ const FLAGS: &[(&str, &str, &[&str])] = &[
     ("logout", "", &["-a", "--all", "--compat-auth-file"]),
     ("pull", "", &[
         "--all-platforms", "--cert-dir",
-        "--decryption-key", "--disable-content-trust", "--policy", "--unpack", "--verify",
+        "--decryption-key", "--policy", "--unpack", "--verify",
     ]),
     ("images", "", &["--tree", "--history", "-n", "--noheading", "--sort"]),
     ("rmi", "", &["--platform", "-a", "--all", "-i", "--ignore"]),

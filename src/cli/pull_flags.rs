@@ -29,6 +29,9 @@ pub(crate) struct PullFlags {
     /// Wait so long before each of them, `90s` say [default: 1s, and each time twice as long]
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     retry_delay: Option<Duration>,
+    /// Verify no signatures, which is so anyway
+    #[arg(long, hide = true)]
+    disable_content_trust: bool,
 }
 
 fn with_password(user: &Secret) -> Result<Secret> {

@@ -132,3 +132,23 @@ fn an_empty_value_is_an_unset_one() {
         ""
     );
 }
+
+#[test]
+fn what_scripts_ask_for_that_is_so_anyway_is_taken() {
+    let (ddock, image) = Ddock::with_busybox();
+    let flags = [
+        "--disable-content-trust",
+        "--no-healthcheck",
+        "--name",
+        "/slashed",
+    ];
+    let words: Vec<&str> = ["create"]
+        .into_iter()
+        .chain(flags)
+        .chain([&*image, "true"])
+        .collect();
+    docker(&ddock, &words, &[]).exits(0);
+    let names = docker(&ddock, &["ps", "-a", "--format", "{{.Names}}"], &[]);
+    assert_eq!(names.stdout, "slashed\n", "{}", names.text());
+    docker(&ddock, &["rm", "slashed"], &[]).exits(0);
+}

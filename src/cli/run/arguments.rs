@@ -9,6 +9,7 @@ mod namespaces;
 mod network;
 mod networks;
 mod security;
+mod without_effect;
 
 pub(crate) use lifetime::invalid_signal;
 
@@ -29,6 +30,7 @@ use namespaces::NamespaceFlags;
 use network::NetworkFlags;
 use networks::MembershipFlags;
 use security::SecurityFlags;
+use without_effect::FlagsWithoutEffect;
 
 // Flags stop at the image: from there on every word belongs to the command, so both are one list.
 // `-h` is the host name, as Docker has it; help is `--help` only.
@@ -106,6 +108,8 @@ pub(crate) struct Arguments {
     security: SecurityFlags,
     #[command(flatten)]
     lifetime: LifetimeFlags,
+    #[command(flatten)]
+    without_effect: FlagsWithoutEffect,
 }
 
 impl Arguments {
@@ -116,14 +120,19 @@ impl Arguments {
     }
 }
 
+/// Returns the name that the user chose. Docker's own lists had it behind a slash, and scripts still write it so.
+fn chosen(name: &str) -> Result<String> {
+    let name = name.strip_prefix('/').unwrap_or(name);
+    check_name(name)?;
+    Ok(name.to_owned())
+}
+
 impl TryFrom<Arguments> for Run {
     type Error = anyhow::Error;
 
     /// Reads what the flags name of this process's environment and of files, and refuses what makes no sense together.
     fn try_from(arguments: Arguments) -> Result<Self> {
-        if let Some(name) = &arguments.name {
-            check_name(name)?;
-        }
+        let name = arguments.name.as_deref().map(chosen).transpose()?;
         let lifetime = &arguments.lifetime;
         lifetime.check(arguments.rm)?;
         let mut words = arguments.image_and_command.into_iter();
@@ -166,7 +175,7 @@ impl TryFrom<Arguments> for Run {
             options,
             naming: Naming {
                 replaces: lifetime.replace,
-                name: arguments.name,
+                name,
             },
             session: SessionOptions {
                 detached: lifetime.detach,

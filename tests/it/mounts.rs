@@ -151,7 +151,7 @@ fn tmpfs_mounts_have_size_and_mode() {
     }
     let stdout = ddock.sh(&["--shm-size", "3m"], &image, "df -k /dev/shm | tail -1");
     assert_eq!(stdout.split_whitespace().nth(1), Some("3072"), "{stdout}");
-    for bad in ["-1", "x", ""] {
+    for bad in ["-1", "x"] {
         ddock
             .run(&["run", "--shm-size", bad, &image, "true"])
             .exits(125);

@@ -3,7 +3,7 @@
 mod filter;
 mod list;
 
-pub(crate) use list::{ListArguments, list};
+pub(crate) use list::{ListArguments, image, list, state};
 
 use crate::cli::{failure, output};
 use crate::container::{self, AskToKill, Volumes};

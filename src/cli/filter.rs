@@ -1,6 +1,7 @@
 //! `--filter KEY=VALUE` of lists.
 
 use crate::cli::failure::Refusal;
+use crate::cli::prune_filter::has_label;
 use std::collections::BTreeMap;
 use std::str::FromStr;
 
@@ -59,8 +60,8 @@ impl<'a> Filters<'a> {
     pub(crate) fn has_labels(&self, labels: &BTreeMap<String, String>) -> bool {
         self.values("label")
             .all(|label| match label.split_once('=') {
-                Some((key, value)) => labels.get(key).is_some_and(|found| found == value),
-                None => labels.contains_key(label),
+                Some((key, value)) => has_label(labels, key, Some(value)),
+                None => has_label(labels, label, None),
             })
     }
 

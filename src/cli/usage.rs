@@ -1,7 +1,7 @@
 //! `ddock system df`.
 
+use crate::cli::containers::{image, state};
 use crate::cli::{failure, output};
-use crate::container::{Origin, Record, Status};
 use crate::engine::system::{ImageUse, Usage, usage};
 use crate::human;
 use crate::reference::Reference;
@@ -131,11 +131,11 @@ fn details(usage: &Usage) -> String {
     containers.extend(usage.containers.iter().map(|(record, size)| {
         vec![
             record.id.get(..12).unwrap_or(&record.id).to_owned(),
-            human::printable(&of(record)),
+            human::printable(&image(&record.origin)),
             record.volumes.len().to_string(),
             human::size(*size, 4),
             human::ago(record.created, now),
-            status(&record.status).to_owned(),
+            state(&record.status).to_owned(),
             record.name.clone(),
         ]
     }));
@@ -164,21 +164,4 @@ fn names(image: &ImageUse) -> Vec<[String; 2]> {
         return vec![["<none>".to_owned(), "<none>".to_owned()]];
     }
     image.view.tags.iter().map(tag).collect()
-}
-
-fn of(record: &Record) -> String {
-    match &record.origin {
-        Origin::Image { image_name, .. } => image_name.clone(),
-        Origin::Directory { rootfs } => rootfs.display().to_string(),
-        Origin::Unknown {} => String::new(),
-    }
-}
-
-fn status(status: &Status) -> &'static str {
-    match status {
-        Status::Running { .. } => "running",
-        Status::Exited { .. } => "exited",
-        Status::Unknown => "dead",
-        _ => "created",
-    }
 }

@@ -193,7 +193,7 @@ fn shortened(text: &str, width: usize) -> String {
 }
 
 /// Returns Docker's word for where a container is in its life.
-pub(super) fn state(status: &Status) -> &'static str {
+pub(crate) fn state(status: &Status) -> &'static str {
     match status {
         Status::Starting | Status::Created => "created",
         Status::Running { .. } => "running",
@@ -203,7 +203,7 @@ pub(super) fn state(status: &Status) -> &'static str {
 }
 
 /// Returns what the user named: the image, or the directory that is there instead of one.
-fn image(origin: &Origin) -> String {
+pub(crate) fn image(origin: &Origin) -> String {
     match origin {
         Origin::Image { image_name, .. } => image_name.clone(),
         Origin::Directory { rootfs } => rootfs.display().to_string(),
